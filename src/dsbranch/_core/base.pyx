@@ -1,0 +1,247 @@
+"""The adopted directory as a table that fills itself: a name is looked up when it is asked for.
+
+So the cost follows the questions, never the size of the dataset. Rows are appended as they
+are found and are not sorted; a directory's children are contiguous once it is listed. Marks of
+other overlays in the base mean nothing below the last layer and are not read.
+"""
+
+from libc.errno cimport ENOENT, ENOMEM, ENOTDIR, errno
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcpy, memset, strlen
+
+from dsbranch._core.files cimport *
+from dsbranch._core.linux cimport *
+from dsbranch._core.table cimport *
+
+cdef enum:
+    LISTING = 1 << 16
+    FACTS = 1            # bits of Row.loaded: xattrs are known
+    CHILDREN = 2         # the children are listed
+
+
+cdef class Base(Table):
+    """The directory at `path`, without what other filesystems mount inside it.
+
+    An overlay does not show those mounts either: it clones the lower directory's own mount.
+    """
+
+    def __init__(self, path: bytes, *, dialect: str = "trusted"):
+        cdef Row row
+        cdef statx_t s
+        cdef Text where
+        self.user = dialect == "user"
+        self.dir_fd = -1
+        self.dir_row = -1
+        memset(&self.scratch, 0, sizeof(Scratch))
+        self.listing = <char *>malloc(LISTING)
+        if self.listing == NULL:
+            raise MemoryError
+        self.open(path)
+        cdef int fd = clone_tree(path)
+        if fd >= 0:
+            close(self.root_fd)
+            self.root_fd = fd
+        memset(&row, 0, sizeof(Row))
+        if statx(self.root_fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) < 0:
+            raise OSError(errno, "cannot stat the base", path)
+        row_from_stat(&row, &s)
+        if self.put(b"", 0, &row.path) < 0 or self.append(&row) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        scratch_free(&self.scratch)
+        free(self.listing)
+        if self.dir_fd >= 0:
+            close(self.dir_fd)
+
+    cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil:
+        cdef Row *up = self.rows + parent
+        cdef size_t size = strlen(name)
+        cdef char *path = <char *>malloc(up.path.size + size + 2)
+        if path == NULL:
+            return blame(&self.fault, ENOMEM, action, b"", 0)
+        memcpy(path, self.heap + up.path.at, up.path.size)
+        path[up.path.size] = c'/'
+        memcpy(path + up.path.size + 1, name, size)
+        blame(&self.fault, error, action, path, up.path.size + 1 + size if size else up.path.size)
+        free(path)
+        return -2
+
+    cdef int enter(self, int64_t parent) noexcept nogil:
+        """Have `dir_fd` be the directory of row `parent`; questions come grouped by directory."""
+        cdef Row *up = self.rows + parent
+        if self.dir_row == parent and self.dir_fd >= 0:
+            return 0
+        if self.dir_fd >= 0:
+            close(self.dir_fd)
+        self.dir_fd = open_below(
+            self.root_fd, self.heap + up.path.at, up.path.size, O_RDONLY | O_DIRECTORY | O_NONBLOCK
+        )
+        self.dir_row = parent
+        if self.dir_fd < 0:
+            return self.fail(-self.dir_fd, b"open directory", parent, b"")
+        return 0
+
+    cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        """Stat one name of the entered directory into a new row; -1 if it is not there."""
+        cdef Row row
+        cdef statx_t s
+        cdef Text rest
+        cdef int64_t here
+        cdef int result
+        if statx(self.dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
+            if errno == ENOENT or errno == ENOTDIR:
+                return -1
+            return self.fail(errno, b"stat", parent, name)
+        memset(&row, 0, sizeof(Row))
+        row_from_stat(&row, &s)
+        if row.kind == WHITEOUT:
+            return -1
+        here = self.heap_used
+        if self.rows[parent].path.size and self.copy_prefix(parent) < 0:
+            return -2
+        if self.put(name, size, &rest) < 0:
+            return -2
+        row.path.at = here
+        row.path.size = <uint32_t>(self.heap_used - 1 - here)
+        if row.kind == SYMLINK:
+            result = read_link(self, &row, self.dir_fd, name)
+            if result < 0:
+                return self.fail(-result, b"read link", parent, name)
+        here = self.append(&row)
+        return here if here >= 0 else -2
+
+    cdef int copy_prefix(self, int64_t parent) noexcept nogil:
+        """Put the parent's path and a '/' on the heap, without a NUL behind.
+
+        By way of a copy: put() may move the heap, and the parent's path lies on it.
+        """
+        cdef size_t size = self.rows[parent].path.size
+        cdef char *copy = <char *>malloc(size + 1)
+        cdef Text out
+        cdef int result
+        if copy == NULL:
+            return blame(&self.fault, ENOMEM, b"hold the table", b"", 0)
+        memcpy(copy, self.heap + self.rows[parent].path.at, size)
+        copy[size] = c'/'
+        result = self.put(copy, size + 1, &out)
+        self.heap_used -= 1
+        free(copy)
+        return result
+
+    cdef int64_t child(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        cdef Row *up = self.rows + parent
+        cdef size_t skip = up.path.size + (1 if up.path.size else 0)
+        cdef int64_t low = up.first, high = up.end, middle
+        cdef int sign
+        if up.kind != DIRECTORY:
+            return -1
+        if not up.loaded & CHILDREN:
+            if self.enter(parent) < 0:
+                return -2
+            return self.look(parent, name, size)
+        while low < high:
+            middle = (low + high) >> 1
+            sign = order(
+                self.path_at(middle) + skip, self.rows[middle].path.size - skip, name, size
+            )
+            if sign == 0:
+                return middle
+            if sign < 0:
+                low = middle + 1
+            else:
+                high = middle
+        return -1
+
+    cdef int load(self, int64_t parent) noexcept nogil:
+        """List a directory: its children become the rows [first, end), sorted by name."""
+        cdef long got, at
+        cdef dirent64 *entry
+        cdef char *name
+        cdef char *names = NULL
+        cdef size_t used = 0, room = 0, size, i, count = 0
+        cdef const char **sorted_names
+        cdef int64_t found, first
+        if self.rows[parent].loaded & CHILDREN or self.rows[parent].kind != DIRECTORY:
+            return 0
+        if self.enter(parent) < 0:
+            return -2
+        if lseek(self.dir_fd, 0, SEEK_SET) < 0:
+            return self.fail(errno, b"list directory", parent, b"")
+        while True:
+            got = getdents(self.dir_fd, self.listing, LISTING)
+            if got < 0:
+                free(names)
+                return self.fail(errno, b"list directory", parent, b"")
+            if got == 0:
+                break
+            at = 0
+            while at < got:
+                entry = <dirent64 *>(self.listing + at)
+                at += entry.d_reclen
+                name = entry.d_name
+                if name[0] == c'.' and (name[1] == 0 or (name[1] == c'.' and name[2] == 0)):
+                    continue
+                size = strlen(name) + 1
+                if reserve(&names, &room, used + size) < 0:
+                    free(names)
+                    return self.fail(ENOMEM, b"list directory", parent, b"")
+                memcpy(names + used, name, size)
+                used += size
+                count += 1
+        sorted_names = <const char **>malloc((count + 1) * sizeof(char *))
+        if sorted_names == NULL:
+            free(names)
+            return self.fail(ENOMEM, b"list directory", parent, b"")
+        at = 0
+        for i in range(count):
+            sorted_names[i] = names + at
+            at += strlen(names + at) + 1
+        qsort(sorted_names, count, sizeof(char *), <int (*)(const void *, const void *) noexcept nogil>by_name)
+        first = self.count
+        for i in range(count):
+            found = self.look(parent, sorted_names[i], strlen(sorted_names[i]))
+            if found == -2:
+                free(names)
+                free(sorted_names)
+                return -2
+        free(names)
+        free(sorted_names)
+        self.rows[parent].first = <uint32_t>first
+        self.rows[parent].end = <uint32_t>self.count
+        self.rows[parent].loaded |= CHILDREN
+        return 0
+
+    cdef int64_t next_child(self, int64_t child) noexcept nogil:
+        return child + 1
+
+    cdef int complete(self, int64_t i) noexcept nogil:
+        """Read the xattrs of row `i`: only what is compared needs them."""
+        cdef const char *path = self.path_at(i)
+        cdef const char *name = b"."
+        cdef size_t size = self.rows[i].path.size, start, above
+        cdef int fd, result
+        cdef char *up
+        if self.rows[i].loaded & FACTS:
+            return 0
+        start = name_start(path, size)
+        above = start - 1 if start else 0
+        up = <char *>malloc(above + 1)
+        if up == NULL:
+            return blame(&self.fault, ENOMEM, b"hold the table", b"", 0) - 1
+        memcpy(up, path, above)
+        up[above] = 0
+        fd = open_below(self.root_fd, up, above, O_RDONLY | O_DIRECTORY | O_NONBLOCK)
+        free(up)
+        if fd < 0:
+            return blame(&self.fault, -fd, b"open the directory of", path, size) - 1
+        if size:
+            name = path + start
+        result = read_xattrs(self, self.rows + i, fd, name, self.user, &self.scratch)
+        close(fd)
+        if result < 0:
+            return blame(&self.fault, -result, b"read extended attributes of", self.path_at(i), size) - 1
+        self.rows[i].flags &= ~(F_OPAQUE | F_REDIRECT | F_METACOPY | F_WHITEOUT | F_ORIGIN)
+        self.rows[i].loaded |= FACTS
+        return 0

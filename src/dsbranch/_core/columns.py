@@ -1,0 +1,94 @@
+"""The border type between the core and whoever stores its tables. Room ``_core``, pure Python.
+
+It promises buffers that are long enough for the number of rows they claim, so that C code
+may walk them without asking again. It knows neither files nor pyarrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import unpack_from
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whiteout")
+"""The index of a name is its code in `Columns.kind`."""
+
+DIGEST_BYTES = 16
+
+_WIDTHS = {
+    "kind": 1,
+    "flags": 1,
+    "mode": 2,
+    "uid": 4,
+    "gid": 4,
+    "rdev": 8,
+    "size": 8,
+    "mtime_ns": 8,
+    "nlink_group": 4,
+    "target_valid": 1,
+    "redirect_valid": 1,
+    "origin_valid": 1,
+    "xattrs": DIGEST_BYTES,
+    "xattrs_valid": 1,
+    "digest": DIGEST_BYTES,
+    "digest_valid": 1,
+}
+_VARIABLE = ("path", "target", "redirect", "origin")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The rows of one layer, column by column, as raw little-endian buffers.
+
+    Row i of a variable-length column is ``data[offsets[i]:offsets[i + 1]]``; offsets are
+    int64, start at 0 and number `length` + 1. A ``*_valid`` column has one byte per row, 1
+    where there is a value and 0 where there is none; what the value column holds there means
+    nothing. Units and meanings are those of ``docs/internals/format.md``.
+
+    :raises ValueError: a buffer is too short for `length` rows
+    """
+
+    length: int
+    path_offsets: Buffer
+    path_data: Buffer
+    kind: Buffer  # uint8, index into KINDS
+    flags: Buffer  # uint8
+    mode: Buffer  # uint16
+    uid: Buffer  # uint32
+    gid: Buffer  # uint32
+    rdev: Buffer  # uint64
+    size: Buffer  # int64
+    mtime_ns: Buffer  # int64
+    nlink_group: Buffer  # uint32
+    target_offsets: Buffer
+    target_data: Buffer
+    target_valid: Buffer
+    redirect_offsets: Buffer
+    redirect_data: Buffer
+    redirect_valid: Buffer
+    origin_offsets: Buffer
+    origin_data: Buffer
+    origin_valid: Buffer
+    xattrs: Buffer  # 16 bytes per row
+    xattrs_valid: Buffer
+    digest: Buffer  # 16 bytes per row
+    digest_valid: Buffer
+
+    def __post_init__(self) -> None:
+        for name, width in _WIDTHS.items():
+            self._require(name, self.length * width)
+        for name in _VARIABLE:
+            self._require(f"{name}_offsets", (self.length + 1) * 8)
+            offsets = getattr(self, f"{name}_offsets")
+            first, last = (unpack_from("<q", offsets, row * 8)[0] for row in (0, self.length))
+            if first != 0 or last < 0:
+                raise ValueError(f"column {name}: offsets run from {first} to {last}")
+            self._require(f"{name}_data", last)
+
+    def _require(self, name: str, size: int) -> None:
+        found = memoryview(getattr(self, name)).nbytes
+        if found < size:
+            raise ValueError(f"column {name}: {found} bytes for {self.length} rows, not {size}")

@@ -1,0 +1,67 @@
+"""One entry of a table at a time: its bytes, its xattrs, its inode. For exports."""
+
+import os
+
+from libc.stdint cimport int64_t
+
+from dsbranch._core.base cimport Base
+from dsbranch._core.files cimport open_below
+from dsbranch._core.linux cimport O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, close
+from dsbranch._core.table cimport *
+
+
+def open_entry(Table table, int64_t row) -> int:
+    """A descriptor to read a regular file or directory by; the caller closes it.
+
+    :raises OSError: with the path
+    """
+    cdef Row *entry = table.rows + row
+    cdef int fd = open_below(
+        table.root_fd, table.path_at(row), entry.path.size, O_RDONLY | O_NOFOLLOW | O_NONBLOCK
+    )
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(table.text(entry.path)))
+    return fd
+
+
+def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
+    """The xattrs of an entry, bytes to bytes, under the names a mount shows.
+
+    :raises OSError: with the path
+    """
+    cdef bytes path = table.text(table.rows[row].path)
+    cdef bytes prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
+    cdef bytes directory, name
+    cdef int fd
+    directory, _, name = path.rpartition(b"/")
+    fd = open_below(table.root_fd, directory, len(directory), O_RDONLY | O_DIRECTORY)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
+    # The only way to the xattrs of a symlink or device that knows no race and no long path.
+    place = b"/proc/self/fd/%d/%s" % (fd, name or b".")
+    try:
+        names = [os.fsencode(found) for found in os.listxattr(place, follow_symlinks=False)]
+        shown = {}
+        for found in sorted(names):
+            value_name = found
+            if found.startswith(prefix):
+                # The user's own xattrs of such names are stored escaped, one level deeper.
+                if not found.startswith(prefix + b"overlay."):
+                    continue
+                value_name = prefix + found[len(prefix) + len(b"overlay."):]
+            shown[value_name] = os.getxattr(place, found, follow_symlinks=False)
+        return shown
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
+    finally:
+        close(fd)
+
+
+def inode(Table table, int64_t row):
+    """What is equal for the names of one inode, or None if the entry has but one name."""
+    cdef Row *entry = table.rows + row
+    if entry.kind == DIRECTORY:
+        return None
+    if isinstance(table, Base):
+        return (entry.dev, entry.ino) if entry.nlink > 1 else None
+    return (id(table), entry.group) if entry.group else None

@@ -1,0 +1,26 @@
+"""Reading facts about files, relative to directory descriptors."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t
+
+from dsbranch._core.linux cimport statx_t
+from dsbranch._core.table cimport Fault, Row, Table
+
+cdef struct Scratch:
+    char *names          # an xattr name list
+    size_t names_room
+    char *value          # xattr values, packed for the digest
+    size_t value_room
+    size_t value_used
+    char *link           # a path below /proc/self/fd
+    size_t link_room
+
+cdef int by_name(const void *a, const void *b) noexcept nogil
+cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil
+cdef void scratch_free(Scratch *scratch) noexcept nogil
+cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil
+cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil
+cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil
+cdef int read_xattrs(
+    Table table, Row *row, int dir, const char *name, bint user, Scratch *scratch
+) noexcept nogil

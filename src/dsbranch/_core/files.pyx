@@ -1,0 +1,247 @@
+"""Opening, stating and reading xattrs below a directory descriptor, without following links.
+
+Functions return 0 (or a descriptor) and -errno; the caller knows the path and the blame.
+"""
+
+from libc.errno cimport EACCES, EINVAL, ELOOP, ENOMEM, ENOSYS, ENOTDIR, EPERM, ERANGE, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, qsort, realloc
+from libc.string cimport memcmp, memcpy, memset, strcmp, strlen, strncmp
+
+from dsbranch._core.digest cimport digest_buffer
+from dsbranch._core.linux cimport *
+from dsbranch._core.table cimport *
+
+# A path handed to the kernel is kept below PATH_MAX, its NUL included.
+cdef enum:
+    PATH_CHUNK = 4000
+
+
+cdef void scratch_free(Scratch *scratch) noexcept nogil:
+    free(scratch.names)
+    free(scratch.value)
+    free(scratch.link)
+    memset(scratch, 0, sizeof(Scratch))
+
+
+cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil:
+    cdef char *grown
+    if size <= room[0]:
+        return 0
+    grown = <char *>realloc(buffer[0], size + size // 2 + 256)
+    if grown == NULL:
+        return -ENOMEM
+    buffer[0] = grown
+    room[0] = size + size // 2 + 256
+    return 0
+
+
+cdef int open_one(int root, const char *path, int flags) noexcept nogil:
+    """openat2 that crosses neither a symlink nor the root; openat where a filter forbids it."""
+    cdef int fd = openat2(root, path, flags | O_CLOEXEC)
+    if fd < 0 and (errno == ENOSYS or errno == EPERM):
+        fd = openat(root, path, flags | O_CLOEXEC | O_NOFOLLOW)
+    return fd if fd >= 0 else -errno
+
+
+cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil:
+    """Open a NUL-terminated relative path of any length; the empty path is the root itself."""
+    cdef char part[PATH_CHUNK + 1]
+    cdef size_t at = 0, cut
+    cdef int fd = root, following
+    if size == 0:
+        return open_one(root, b".", flags)
+    while size - at > PATH_CHUNK:
+        cut = PATH_CHUNK
+        while path[at + cut] != c'/':
+            cut -= 1
+        memcpy(part, path + at, cut)
+        part[cut] = 0
+        following = open_one(fd, part, O_PATH | O_DIRECTORY)
+        if fd != root:
+            close(fd)
+        if following < 0:
+            return following
+        fd = following
+        at += cut + 1
+    following = open_one(fd, path + at, flags)
+    if fd != root:
+        close(fd)
+    return following
+
+
+cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil:
+    """Fill a zeroed row from statx; texts and xattrs are the caller's."""
+    cdef uint32_t type = s.stx_mode & S_IFMT
+    row.mode = s.stx_mode & 0o7777
+    row.uid = s.stx_uid
+    row.gid = s.stx_gid
+    row.mtime_ns = mtime_ns(s)
+    row.ctime_ns = ctime_ns(s)
+    row.ino = s.stx_ino
+    row.dev = <uint64_t>s.stx_dev_major << 32 | s.stx_dev_minor
+    row.nlink = s.stx_nlink
+    row.blocks = s.stx_blocks
+    if type == S_IFREG:
+        row.kind = FILE
+        row.size = s.stx_size
+    elif type == S_IFDIR:
+        row.kind = DIRECTORY
+    elif type == S_IFLNK:
+        row.kind = SYMLINK
+        row.size = s.stx_size
+    elif type == S_IFIFO:
+        row.kind = FIFO
+    elif type == S_IFSOCK:
+        row.kind = SOCKET
+    else:
+        row.kind = CHAR if type == S_IFCHR else BLOCK
+        row.rdev = <uint64_t>s.stx_rdev_major << 32 | s.stx_rdev_minor
+        if row.kind == CHAR and row.rdev == 0:
+            row.kind = WHITEOUT
+            row.flags |= F_WHITEOUT
+
+
+cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil:
+    """Read a symlink's target into the table's heap. The kernel bounds targets at PATH_MAX."""
+    cdef char target[4097]
+    cdef ssize_t size = readlinkat(dir, name, target, 4097)
+    if size < 0:
+        return -errno
+    if table.put(target, size, &row.target) < 0:
+        return -ENOMEM
+    row.flags |= F_TARGET
+    row.size = size
+    return 0
+
+
+cdef int by_name(const void *a, const void *b) noexcept nogil:
+    return strcmp((<const char **>a)[0], (<const char **>b)[0])
+
+
+cdef ssize_t fetch(Scratch *s, const char *name) noexcept nogil:
+    """Append one xattr's value to the packed values; its size, or -errno."""
+    cdef ssize_t size
+    if reserve(&s.value, &s.value_room, s.value_used + 4096) < 0:
+        return -ENOMEM
+    while True:
+        size = lgetxattr(s.link, name, s.value + s.value_used, s.value_room - s.value_used)
+        if size >= 0:
+            return size
+        if errno != ERANGE:
+            return -errno
+        size = lgetxattr(s.link, name, NULL, 0)
+        if size < 0:
+            return -errno
+        if reserve(&s.value, &s.value_room, s.value_used + size + 64) < 0:
+            return -ENOMEM
+
+
+cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char *tail) noexcept nogil:
+    """Take in one overlay.* xattr."""
+    cdef ssize_t size
+    if strcmp(tail, b"whiteout") == 0:
+        # Lookup heeds it wherever it is; `x` on the directory only tells readdir to look.
+        if row.kind == FILE and row.size == 0:
+            row.kind = WHITEOUT
+            row.flags = F_WHITEOUT
+        return 0
+    if strcmp(tail, b"metacopy") == 0:
+        if row.kind == FILE:
+            row.flags |= F_METACOPY
+        return 0
+    if strcmp(tail, b"opaque") != 0 and strcmp(tail, b"redirect") != 0 and strcmp(tail, b"origin") != 0:
+        return 0
+    size = fetch(s, name)
+    if size < 0:
+        return <int>size
+    if tail[0] == c'o' and tail[1] == c'p':
+        if row.kind == DIRECTORY and size == 1 and s.value[s.value_used] == c'y':
+            row.flags |= F_OPAQUE
+        return 0
+    if tail[0] == c'r':
+        if table.put(s.value + s.value_used, size, &row.redirect) < 0:
+            return -ENOMEM
+        row.flags |= F_REDIRECT
+        return 0
+    if table.put(s.value + s.value_used, size, &row.origin) < 0:
+        return -ENOMEM
+    row.flags |= F_ORIGIN
+    return 0
+
+
+cdef int read_xattrs(
+    Table table, Row *row, int dir, const char *name, bint user, Scratch *s
+) noexcept nogil:
+    """Read overlay markers and digest the entry's own xattrs.
+
+    `name` is relative to `dir` and is not followed. `user` chooses the dialect.
+    """
+    cdef ssize_t size, got
+    cdef size_t count = 0, i, at
+    cdef const char *prefix = b"user.overlay." if user else b"trusted.overlay."
+    cdef size_t skip = strlen(prefix), length
+    cdef char *one
+    cdef const char **names
+    cdef uint64_t packed
+    cdef int result
+    if reserve(&s.link, &s.link_room, strlen(name) + 40) < 0:
+        return -ENOMEM
+    snprintf(s.link, s.link_room, b"/proc/self/fd/%d/%s", dir, name)
+    if s.names_room == 0 and reserve(&s.names, &s.names_room, 4096) < 0:
+        return -ENOMEM
+    while True:
+        # The pointers to the names are kept behind the list; a name takes two bytes at least.
+        size = llistxattr(s.link, s.names, s.names_room // 8)
+        if size >= 0:
+            break
+        if errno == ENOTSUP:
+            return 0
+        if errno != ERANGE:
+            return -errno
+        size = llistxattr(s.link, NULL, 0)
+        if size < 0:
+            return -errno
+        if reserve(&s.names, &s.names_room, (size + 64) * 8) < 0:
+            return -ENOMEM
+    if size == 0:
+        return 0
+    s.value_used = 0
+    names = <const char **>(s.names + ((size + 7) // 8) * 8)
+    at = 0
+    while at < <size_t>size:
+        one = s.names + at
+        at += strlen(one) + 1
+        if strncmp(one, prefix, skip) == 0 and strncmp(one + skip, b"overlay.", 8) != 0:
+            result = marker(table, row, s, one, one + skip)
+            if result == -ENODATA:
+                continue
+            if result < 0:
+                return result
+        else:
+            names[count] = one
+            count += 1
+    if count == 0:
+        return 0
+    if count > 1:
+        qsort(names, count, sizeof(const char *), <int (*)(const void *, const void *) noexcept nogil>by_name)
+    for i in range(count):
+        length = strlen(names[i]) + 1
+        if reserve(&s.value, &s.value_room, s.value_used + length + 8) < 0:
+            return -ENOMEM
+        memcpy(s.value + s.value_used, names[i], length)
+        s.value_used += length + 8
+        got = fetch(s, names[i])
+        if got == -ENODATA:
+            s.value_used -= length + 8
+            continue
+        if got < 0:
+            return <int>got
+        packed = got
+        memcpy(s.value + s.value_used - 8, &packed, 8)
+        s.value_used += got
+    if s.value_used and row.kind != WHITEOUT:
+        digest_buffer(s.value, s.value_used, row.xattrs)
+        row.flags |= F_XATTRS
+    return 0

@@ -1,0 +1,132 @@
+"""What the core takes from libc and the kernel. Declarations only."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <dirent.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <linux/fs.h>
+    #include <linux/openat2.h>
+    #include <string.h>
+    #include <sys/ioctl.h>
+    #include <sys/stat.h>
+    #include <sys/syscall.h>
+    #include <sys/xattr.h>
+    #include <unistd.h>
+
+    static int dsb_openat2(int dir, const char *path, int flags) {
+        struct open_how how = {
+            .flags = (unsigned long long)flags,
+            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+        };
+        return (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
+    }
+    static long dsb_getdents(int fd, void *buffer, size_t size) {
+        return syscall(SYS_getdents64, fd, buffer, size);
+    }
+    static long dsb_mtime_ns(const struct statx *s) {
+        return (long)s->stx_mtime.tv_sec * 1000000000L + s->stx_mtime.tv_nsec;
+    }
+    static long dsb_ctime_ns(const struct statx *s) {
+        return (long)s->stx_ctime.tv_sec * 1000000000L + s->stx_ctime.tv_nsec;
+    }
+    static int dsb_clone(int to, int from) { return ioctl(to, FICLONE, from); }
+    """
+    int openat2 "dsb_openat2"(int dir, const char *path, int flags) nogil
+    long getdents "dsb_getdents"(int fd, void *buffer, size_t size) nogil
+    int clone_file "dsb_clone"(int to, int source) nogil
+
+    struct statx_t "statx":
+        uint32_t stx_nlink
+        uint32_t stx_uid
+        uint32_t stx_gid
+        uint32_t stx_mode
+        uint64_t stx_ino
+        uint64_t stx_size
+        uint64_t stx_blocks
+        uint32_t stx_rdev_major
+        uint32_t stx_rdev_minor
+        uint32_t stx_dev_major
+        uint32_t stx_dev_minor
+    int statx(int dir, const char *path, int flags, unsigned int mask, statx_t *out) nogil
+    int64_t mtime_ns "dsb_mtime_ns"(const statx_t *s) nogil
+    int64_t ctime_ns "dsb_ctime_ns"(const statx_t *s) nogil
+    unsigned int STATX_BASIC_STATS
+
+    struct dirent64:
+        unsigned short d_reclen
+        unsigned char d_type
+        char d_name[0]
+
+    ssize_t llistxattr(const char *path, char *names, size_t size) nogil
+    ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) nogil
+    int lremovexattr(const char *path, const char *name) nogil
+    ssize_t readlinkat(int dir, const char *path, char *buffer, size_t size) nogil
+
+    int ENODATA
+    int ENOTSUP
+    int AT_EMPTY_PATH
+    int AT_NO_AUTOMOUNT
+    int AT_SYMLINK_NOFOLLOW
+    int O_CLOEXEC
+    int O_DIRECTORY
+    int O_NOATIME
+    int O_NOFOLLOW
+    int O_NONBLOCK
+    int O_PATH
+    int O_RDONLY
+    int SEEK_DATA
+    int SEEK_HOLE
+    int SEEK_SET
+    int openat(int dir, const char *path, int flags, ...) nogil
+    int close(int fd) nogil
+    int64_t lseek(int fd, int64_t offset, int whence) nogil
+    ssize_t read(int fd, void *buffer, size_t size) nogil
+    ssize_t pread(int fd, void *buffer, size_t size, int64_t offset) nogil
+    int fcntl(int fd, int command, ...) nogil
+    int F_DUPFD_CLOEXEC
+
+    unsigned int S_IFMT
+    unsigned int S_IFREG
+    unsigned int S_IFDIR
+    unsigned int S_IFLNK
+    unsigned int S_IFIFO
+    unsigned int S_IFSOCK
+    unsigned int S_IFCHR
+    unsigned int S_IFBLK
+
+cdef extern from "<stdlib.h>" nogil:
+    int posix_memalign(void **out, size_t alignment, size_t size)
+
+cdef extern from "<dlfcn.h>" nogil:
+    void *dlopen(const char *path, int flags)
+    void *dlsym(void *handle, const char *name)
+    int RTLD_NOW
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_destroy(pthread_mutex_t *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_cond_init(pthread_cond_t *, void *)
+    int pthread_cond_destroy(pthread_cond_t *)
+    int pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *)
+    int pthread_cond_signal(pthread_cond_t *)
+    int pthread_cond_broadcast(pthread_cond_t *)
+
+cdef extern from *:
+    """
+    #define dsb_fetch_add(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+    #define dsb_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define dsb_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+    """
+    int64_t fetch_add "dsb_fetch_add"(int64_t *where, int64_t value) nogil
+    int load_int "dsb_load"(int *where) nogil
+    int64_t load_long "dsb_load"(int64_t *where) nogil
+    void store_int "dsb_store"(int *where, int value) nogil

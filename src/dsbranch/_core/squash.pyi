@@ -1,0 +1,28 @@
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from dsbranch._core.base import Base
+from dsbranch._core.table import Table
+
+Place: TypeAlias = tuple[Table, int]
+
+class Step:
+    action: int
+    path: bytes
+    source: Place | None
+    data: Place | None
+    marker: bytes | None
+    first: bytes | None
+
+def plan(layers: Sequence[Table], below: Sequence[Table], base: Base) -> list[Step]: ...
+def export_step(
+    action: Literal["directory", "copy", "again", "node", "tomb"],
+    path: bytes,
+    source: Place | None = None,
+    data: Place | None = None,
+    first: bytes | None = None,
+) -> Step: ...
+def build(
+    steps: list[Step], target: bytes, *, dialect: str = "trusted", layer: bool = True
+) -> tuple[int, int, int]: ...
+def inherit(table: Table, steps: list[Step]) -> None: ...

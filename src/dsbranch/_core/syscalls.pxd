@@ -1,0 +1,110 @@
+"""Room _core: the kernel's mount API as C functions that answer a result or minus errno.
+
+The numbers are spelled out because C libraries older than the kernel lack them; the ones of
+system calls 428 to 433 are the same on every architecture but alpha.
+"""
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <sys/mount.h>
+    #include <sys/stat.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+
+    #ifndef SYS_open_tree
+    #define SYS_open_tree 428
+    #define SYS_move_mount 429
+    #define SYS_fsopen 430
+    #define SYS_fsconfig 431
+    #define SYS_fsmount 432
+    #define SYS_fspick 433
+    #endif
+
+    /* include/uapi/linux/mount.h, stat.h */
+    enum {
+        DSB_FSOPEN_CLOEXEC = 1,
+        DSB_FSMOUNT_CLOEXEC = 1,
+        DSB_FSPICK_CLOEXEC = 1,
+        DSB_FSPICK_NO_AUTOMOUNT = 4,
+        DSB_FSCONFIG_SET_FLAG = 0,
+        DSB_FSCONFIG_SET_STRING = 1,
+        DSB_FSCONFIG_SET_FD = 5,
+        DSB_FSCONFIG_CMD_CREATE = 6,
+        DSB_FSCONFIG_CMD_RECONFIGURE = 7,
+        DSB_MOVE_MOUNT_F_EMPTY_PATH = 4,
+        DSB_MOVE_MOUNT_BENEATH = 0x200,
+        DSB_OPEN_TREE_CLONE = 1,
+        DSB_STATX_MNT_ID = 0x1000,
+        DSB_UMOUNT_NOFOLLOW = 8,
+    };
+
+    static long long dsb_result(long long result) {
+        return result < 0 ? -(long long)errno : result;
+    }
+    static long long dsb_fsopen(const char *fstype) {
+        return dsb_result(syscall(SYS_fsopen, fstype, DSB_FSOPEN_CLOEXEC));
+    }
+    static long long dsb_fspick(const char *path) {
+        return dsb_result(syscall(SYS_fspick, AT_FDCWD, path,
+                                  DSB_FSPICK_CLOEXEC | DSB_FSPICK_NO_AUTOMOUNT));
+    }
+    static long long dsb_fsconfig(int fd, unsigned command, const char *key,
+                                  const char *value, int aux) {
+        return dsb_result(syscall(SYS_fsconfig, fd, command, key, value, aux));
+    }
+    static long long dsb_fsmount(int fd) {
+        return dsb_result(syscall(SYS_fsmount, fd, DSB_FSMOUNT_CLOEXEC, 0));
+    }
+    static long long dsb_move_mount(int fd, const char *target, int beneath) {
+        return dsb_result(syscall(SYS_move_mount, fd, "", AT_FDCWD, target,
+                                  DSB_MOVE_MOUNT_F_EMPTY_PATH
+                                  | (beneath ? DSB_MOVE_MOUNT_BENEATH : 0)));
+    }
+    static long long dsb_open_tree_clone(const char *path) {
+        return dsb_result(syscall(SYS_open_tree, AT_FDCWD, path,
+                                  DSB_OPEN_TREE_CLONE | O_CLOEXEC));
+    }
+    static long long dsb_umount(const char *path, int lazy) {
+        return dsb_result(umount2(path, DSB_UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)));
+    }
+    static long long dsb_syncfs(int fd) {
+        return dsb_result(syncfs(fd));
+    }
+    static long long dsb_mount_id(int fd, const char *path) {
+        struct statx stx;
+        int at = AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | AT_EMPTY_PATH;
+        if (statx(fd, path, at, DSB_STATX_MNT_ID, &stx) < 0)
+            return -(long long)errno;
+        if (!(stx.stx_mask & DSB_STATX_MNT_ID))
+            return -EOPNOTSUPP;
+        /* stx_mnt_id, at byte 144 of a structure that old headers end before. */
+        return (long long)*(const unsigned long long *)((const char *)&stx + 144);
+    }
+    static long long dsb_read(int fd, char *buffer, size_t size) {
+        return dsb_result(read(fd, buffer, size));
+    }
+    """
+    const int DSB_FSCONFIG_SET_FLAG
+    const int DSB_FSCONFIG_SET_STRING
+    const int DSB_FSCONFIG_SET_FD
+    const int DSB_FSCONFIG_CMD_CREATE
+    const int DSB_FSCONFIG_CMD_RECONFIGURE
+    const int DSB_AT_FDCWD "AT_FDCWD"
+    const int DSB_EBADF "EBADF"
+    const int DSB_EINVAL "EINVAL"
+    const int DSB_ENODATA "ENODATA"
+
+    long long dsb_fsopen(const char *fstype) noexcept nogil
+    long long dsb_fspick(const char *path) noexcept nogil
+    long long dsb_fsconfig(
+        int fd, unsigned int command, const char *key, const char *value, int aux
+    ) noexcept nogil
+    long long dsb_fsmount(int fd) noexcept nogil
+    long long dsb_move_mount(int fd, const char *target, int beneath) noexcept nogil
+    long long dsb_open_tree_clone(const char *path) noexcept nogil
+    long long dsb_umount(const char *path, int lazy) noexcept nogil
+    long long dsb_syncfs(int fd) noexcept nogil
+    long long dsb_mount_id(int fd, const char *path) noexcept nogil
+    long long dsb_read(int fd, char *buffer, size_t size) noexcept nogil

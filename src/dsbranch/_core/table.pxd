@@ -1,0 +1,86 @@
+"""Rows, and the sorted table of them: what the core's other modules work on."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    FILE = 0
+    DIRECTORY = 1
+    SYMLINK = 2
+    FIFO = 3
+    SOCKET = 4
+    CHAR = 5
+    BLOCK = 6
+    WHITEOUT = 7
+
+cdef enum:
+    F_WHITEOUT = 1
+    F_OPAQUE = 2
+    F_REDIRECT = 4
+    F_METACOPY = 8
+    F_ON_DISK = 15       # the bits that the manifest stores
+    F_TARGET = 16
+    F_ORIGIN = 32
+    F_XATTRS = 64        # the entry has xattrs of its own, digested in `xattrs`
+    F_DIGEST = 128       # the content's digest is known
+
+cdef struct Text:
+    int64_t at           # offset into the table's heap
+    uint32_t size
+
+cdef struct Row:
+    Text path
+    Text target
+    Text redirect
+    Text origin
+    int64_t size
+    int64_t mtime_ns
+    int64_t ctime_ns     # 0 unless read from a file system
+    uint64_t rdev        # major << 32 | minor
+    uint64_t ino
+    uint64_t dev
+    uint64_t blocks
+    uint32_t uid
+    uint32_t gid
+    uint32_t nlink
+    uint32_t group
+    uint32_t first       # children are [first, end): every row of the subtree in a sorted
+    uint32_t end         # table, the direct children only in a Base
+    uint16_t mode
+    uint8_t kind
+    uint8_t flags
+    uint8_t loaded       # Base only: first and end are known
+    uint8_t xattrs[16]
+    uint8_t digest[16]
+
+cdef struct Fault:
+    int error
+    const char *action
+    char *path
+    size_t size
+
+cdef class Table:
+    cdef Row *rows
+    cdef int64_t count
+    cdef int64_t room
+    cdef char *heap
+    cdef int64_t heap_used
+    cdef int64_t heap_room
+    cdef readonly int root_fd
+    cdef Fault fault
+
+    cdef int put(self, const void *data, size_t size, Text *out) noexcept nogil
+    cdef int64_t append(self, const Row *row) noexcept nogil
+    cdef int finish(self) noexcept nogil
+    cdef int64_t child(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef int load(self, int64_t parent) noexcept nogil
+    cdef int complete(self, int64_t i) noexcept nogil
+    cdef int64_t next_child(self, int64_t child) noexcept nogil
+    cdef bytes text(self, Text where)
+    cdef Text *_text_of(self, int64_t i, int which) noexcept nogil
+    cdef inline const char *path_at(self, int64_t row) noexcept nogil:
+        return self.heap + self.rows[row].path.at
+
+cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil
+cdef size_t name_start(const char *path, size_t size) noexcept nogil
+cdef int blame(Fault *fault, int error, const char *action, const char *path, size_t size) noexcept nogil
+cdef void raise_fault(Fault *fault) except *

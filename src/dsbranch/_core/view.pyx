@@ -1,0 +1,171 @@
+"""Looking names up in a stack of layers, as the kernel does: the rules of ovl_lookup.
+
+A directory of the view is a list of spots, one for each layer that has a part of it. A name
+is looked up in them from the top: a whiteout ends the search, a non-directory ends it
+and is the answer if nothing was found above, an opaque directory is the last that counts,
+and a redirect goes on under another name or, if absolute, from the root of the layers
+below. Each step costs a search per layer, whatever the size of the dataset.
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from dsbranch._core.table cimport *
+
+
+cdef class Node:
+    def __dealloc__(self):
+        free(self.spots)
+
+
+cdef Node new_node(bytes path, Spot *spots, int count):
+    cdef Node node = Node()
+    node.spots = <Spot *>malloc((count + 1) * sizeof(Spot))
+    if node.spots == NULL:
+        raise MemoryError
+    memcpy(node.spots, spots, count * sizeof(Spot))
+    node.count = count
+    node.path = path
+    return node
+
+
+cdef bytes joined(bytes directory, bytes name):
+    return directory + b"/" + name if directory else name
+
+
+cdef class View:
+    """The tree that a stack of layers shows once merged.
+
+    `tables` are newest first; `base` comes below them. Without a base the bottom is empty.
+    """
+
+    def __init__(self, tables, Table base=None):
+        cdef Spot spots[MOST_LAYERS]
+        cdef int i
+        self.tables = list(tables)
+        if base is not None:
+            self.tables.append(base)
+        self.depth = len(self.tables)
+        if not 0 < self.depth <= MOST_LAYERS:
+            raise ValueError(f"a stack of {self.depth} layers")
+        for i in range(self.depth):
+            spots[i].layer = i
+            spots[i].row = 0
+        self.root = new_node(b"", spots, self.depth)
+
+    cdef Node lookup(self, Node parent, bytes name, Spot *entry, Spot *data):
+        """Find `name` in `parent`. Returns its Node if it is a directory, else None.
+
+        `entry` is the topmost spot, whose metadata count, with layer -1 if there is none;
+        `data` is the spot that holds a regular file's content, which is another one for
+        metacopy files, and has layer -1 where it is missing.
+        """
+        cdef Spot spots[MOST_LAYERS]
+        cdef Spot spot, other
+        cdef int count = 0, i
+        cdef Table table
+        cdef Row *row
+        cdef Node rest
+        cdef bytes seeking = name
+        cdef bytes redirect
+        cdef bint seeking_data = False
+        entry.layer = -1
+        data.layer = -1
+        for i in range(parent.count):
+            spot.layer = parent.spots[i].layer
+            table = self.table(spot)
+            spot.row = table.child(parent.spots[i].row, seeking, len(seeking))
+            if spot.row == -2:
+                raise_fault(&table.fault)
+            if spot.row < 0:
+                continue
+            row = table.rows + spot.row
+            if row.kind == WHITEOUT:
+                break
+            if entry.layer < 0:
+                entry[0] = spot
+                seeking_data = row.kind == FILE and row.flags & F_METACOPY
+                if row.kind != DIRECTORY and not seeking_data:
+                    data[0] = spot
+                    break
+            elif seeking_data:
+                if row.kind != FILE:
+                    break
+                if not row.flags & F_METACOPY:
+                    data[0] = spot
+                    break
+            elif row.kind != DIRECTORY:
+                break
+            if row.kind == DIRECTORY:
+                spots[count] = spot
+                count += 1
+                if row.flags & F_OPAQUE:
+                    break
+            if row.flags & F_REDIRECT:
+                redirect = table.text(row.redirect)
+                if redirect.startswith(b"/"):
+                    rest = self.walk(redirect[1:], spot.layer + 1, &other, data)
+                    if rest is not None and not seeking_data:
+                        memcpy(spots + count, rest.spots, rest.count * sizeof(Spot))
+                        count += rest.count
+                    break
+                seeking = redirect
+        if entry.layer < 0 or self.row(entry[0]).kind != DIRECTORY:
+            return None
+        return new_node(joined(parent.path, name), spots, count)
+
+    cdef Node walk(self, bytes path, int top, Spot *entry, Spot *data):
+        """Find `path` from the root of the layers from index `top` down."""
+        cdef Node node
+        cdef bytes name
+        cdef list names = [name for name in path.split(b"/") if name]
+        entry.layer = -1
+        data.layer = -1
+        if top >= self.depth:
+            return None
+        node = new_node(b"", self.root.spots + top, self.depth - top)
+        entry[0] = node.spots[0]
+        for name in names:
+            if node is None:
+                entry.layer = -1
+                data.layer = -1
+                return None
+            node = self.lookup(node, name, entry, data)
+        return node
+
+    cdef int gather(self, Node node, int first, int last, set names) except -1:
+        """Add the names that the parts `first` to `last` of a directory hold, whiteouts included."""
+        cdef int i
+        cdef int64_t child, end
+        cdef size_t skip
+        cdef Table table
+        cdef Row *row
+        for i in range(first, last):
+            table = self.table(node.spots[i])
+            if table.load(node.spots[i].row) < 0:
+                raise_fault(&table.fault)
+            row = table.rows + node.spots[i].row
+            skip = row.path.size + (1 if row.path.size else 0)
+            child = row.first
+            end = row.end
+            while child < end:
+                row = table.rows + child
+                names.add((table.heap + row.path.at + skip)[:row.path.size - skip])
+                child = table.next_child(child)
+        return 0
+
+    cdef int complete(self, Spot spot) except -1:
+        """Make every fact of a spot known."""
+        cdef Table table = self.table(spot)
+        if table.complete(spot.row) < 0:
+            raise_fault(&table.fault)
+        return 0
+
+    def find(self, path: bytes):
+        """Where `path` is seen: ``(table, row)`` of its metadata, or None. For tools and tests."""
+        cdef Spot entry, data
+        self.walk(path.strip(b"/"), 0, &entry, &data)
+        if entry.layer < 0:
+            return None
+        return self.tables[entry.layer], entry.row

@@ -1,0 +1,16 @@
+"""Room ``cli``: what the shell is offered after a Tab. Prints nothing and never raises."""
+
+from __future__ import annotations
+
+import typer
+
+from dsbranch.cli.scope import open_workspace
+
+
+def branch_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    try:
+        with open_workspace(ctx) as workspace:
+            names = [info.name for info in workspace.list()]
+    except Exception:  # noqa: BLE001 - a Tab offers what it can; an error would land in the prompt
+        return []
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,0 +1,52 @@
+"""Room ``cli``: ``dsbranch create``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.parameters import Json, NoMount, utf8
+from dsbranch.cli.quote import one_line
+from dsbranch.cli.scope import open_workspace
+from dsbranch.cli.wording import short
+
+EXAMPLE = "dsbranch create exp2 --from exp1"
+
+
+def run(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new branch.", callback=utf8)],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="REF",
+            help="Where it starts; default: main.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    no_mount: NoMount = False,
+    json: Json = False,
+) -> None:
+    """Make a branch and mount it at WORKSPACE/NAME.
+
+    It starts at a commit: uncommitted changes of another branch stay there.
+    """
+    with open_workspace(ctx) as workspace:
+        created = workspace.create(name, start=start, mount=not no_mount)
+    branch = created.branch
+    if json:
+        render.as_json(shapes.created(created))
+    else:
+        where = "" if created.mountpoint is None else f", mounted at {created.mountpoint}"
+        render.line(one_line(f"created {branch.name} at commit {short(branch.head)}{where}"))
+    if created.dirty_source is not None:
+        source = created.dirty_source
+        render.note(
+            f"uncommitted changes of {source} stay in {source}; "
+            f"{branch.name} starts at its last commit {short(branch.head)}"
+        )

@@ -1,0 +1,42 @@
+"""Room ``cli``: ``dsbranch delete``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.parameters import utf8
+from dsbranch.cli.scope import open_workspace
+from dsbranch.cli.wording import short
+
+EXAMPLE = "dsbranch delete exp2 --force"
+
+
+def run(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The branch.", autocompletion=branch_names, callback=utf8
+        ),
+    ],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Even with uncommitted changes, or commits that nothing else reaches."
+        ),
+    ] = False,
+) -> None:
+    """Remove a branch.
+
+    What it held is kept until gc.
+    """
+    with open_workspace(ctx) as workspace:
+        deleted = workspace.delete(name, force=force)
+    render.line(
+        f"deleted {deleted.branch}, which was at commit {short(deleted.head)}; "
+        f"kept by operation {deleted.operation}"
+    )

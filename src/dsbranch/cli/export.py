@@ -1,0 +1,56 @@
+"""Room ``cli``: ``dsbranch export``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.parameters import Json, utf8
+from dsbranch.cli.quote import quote_path
+from dsbranch.cli.scope import here, open_workspace
+from dsbranch.cli.wording import human_size, plural
+
+EXAMPLE = "dsbranch export main..exp1 -o exp1.tar.zst"
+
+
+def run(
+    ctx: typer.Context,
+    spec: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A ref for the whole view, A..B for what changed.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="NAME.tar or NAME.tar.zst; any other name is a new directory.",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Write a view, or what changed, as a tar or a directory.
+
+    A tar holds deletions as OCI whiteouts, as container tools read them.
+    """
+    with open_workspace(ctx) as workspace:
+        exported = workspace.export(spec, here() / output)
+    if json:
+        render.as_json(shapes.exported(exported))
+    else:
+        path = quote_path(os.fsencode(exported.path))
+        count = plural(exported.entries, "entry", "entries")
+        render.line(f"exported {spec} to {path}: {count}, {human_size(exported.bytes)}")
+    for note in exported.notes:
+        render.note(note)

@@ -1,0 +1,74 @@
+"""Room ``cli``: which sentence, hint and exit code an exception becomes. Pure; prints nothing.
+
+Promises that every foreseeable fault becomes a `Fault`; anything else is a bug and gets None,
+so that its traceback is seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+import typer
+
+from dsbranch.errors import (
+    DsbranchError,
+    IntegrityError,
+    NoPrivilege,
+    UsageError,
+    WritersPresent,
+)
+from dsbranch.model import Process
+
+# These say that dsbranch called the kernel wrongly, not that the machine has a problem.
+_OUR_OWN = (errno.EBADF, errno.EFAULT, errno.EINVAL)
+
+_HINTS = {
+    errno.ENOSPC: "free some space there, then run the command again",
+    errno.EDQUOT: "free some space there, or ask for a larger quota, then run the command again",
+    errno.EIO: "the disk or its connection fails: look into `dmesg`",
+    errno.EROFS: "make that filesystem writable, or choose another place",
+    errno.EMFILE: "raise the limit of open files: `ulimit -n`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    exit_code: int
+    sentence: str
+    hint: str | None = None
+    processes: tuple[Process, ...] = ()
+
+
+def describe(error: BaseException) -> Fault | None:
+    if isinstance(error, DsbranchError):
+        processes = error.processes if isinstance(error, WritersPresent) else ()
+        return Fault(error.exit_code, str(error), error.hint, processes)
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, OSError):
+        return _system(error)
+    return None
+
+
+def _usage(error: typer.TyperException) -> Fault:
+    message = error.format_message().rstrip(".").replace("\n\t", " ").replace("\n", " ")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "dsbranch"
+    return Fault(
+        UsageError.exit_code,
+        message[:1].lower() + message[1:],
+        f"`{command} --help` shows how it is called",
+    )
+
+
+def _system(error: OSError) -> Fault | None:
+    if error.errno is None or error.errno in _OUR_OWN:
+        return None
+    name = error.filename
+    where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
+    sentence = where + os.strerror(error.errno)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Fault(NoPrivilege.exit_code, sentence, "run the command as root: `sudo dsbranch …`")
+    return Fault(IntegrityError.exit_code, sentence, _HINTS.get(error.errno))

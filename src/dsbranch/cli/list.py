@@ -1,0 +1,45 @@
+"""Room ``cli``: ``dsbranch list``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import typer
+from rich.cells import cell_len
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.parameters import Json
+from dsbranch.cli.quote import quote_path
+from dsbranch.cli.scope import current_branch, open_workspace
+from dsbranch.cli.wording import short
+from dsbranch.model import BranchInfo
+
+EXAMPLE = "dsbranch list"
+
+
+def run(ctx: typer.Context, json: Json = False) -> None:
+    """List the branches and where they are mounted.
+
+    A star marks the branch you stand in; DEPTH counts the layers below its own.
+    """
+    with open_workspace(ctx) as workspace:
+        branches = workspace.list()
+        if json:
+            render.as_json(shapes.branches(branches))
+        else:
+            render.lines(_table(branches, current_branch(ctx, workspace)))
+
+
+def _table(branches: Sequence[BranchInfo], current: str | None) -> Iterator[str]:
+    rows = [("BRANCH", "COMMIT", "DEPTH", "MOUNTED AT")]
+    for info in branches:
+        where = "-"
+        if info.mountpoint is not None and info.mounted:
+            where = quote_path(os.fsencode(info.mountpoint))
+        rows.append((info.name, short(info.head), str(info.depth), where))
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        mark = "*" if row[0] == current and row is not rows[0] else " "
+        cells = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=False)]
+        yield f"{mark} {'  '.join([*cells, row[3]])}"

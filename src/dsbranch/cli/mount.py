@@ -1,0 +1,56 @@
+"""Room ``cli``: ``dsbranch mount``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.parameters import Json, Ref
+from dsbranch.cli.quote import quote_path
+from dsbranch.cli.scope import branch_or_current, from_here, open_workspace
+from dsbranch.errors import UsageError
+from dsbranch.model import Mounted
+
+EXAMPLE = "dsbranch mount exp1~2 --at /mnt/before"
+
+
+def run(
+    ctx: typer.Context,
+    ref: Ref = None,
+    at: Annotated[
+        Path | None,
+        typer.Option("--at", metavar="PATH", help="Where; a branch's default is WORKSPACE/NAME."),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show the branch's last commit, read-only.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Mount every branch, as after a reboot.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Mount a branch for work, or any commit read-only."""
+    if everything and (ref is not None or at is not None or read_only):
+        raise UsageError("--all mounts every branch at its own place and takes nothing else")
+    with open_workspace(ctx) as workspace:
+        if everything:
+            mounted = workspace.mount_all()
+        else:
+            name = branch_or_current(ctx, workspace, ref)
+            mounted = [workspace.mount(name, at=from_here(at), read_only=read_only)]
+    if json:
+        render.as_json(shapes.mounted(mounted))
+    else:
+        render.lines(_lines(mounted) if mounted else ["every branch is mounted already"])
+
+
+def _lines(mounted: Iterable[Mounted]) -> Iterator[str]:
+    for item in mounted:
+        state = "was already mounted" if item.already else "is mounted"
+        how = ", read-only" if item.read_only else ""
+        yield f"{item.ref} {state} at {quote_path(os.fsencode(item.path))}{how}"

@@ -1,0 +1,52 @@
+"""Room ``cli``: ``dsbranch rollback``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.notes import note_old_views, others
+from dsbranch.cli.parameters import BranchName, Json, Wait, utf8
+from dsbranch.cli.scope import branch_or_current, open_workspace
+from dsbranch.cli.wording import plural, short
+
+EXAMPLE = "dsbranch rollback exp1 --to exp1~1"
+
+
+def run(
+    ctx: typer.Context,
+    name: BranchName = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="REF",
+            help="The commit to go back to; default: the branch's last one.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Put a branch back to a commit, without its uncommitted changes.
+
+    What is replaced is kept until gc.
+    """
+    with open_workspace(ctx) as workspace:
+        branch = branch_or_current(ctx, workspace, name)
+        result = workspace.rollback(branch, to, wait=wait)
+    result = replace(result, stale=others(result.stale))
+    if json:
+        render.as_json(shapes.rolled_back(result))
+    else:
+        aside = plural(sum(result.counts.values()), "uncommitted change")
+        render.line(
+            f"{branch} is back at commit {short(result.head)}; {aside} set aside, "
+            f"kept by operation {result.operation}"
+        )
+    note_old_views(branch, result.stale, result.elsewhere)

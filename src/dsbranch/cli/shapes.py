@@ -1,0 +1,158 @@
+"""Room ``cli``: the JSON that ``--json`` gives. Pure; prints nothing.
+
+Schema 1. Sizes are bytes, times RFC 3339 UTC. A path that is no UTF-8 is given twice: as
+``NAME`` with U+FFFD in place of what cannot be decoded, and whole as base64 in ``NAME_b64``.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsbranch.cli.wording import utc
+from dsbranch.model import (
+    BranchInfo,
+    Change,
+    Commit,
+    Committed,
+    Created,
+    Exported,
+    Mounted,
+    Process,
+    RolledBack,
+    Squashed,
+    Status,
+)
+
+Object = dict[str, Any]
+
+SCHEMA: Object = {"schema": 1}
+
+
+def raw_path(name: str, path: bytes) -> Object:
+    try:
+        return {name: path.decode()}
+    except UnicodeDecodeError:
+        lossy = path.decode("utf-8", "replace")
+        return {name: lossy, f"{name}_b64": base64.b64encode(path).decode("ascii")}
+
+
+def machine_path(name: str, path: Path | None) -> Object:
+    return {name: None} if path is None else raw_path(name, os.fsencode(path))
+
+
+def change(item: Change) -> Object:
+    """The root of a view is the path ``.``."""
+    shape: Object = {"status": item.status, **raw_path("path", item.path or b".")}
+    if item.old_path is not None:
+        shape |= raw_path("old_path", item.old_path or b".")
+    return shape | {"kind": item.kind, "size": item.size, "old_size": item.old_size}
+
+
+def commit(item: Commit) -> Object:
+    return {
+        "id": item.id,
+        "parents": list(item.parents),
+        "message": item.message,
+        "author": item.author,
+        "time": utc(item.time_ns),
+    }
+
+
+def log(items: Iterable[Commit]) -> Object:
+    return SCHEMA | {"commits": [commit(item) for item in items]}
+
+
+def branches(items: Iterable[BranchInfo]) -> Object:
+    return SCHEMA | {
+        "branches": [
+            {"name": item.name, "head": item.head, "mounted": item.mounted}
+            | machine_path("mountpoint", item.mountpoint)
+            | {"depth": item.depth}
+            for item in items
+        ]
+    }
+
+
+def status(item: Status) -> Object:
+    return (
+        SCHEMA
+        | {"branch": item.branch, "head": item.head, "mounted": item.mounted}
+        | machine_path("mountpoint", item.mountpoint)
+        | {"clean": item.clean, "counts": dict(item.counts)}
+    )
+
+
+def processes(items: Sequence[Process]) -> list[Object]:
+    return [
+        {"pid": item.pid, "command": item.command}
+        | raw_path("path", os.fsencode(item.path))
+        | {"what": item.what}
+        for item in items
+    ]
+
+
+def created(item: Created) -> Object:
+    return (
+        SCHEMA
+        | {"branch": item.branch.name, "head": item.branch.head}
+        | machine_path("mountpoint", item.mountpoint)
+        | {"dirty_source": item.dirty_source}
+    )
+
+
+def committed(branch: str, item: Committed) -> Object:
+    return (
+        SCHEMA
+        | {"branch": branch, "commit": commit(item.commit), "counts": dict(item.counts)}
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )
+
+
+def mounted(items: Iterable[Mounted]) -> Object:
+    return SCHEMA | {
+        "mounts": [
+            {"ref": item.ref}
+            | machine_path("path", item.path)
+            | {"already": item.already, "read_only": item.read_only}
+            for item in items
+        ]
+    }
+
+
+def rolled_back(item: RolledBack) -> Object:
+    return (
+        SCHEMA
+        | {
+            "branch": item.branch,
+            "head": item.head,
+            "operation": item.operation,
+            "counts": dict(item.counts),
+        }
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )
+
+
+def squashed(branch: str, item: Squashed) -> Object:
+    return SCHEMA | {
+        "branch": branch,
+        "commit": commit(item.commit),
+        "replaced": item.replaced,
+        "linked": item.linked,
+        "copied": item.copied,
+        "copied_bytes": item.copied_bytes,
+        "remounted": item.remounted,
+    }
+
+
+def exported(item: Exported) -> Object:
+    return (
+        SCHEMA
+        | machine_path("path", item.path)
+        | {"entries": item.entries, "bytes": item.bytes, "notes": list(item.notes)}
+    )

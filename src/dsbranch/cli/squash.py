@@ -1,0 +1,50 @@
+"""Room ``cli``: ``dsbranch squash``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.parameters import BranchName, Json, NewMessage, utf8
+from dsbranch.cli.scope import branch_or_current, open_workspace
+from dsbranch.cli.wording import human_size, plural, short
+
+EXAMPLE = "dsbranch squash exp1 -m 'cleaned labels'"
+
+
+def run(
+    ctx: typer.Context,
+    name: BranchName = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="REF",
+            help="Squash the commits after this one; default: all since the branch forked.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    message: NewMessage = None,
+    json: Json = False,
+) -> None:
+    """Make one commit of several, out of hard links: no data is read.
+
+    The branch looks the same before and after; the commits replaced are kept until gc.
+    """
+    with open_workspace(ctx) as workspace:
+        branch = branch_or_current(ctx, workspace, name)
+        result = workspace.squash(branch, since=since, message=message)
+    if json:
+        render.as_json(shapes.squashed(branch, result))
+    else:
+        files = f"{plural(result.linked, 'file')} linked"
+        if result.copied:
+            files += f", {result.copied:,} copied ({human_size(result.copied_bytes)})"
+        head = render.paint_commit(short(result.commit.id))
+        render.line(f"[{branch} {head}] {plural(result.replaced, 'commit')} became one; {files}")
+    if not result.remounted:
+        render.note(f"{branch} is in use and goes on with the old layers until mounted again")

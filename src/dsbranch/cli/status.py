@@ -1,0 +1,40 @@
+"""Room ``cli``: ``dsbranch status``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.parameters import BranchName, Json
+from dsbranch.cli.quote import quote_path
+from dsbranch.cli.scope import branch_or_current, open_workspace
+from dsbranch.cli.wording import count_words, plural, short
+from dsbranch.model import Status
+
+EXAMPLE = "dsbranch status exp1"
+
+
+def run(ctx: typer.Context, name: BranchName = None, json: Json = False) -> None:
+    """Show where a branch stands and how much is uncommitted."""
+    with open_workspace(ctx) as workspace:
+        status = workspace.status(branch_or_current(ctx, workspace, name))
+    if json:
+        render.as_json(shapes.status(status))
+    else:
+        render.lines(_lines(status))
+
+
+def _lines(status: Status) -> Iterator[str]:
+    yield f"On branch {status.branch} at commit {short(status.head)}"
+    if status.mounted and status.mountpoint is not None:
+        yield f"Mounted at {quote_path(os.fsencode(status.mountpoint))}"
+    else:
+        yield f"Not mounted (`dsbranch mount {status.branch}` mounts it)"
+    if status.clean:
+        yield "No uncommitted changes"
+    else:
+        count = plural(sum(status.counts.values()), "uncommitted change")
+        yield f"{count}: {count_words(status.counts)}"

@@ -1,0 +1,42 @@
+"""Room ``cli``: ``dsbranch umount``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.quote import quote_path
+from dsbranch.cli.scope import here, open_workspace
+
+EXAMPLE = "dsbranch umount exp1"
+
+
+def run(
+    ctx: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|PATH",
+            help="A branch, or the path of a view.",
+            autocompletion=branch_names,
+        ),
+    ],
+    lazy: Annotated[
+        bool,
+        typer.Option("--lazy", help="Detach now, even if processes use it; they keep their view."),
+    ] = False,
+) -> None:
+    """Unmount a branch or a read-only view.
+
+    Uncommitted changes stay in the branch.
+    """
+    # A name holds no slash, so this is a path, and one counts from where the user stands.
+    if "/" in target or target in (".", ".."):
+        target = os.path.normpath(here() / target)
+    with open_workspace(ctx) as workspace:
+        paths = workspace.umount(target, lazy=lazy)
+    render.lines(f"unmounted {quote_path(os.fsencode(path))}" for path in paths)

@@ -1,0 +1,55 @@
+"""Room ``cli``: numbers and times as people read them. Pure; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+WORDS = {
+    "A": "added",
+    "M": "modified",
+    "m": "metadata only",
+    "D": "deleted",
+    "R": "renamed",
+    "T": "type changed",
+}
+
+
+def human_size(count: int) -> str:
+    """Bytes in the largest IEC unit that keeps a digit before the point: ``1.5 MiB``."""
+    if abs(count) < 1024:
+        return f"{count} B"
+    value = count / 1024
+    units = iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    unit = next(units)
+    # 1023.95 would be shown as 1024.0, which belongs to the next unit.
+    while abs(value) >= 1023.95:
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """``1 change``, ``2,000 changes``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def count_words(counts: Mapping[str, int]) -> str:
+    """``2 added, 1 deleted``, in the order of the letters; empty for no change."""
+    return ", ".join(f"{counts[c]:,} {word}" for c, word in WORDS.items() if counts.get(c))
+
+
+def utc(time_ns: int) -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local_time(time_ns: int) -> str:
+    """In the time zone of this machine, with its offset."""
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def short(commit: str) -> str:
+    """The first ten digits, as every message shows a commit."""
+    return commit[:10]

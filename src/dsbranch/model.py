@@ -1,0 +1,270 @@
+"""Frozen values that every room may hold. A leaf room: no I/O, no imports from the project.
+
+Paths inside a view are ``bytes`` relative to its root, without a leading slash; the root
+itself is ``b""``. Paths of the machine are ``pathlib.Path``. Times are integer nanoseconds
+since the epoch (UTC), sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Dialect = Literal["trusted", "user"]
+"""Which xattr namespace a layer's overlay markers live in (``user`` means ``userxattr``)."""
+
+LayerState = Literal["open", "sealed"]
+
+Letter = Literal["A", "M", "m", "D", "R", "T"]
+"""A added, M content, m metadata only, D deleted, R renamed, T type changed."""
+
+LETTERS: tuple[Letter, ...] = ("A", "M", "m", "D", "R", "T")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One overlay directory tree. `entries`, `bytes` and `hashed` are known once sealed."""
+
+    id: str
+    state: LayerState
+    dialect: Dialect
+    created_ns: int
+    sealed_ns: int | None = None
+    entries: int | None = None
+    bytes: int | None = None
+    hashed: bool = False
+    redirects: bool = False
+    metacopy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A named point in history. `layer` is None for the root commit, which is the base alone."""
+
+    id: str
+    parents: tuple[str, ...]
+    layer: str | None
+    message: str
+    author: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A name for a commit plus one open layer. `fork` is the commit it was created from."""
+
+    id: int
+    name: str
+    head: str
+    layer: str
+    fork: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    name: str
+    commit: str
+    created_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a branch stood: what the operation log keeps before and after each move."""
+
+    id: int
+    head: str
+    layer: str
+    fork: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One name moved by one operation; None on a side means the name did not exist there."""
+
+    name: str
+    before: Position | None
+    after: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    id: int
+    verb: str
+    time_ns: int
+    author: str
+    detail: str
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """A mount dsbranch made, as the store remembers it. The kernel may know better.
+
+    `layer` is the open layer of a writable mount, None for a read-only one. `lowers` are
+    the ids of the sealed layers below, newest first. `namespace` is the inode of the mount
+    namespace it was made in; `mount_id` is the kernel's number for it there.
+    """
+
+    id: int
+    boot_id: str
+    namespace: int
+    mount_id: int
+    path: Path
+    commit: str
+    layer: str | None
+    lowers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MountPlan:
+    """All that is needed to make one overlay superblock and attach it; data only.
+
+    `lowers` are ordered newest first, the base last. `upper` and `work` are None together,
+    for a read-only view. `source` is what /proc/mounts shows in the first column.
+    """
+
+    lowers: tuple[Path, ...]
+    upper: Path | None
+    work: Path | None
+    source: str
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def read_only(self) -> bool:
+        return self.upper is None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process in the way of an operation, and the first path it holds."""
+
+    pid: int
+    command: str
+    path: str
+    what: str = "open for writing"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a diff.
+
+    `path` is where the entry is in the new view (in the old one for D); `old_path` is set
+    for R, and for entries inside a renamed directory. `kind` is that of the new entry (the
+    old one for D): file, directory, symlink, fifo, socket, char or block. Sizes are None
+    where the side does not exist or is no regular file.
+    """
+
+    status: Letter
+    path: bytes
+    kind: str
+    old_path: bytes | None = None
+    size: int | None = None
+    old_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    branch: str
+    head: str
+    mounted: bool
+    mountpoint: Path | None
+    clean: bool
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchInfo:
+    """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
+
+    name: str
+    head: str
+    mounted: bool
+    mountpoint: Path | None
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Trouble with one path, reported as data beside a result."""
+
+    path: bytes
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """The answer of mount. `already` means that it had been mounted there before the call."""
+
+    path: Path
+    ref: str
+    already: bool = False
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer of create. `dirty_source` names the branch whose uncommitted changes stayed
+    behind, if `--from` named a branch that has some."""
+
+    branch: Branch
+    mountpoint: Path | None
+    dirty_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer of commit. `mountpoint` is where the new open layer is mounted, if it is;
+    `stale` are processes that stand in the old, now read-only view and need a `cd .`;
+    `elsewhere` are those of other mount namespaces that keep it."""
+
+    commit: Commit
+    counts: dict[str, int]
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+    elsewhere: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The answer of rollback. `operation` is the log row that keeps what was replaced,
+    `kept_layer` the open layer that was set aside."""
+
+    branch: str
+    head: str
+    operation: int
+    kept_layer: str
+    counts: dict[str, int]
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+    elsewhere: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Squashed:
+    """The answer of squash. `replaced` commits became one; `remounted` is False where a
+    mounted view goes on with the old layers until it is next mounted."""
+
+    commit: Commit
+    replaced: int
+    linked: int
+    copied: int
+    copied_bytes: int
+    remounted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    branch: str
+    head: str
+    operation: int
+    kept_layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    path: Path
+    entries: int
+    bytes: int
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,61 @@
+"""What every operation needs: the store, the mount driver and where things lie."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dsbranch._core.table import Table
+from dsbranch.errors import NotAWorkspace
+from dsbranch.overlay.driver import Driver
+from dsbranch.overlay.kernel import KernelDriver
+from dsbranch.overlay.locate import workspace_of_mount
+from dsbranch.store.database import Store
+from dsbranch.store.layout import Layout, find_workspace
+
+
+@dataclass(frozen=True)
+class Context:
+    """`tables` caches what was read of sealed layers, which never change."""
+
+    store: Store
+    driver: Driver
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        return self.store.layout
+
+    @property
+    def root(self) -> Path:
+        return self.store.layout.root
+
+    @property
+    def base(self) -> Path:
+        return self.store.base
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def open_context(start: Path) -> Context:
+    """Find the workspace at or above `start`, or behind the mount `start` lies in."""
+    root = workspace_of_mount(start) or find_workspace(start)
+    if root is None:
+        raise NotAWorkspace(
+            f"there is no dsbranch workspace at {start} or above it",
+            hint="`dsbranch init DATASET` makes one; `-C DIR` names one elsewhere",
+        )
+    return Context(Store.open(root), KernelDriver())
+
+
+def whoami() -> str:
+    """``user@host``, for the author of commits and operations."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,59 @@
+"""``create``: a new branch on an existing commit, for the price of two directories."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from dsbranch.errors import AlreadyExists
+from dsbranch.model import Created, Layer
+from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.diff import is_dirty
+from dsbranch.ops.names import check_name
+from dsbranch.ops.refs import SHORT, is_branch, resolve
+from dsbranch.store.creation import FIRST_BRANCH
+from dsbranch.store.lock import names_lock
+
+_PATIENCE_SECONDS = 30.0
+
+
+def create(context: Context, name: str, *, start: str | None, mount: bool) -> Created:
+    check_name(name)
+    origin = FIRST_BRANCH if start is None else start
+    target = context.root / name
+    with names_lock(context.layout, verb=f"create {name}", timeout=_PATIENCE_SECONDS):
+        if is_branch(context, name):
+            raise AlreadyExists(
+                f"a branch {name} exists already", hint=f"`dsbranch mount {name}` shows where it is"
+            )
+        head = resolve(context, origin)
+        if mount:
+            _create_mounted(context, name, head, target)
+        else:
+            with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
+                _insert(context, name, head, layer)
+    dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
+    return Created(context.store.branch(name), target if mount else None, dirty)
+
+
+def _create_mounted(context: Context, name: str, head: str, target: Path) -> None:
+    """The mount is prepared before the branch exists, so that a refusal leaves nothing."""
+    made = mounting.make_mountpoint(target)
+    try:
+        with ExitStack() as held:
+            with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
+                plan = mounting.branch_plan(context, context.store.stack(head), layer.id)
+                view = held.enter_context(context.driver.prepare(plan))
+                _insert(context, name, head, layer)
+            mounting.attach(context, view, target, commit=head, layer=layer.id)
+    except BaseException:
+        if made:
+            target.rmdir()
+        raise
+
+
+def _insert(context: Context, name: str, head: str, layer: Layer) -> None:
+    context.store.create_branch(
+        name, head, head, layer, author=whoami(), detail=f"{name} at {head[:SHORT]}"
+    )

@@ -1,0 +1,50 @@
+"""``delete``: remove a branch's name. Its layers and commits stay until gc."""
+
+from __future__ import annotations
+
+from dsbranch.errors import ConflictError, DirtyBranch
+from dsbranch.model import Branch, Deleted
+from dsbranch.ops import mounting
+from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.refs import SHORT
+from dsbranch.ops.umount import detach_all
+
+
+def delete(context: Context, name: str, *, force: bool) -> Deleted:
+    with mounting.locked(context, name, "delete") as branch:
+        others = [other for other in context.store.branches() if other.id != branch.id]
+        if not others:
+            raise ConflictError(
+                f"{name} is the only branch of this workspace",
+                hint="`dsbranch create NAME` makes another one first",
+            )
+        if not force:
+            _require_nothing_lost(context, branch, others)
+        mounts = mounting.mounts_of(context, branch.layer)
+        mounting.require_nowhere_else(context, branch.layer)
+        detach_all(context, mounts, lazy=False)
+        operation = context.store.delete_branch(
+            branch, author=whoami(), detail=f"{name}, which was at {branch.head[:SHORT]}"
+        )
+        mounting.forget(context, branch.layer)
+        home = context.root / name
+        if home.is_dir() and not any(home.iterdir()):
+            home.rmdir()
+        return Deleted(name, branch.head, operation.id, branch.layer)
+
+
+def _require_nothing_lost(context: Context, branch: Branch, others: list[Branch]) -> None:
+    counts = uncommitted(context, branch, branch.head, (), False).counts()
+    if counts:
+        raise DirtyBranch(
+            f"{branch.name} has {sum(counts.values())} uncommitted changes",
+            hint=f"commit them, or `dsbranch delete --force {branch.name}`",
+        )
+    tags = [tag.commit for tag in context.store.tags()]
+    heads = [*(other.head for other in others), *tags]
+    if not any(context.store.is_ancestor(branch.head, head) for head in heads):
+        raise ConflictError(
+            f"the commits of {branch.name} are on no other branch",
+            hint=f"`dsbranch delete --force {branch.name}` removes it all the same",
+        )

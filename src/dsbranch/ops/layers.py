@@ -1,0 +1,91 @@
+"""Making and sealing layers: the steps that commit, rollback and squash share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dsbranch._core import syscalls
+from dsbranch._core.table import Table
+from dsbranch.model import Commit, Layer
+from dsbranch.ops.context import Context
+from dsbranch.overlay.markers import copy_root
+from dsbranch.store import manifest
+from dsbranch.store.faults import storage
+from dsbranch.store.identity import commit_id
+from dsbranch.store.layout import new_layer_id
+
+
+@contextmanager
+def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterator[Layer]:
+    """Make the directories of a new open layer; they are removed again if the body fails.
+
+    `root_like` is the directory whose metadata the root of the view has.
+    """
+    layer = Layer(new_layer_id(), "open", context.store.dialect, time.time_ns())
+    try:
+        context.layout.make_layer_dirs(layer.id, work=work)
+        with storage(f"prepare the layer {layer.id}"):
+            copy_root(root_like, context.layout.fs(layer.id))
+        yield layer
+    except BaseException:
+        # Should this fail too: a directory without a row is garbage.
+        shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
+        raise
+
+
+def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer, str]:
+    """Write the manifest of a layer; the layer as it is once sealed, and the file's SHA-256."""
+    facts = table.summary()
+    path = context.layout.manifest(layer.id)
+    checksum = manifest.write(path, table.columns(), layer=layer.id, dialect=layer.dialect)
+    sealed = Layer(
+        id=layer.id,
+        state="sealed",
+        dialect=layer.dialect,
+        created_ns=layer.created_ns,
+        sealed_ns=time.time_ns(),
+        entries=facts["entries"],
+        bytes=facts["bytes"],
+        hashed=facts["hashed"],
+        redirects=facts["redirects"],
+        metacopy=facts["metacopy"],
+    )
+    return sealed, checksum
+
+
+def new_commit(
+    layer: Layer, checksum: str, *, parents: tuple[str, ...], message: str, author: str
+) -> Commit:
+    now = time.time_ns()
+    id = commit_id(
+        author=author,
+        layer=layer.id,
+        manifest_sha256=checksum,
+        message=message,
+        parents=parents,
+        time_ns=now,
+    )
+    return Commit(id, parents, layer.id, message, author, now)
+
+
+def sync(context: Context) -> None:
+    """Put all that was written to the store's filesystem on the disk.
+
+    :raises StorageError: the kernel reports a write that failed
+    """
+    with storage(f"write {context.layout.layers}"):
+        fd = os.open(context.layout.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.syncfs(fd)
+        finally:
+            os.close(fd)
+
+
+def drop_workdir(context: Context, layer: str) -> None:
+    """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
+    shutil.rmtree(context.layout.work(layer), ignore_errors=True)

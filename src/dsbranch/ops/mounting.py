@@ -1,0 +1,300 @@
+"""Putting views at paths and taking them away, for all verbs that do.
+
+It promises that an open layer is in one superblock at most: every caller holds the branch's
+lock, looks the layer up in the mount tables of all namespaces, and joins what it finds. What
+an interrupted command left (a frozen mount, an old view still on top) is put right here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dsbranch.errors import AlreadyExists, BadPath, BusyError, WritersPresent
+from dsbranch.model import Branch, MountPlan, MountRecord, Process
+from dsbranch.ops.context import Context
+from dsbranch.overlay import mountinfo
+from dsbranch.overlay.driver import Prepared
+from dsbranch.overlay.locate import mount_at
+from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.plan import parse_source, plan, source
+from dsbranch.overlay.writers import find_users, find_writers
+from dsbranch.store.faults import storage
+from dsbranch.store.lock import branch_lock
+
+_POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 2.0
+
+
+@contextmanager
+def locked(context: Context, name: str, verb: str) -> Iterator[Branch]:
+    """Hold the branch's lock, with what an interrupted command left put right.
+
+    :raises Locked: another command works on the branch
+    """
+    before = context.store.branch(name)
+    with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
+        branch = context.store.branch(name)
+        heal(context, branch)
+        yield branch
+
+
+def layer_source(context: Context, layer: str) -> str:
+    return source(context.store.id, layer=layer)
+
+
+def mounts_of(context: Context, layer: str) -> list[MountEntry]:
+    """Where an open layer is mounted in this namespace, whole; bind mounts of parts are not."""
+    found = mountinfo.find(layer_source(context, layer))
+    return [entry for entry in found if entry.root == b"/"]
+
+
+def mountpoint(context: Context, branch: Branch) -> Path | None:
+    """Where the branch is mounted, its own directory in the workspace first."""
+    home = os.fsencode(context.root / branch.name)
+    paths = [entry.path for entry in mounts_of(context, branch.layer)]
+    if not paths:
+        return None
+    return Path(os.fsdecode(home if home in paths else paths[0]))
+
+
+def is_read_only(entry: MountEntry) -> bool:
+    return b"ro" in entry.super_options.split(b",")
+
+
+def heal(context: Context, branch: Branch) -> None:
+    """Finish what a killed command began. The caller holds the branch's lock.
+
+    A frozen superblock of the open layer is made writable again: the transaction never came.
+    A mount that still shows the layer of before is replaced: the transaction was the last thing
+    that happened.
+    """
+    for entry in mounts_of(context, branch.layer):
+        if is_read_only(entry):
+            context.driver.set_writable(Path(os.fsdecode(entry.path)))
+            break
+    former = context.store.former_layer(branch.name)
+    if former is None or former == branch.layer:
+        return
+    left = mounts_of(context, former)
+    require_bare(left)
+    if left and not mounts_of(context, branch.layer):
+        with prepare_branch(context, branch) as prepared:
+            replace(context, branch, former, left, prepared)
+    elif left:
+        for entry in left:
+            # Both are there: the new one lies beneath, only the old one's removal was missed.
+            context.driver.detach(Path(os.fsdecode(entry.path)), lazy=True)
+    forget(context, former)
+
+
+def forget(context: Context, layer: str) -> None:
+    """Drop what the store remembers of mounts of an open layer."""
+    for record in context.store.records_for_layer(layer):
+        context.store.drop_mount(record.id)
+
+
+def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
+    """How to mount the open layer `layer` on the sealed layers of `stack`, newest first."""
+    return plan(
+        lowers=[*(context.layout.fs(id) for id in stack), context.base],
+        upper=context.layout.fs(layer),
+        work=context.layout.work(layer),
+        source=layer_source(context, layer),
+        dialect=context.store.dialect,
+    )
+
+
+def commit_plan(context: Context, commit: str) -> MountPlan:
+    """How to mount a commit read-only."""
+    return plan(
+        lowers=[
+            *(context.layout.fs(id) for id in context.store.stack(commit)),
+            context.base,
+            context.layout.empty,
+        ],
+        upper=None,
+        work=None,
+        source=source(context.store.id, commit=commit),
+        dialect=context.store.dialect,
+    )
+
+
+def require_bare(mounts: list[MountEntry]) -> None:
+    """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
+    ids = {entry.mount_id for entry in mounts}
+    for entry in mountinfo.current() if ids else []:
+        if entry.parent_id in ids:
+            path = os.fsdecode(entry.path)
+            raise BusyError(
+                f"a {entry.fstype} filesystem is mounted on the branch, at {path}",
+                hint=f"unmount it first: `umount {path}`",
+            )
+
+
+def prepare_branch(context: Context, branch: Branch) -> Prepared:
+    """A superblock of the branch's open layer, which must be in none yet.
+
+    :raises BusyError: it is mounted in another mount namespace, out of our reach
+    """
+    require_nowhere_else(context, branch.layer)
+    return context.driver.prepare(
+        branch_plan(context, context.store.stack(branch.head), branch.layer)
+    )
+
+
+def require_nowhere_else(context: Context, layer: str) -> None:
+    """:raises BusyError: the layer is mounted in another mount namespace, out of our reach"""
+    elsewhere = mountinfo.other_namespaces(layer_source(context, layer))
+    if elsewhere:
+        holder = elsewhere[0]
+        raise BusyError(
+            f"the branch is mounted in another mount namespace, at {holder.path}"
+            f" of {holder.command} (pid {holder.pid})",
+            hint="end that process or container, then run the command again",
+        )
+
+
+def mount_branch(context: Context, branch: Branch, target: Path) -> None:
+    """Mount the branch at `target`, an existing directory. The caller holds its lock."""
+    with prepare_branch(context, branch) as prepared:
+        attach(context, prepared, target, commit=branch.head, layer=branch.layer)
+
+
+def attach(
+    context: Context,
+    prepared: Prepared,
+    target: Path,
+    *,
+    commit: str,
+    layer: str | None,
+    beneath: bool = False,
+) -> None:
+    """Attach a prepared view and remember it."""
+    mount_id = prepared.attach(target, beneath=beneath)
+    context.store.record_mount(
+        MountRecord(
+            id=0,
+            boot_id=mountinfo.boot_id(),
+            namespace=mountinfo.namespace(),
+            mount_id=mount_id,
+            path=target,
+            commit=commit,
+            layer=layer,
+            lowers=tuple(context.store.stack(commit)),
+        )
+    )
+
+
+def settle(
+    context: Context, before: Branch, mounts: list[MountEntry], view: Prepared | None
+) -> tuple[tuple[Process, ...], tuple[Process, ...]]:
+    """After the transaction: show `view` where the branch was mounted as it stood `before`.
+
+    Gives the processes that stand in the old view, and those of other namespaces that keep it.
+    """
+    elsewhere = tuple(mountinfo.other_namespaces(layer_source(context, before.layer)))
+    if view is None:
+        return (), elsewhere
+    branch = context.store.branch(before.name)
+    return replace(context, branch, before.layer, mounts, view), elsewhere
+
+
+def replace(
+    context: Context, branch: Branch, old_layer: str, old: list[MountEntry], prepared: Prepared
+) -> tuple[Process, ...]:
+    """Put the branch's new view where the old one is mounted; those who stand in the old one.
+
+    The new mount goes beneath the old one, which is then taken off: the path never disappears.
+    Where the kernel cannot (before 6.5), it is gone for an instant.
+    """
+    target = Path(os.fsdecode(_home_first(context, branch, old)))
+    standing = tuple(
+        user
+        for user in find_users(target)
+        if user.what == "working directory" and user.pid != os.getpid()
+    )
+    beneath = context.driver.can_mount_beneath
+    if not beneath:
+        context.driver.detach(target, lazy=True)
+    attach(context, prepared, target, commit=branch.head, layer=branch.layer, beneath=beneath)
+    for entry in old:
+        path = Path(os.fsdecode(entry.path))
+        if beneath or path != target:
+            context.driver.detach(path, lazy=True)
+    forget(context, old_layer)
+    return standing
+
+
+def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> bytes:
+    home = os.fsencode(context.root / branch.name)
+    return home if any(entry.path == home for entry in entries) else entries[0].path
+
+
+@contextmanager
+def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[MountEntry]]:
+    """Make the branch's superblock read-only for the body; writable again if the body fails.
+
+    Gives its mounts, none if it is not mounted. `wait` is in seconds.
+
+    :raises WritersPresent: a process writes there, and did not stop in time
+    :raises BusyError: the branch is mounted in another namespace only
+    """
+    mounts = mounts_of(context, branch.layer)
+    if not mounts:
+        require_nowhere_else(context, branch.layer)
+        yield []
+        return
+    require_bare(mounts)
+    path = Path(os.fsdecode(mounts[0].path))
+    deadline = time.monotonic() + wait
+    while not context.driver.set_read_only(path):
+        if time.monotonic() >= deadline:
+            raise writers_present(branch, path)
+        time.sleep(_POLL_SECONDS)
+    try:
+        yield mounts
+    except BaseException:
+        context.driver.set_writable(path)
+        raise
+
+
+def writers_present(branch: Branch, path: Path) -> WritersPresent:
+    writers = find_writers(path)
+    many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
+    return WritersPresent(
+        f"{many} files of {branch.name} open for writing",
+        processes=writers,
+        hint="let them finish, or give `--wait SECONDS`; nothing was changed",
+    )
+
+
+def make_mountpoint(path: Path) -> bool:
+    """Make the directory `path` to mount on, or find it empty. True: it was made here.
+
+    :raises AlreadyExists: something lies there
+    :raises BadPath: it cannot be made there
+    """
+    with storage(f"make the mount point {path}"):
+        try:
+            path.mkdir()
+            return True
+        except FileExistsError:
+            pass
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BadPath(f"{path.parent} is no directory", hint="make it first") from error
+    if path.is_symlink() or not path.is_dir():
+        raise AlreadyExists(f"{path} exists and is no directory", hint="choose another name")
+    entry = mount_at(path)
+    if entry is not None and entry.path == os.fsencode(path):
+        shown = parse_source(entry.source)
+        what = "another view" if shown else f"a {entry.fstype} filesystem"
+        raise AlreadyExists(f"{what} is mounted at {path}", hint=f"`dsbranch umount {path}`")
+    if any(path.iterdir()):
+        raise AlreadyExists(
+            f"{path} exists and is not empty", hint="choose another name, or move it away"
+        )
+    return False

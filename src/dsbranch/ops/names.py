@@ -1,0 +1,47 @@
+"""Which names a branch may have. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from dsbranch.errors import BadName
+
+_LONGEST = 200
+# What refs give a meaning to, what a shell or a path would trip over.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f/~^:?*\[\]\\{}@'\"`$&;|<>()!#]|\.\.")
+
+
+def check_name(name: str) -> str:
+    """`name`, if a branch may be called so.
+
+    :raises BadName: with what is wrong about it
+    """
+    shown = name.encode("unicode_escape").decode("ascii")
+    if not name:
+        raise BadName("a branch name cannot be empty", hint="letters, digits, `-`, `_` and `.`")
+    found = _FORBIDDEN.search(name)
+    if found:
+        what = {"/": "a slash", " ": "a space", "\n": "a newline", "..": "two dots in a row"}
+        part = what.get(found[0]) or f"`{found[0].encode('unicode_escape').decode('ascii')}`"
+        raise BadName(
+            f"`{shown}` cannot be a branch name: it holds {part}",
+            hint="use letters, digits, `-`, `_` and `.`",
+        )
+    if name[0] in "-.":
+        raise BadName(
+            f"`{shown}` cannot be a branch name: it begins with `{name[0]}`",
+            hint="begin with a letter or a digit",
+        )
+    if not name.isprintable() or len(name.encode("utf-8", "surrogateescape")) > _LONGEST:
+        raise BadName(
+            f"`{shown[:40]}…` cannot be a branch name: it is too long or not printable",
+            hint=f"use up to {_LONGEST} bytes of printable characters",
+        )
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadName(
+            f"`{shown}` cannot be a branch name: it is no valid UTF-8",
+            hint="use letters, digits, `-`, `_` and `.`",
+        ) from None
+    return name

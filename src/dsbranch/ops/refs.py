@@ -1,0 +1,84 @@
+"""From what a user writes to a commit: names, prefixes, ``REF~N``, ``BRANCH@{N}``, ranges."""
+
+from __future__ import annotations
+
+import re
+
+from dsbranch.errors import AmbiguousRef, UnknownRef, UsageError
+from dsbranch.ops.context import Context
+
+SHORT = 10
+"""How many digits of a commit's id are shown to people."""
+
+_SHORTEST_PREFIX = 4
+_SUFFIX = re.compile(r"^(?P<ref>[^~]*)(?P<steps>(~[0-9]{0,9})+)$")
+_POSITION = re.compile(r"^(?P<branch>.+)@\{(?P<count>[0-9]{1,9})\}$", re.DOTALL)
+
+
+def resolve(context: Context, ref: str) -> str:
+    """The id of the commit that `ref` names.
+
+    :raises UnknownRef: nothing has that name; with names close to it
+    :raises AmbiguousRef: several commits begin with these digits
+    """
+    suffix = _SUFFIX.match(ref)
+    if suffix:
+        start = resolve(context, suffix["ref"])
+        line = context.store.first_parents(start)
+        count = sum(int(step or 1) for step in suffix["steps"][1:].split("~"))
+        if count >= len(line):
+            raise UnknownRef(f"{suffix['ref']} has only {len(line) - 1} ancestors", ref=ref)
+        return line[count]
+    position = _POSITION.match(ref)
+    if position:
+        branch = context.store.branch(position["branch"])
+        count = int(position["count"])
+        former = [branch.head, *context.store.positions(branch.name)]
+        if count >= len(former):
+            raise UnknownRef(f"{branch.name} has only {len(former) - 1} former positions", ref=ref)
+        return former[count]
+    return _plain(context, ref)
+
+
+def _plain(context: Context, ref: str) -> str:
+    if is_branch(context, ref):
+        return context.store.branch(ref).head
+    tag = context.store.tag(ref)
+    if tag is not None:
+        return tag.commit
+    if len(ref) >= _SHORTEST_PREFIX:
+        found = context.store.commits_with_prefix(ref.lower(), 10)
+        if len(found) == 1:
+            return found[0].id
+        if found:
+            raise AmbiguousRef(
+                f"`{ref}` is the beginning of {len(found)} commits",
+                ref=ref,
+                candidates=[commit.id for commit in found],
+            )
+    shown = ref.encode("unicode_escape").decode("ascii")
+    raise UnknownRef(
+        f"there is no branch, tag or commit `{shown}`",
+        ref=ref,
+        suggestions=context.store.close_names(ref),
+    )
+
+
+def is_branch(context: Context, ref: str) -> bool:
+    return any(branch.name == ref for branch in context.store.branches())
+
+
+def split_range(spec: str) -> tuple[str, str, bool] | None:
+    """``A..B`` as (A, B, False), ``A...B`` as (A, B, True); None if `spec` is no range.
+
+    :raises UsageError: a side is missing
+    """
+    for dots, from_base in (("...", True), ("..", False)):
+        if dots in spec:
+            a, _, b = spec.partition(dots)
+            if not a or not b:
+                raise UsageError(
+                    f"`{spec}` is half a range", hint=f"name both sides: `main{dots}exp1`"
+                )
+            return a, b, from_base
+    return None

@@ -1,0 +1,16 @@
+"""``show``: one commit, and what it changed against its first parent."""
+
+from __future__ import annotations
+
+from dsbranch.model import Commit
+from dsbranch.ops.context import Context
+from dsbranch.ops.diff import Diff, between
+from dsbranch.ops.refs import resolve
+
+
+def show(context: Context, ref: str) -> tuple[Commit, Diff]:
+    commit = context.store.commit(resolve(context, ref))
+    if not commit.parents:
+        # The root commit is the base as it was adopted: nothing was changed to make it.
+        return commit, Diff(commit.id, commit.id, [])
+    return commit, between(context, commit.parents[0], commit.id)

@@ -1,0 +1,88 @@
+"""From commits and branches to views the core can compare: tables of layers, and the base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dsbranch._core.base import Base
+from dsbranch._core.scan import scan
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from dsbranch.errors import IntegrityError
+from dsbranch.model import Branch
+from dsbranch.ops.context import Context
+from dsbranch.store import manifest
+from dsbranch.store.faults import from_errno
+
+
+@contextmanager
+def reading(place: Path) -> Iterator[None]:
+    """Give the core's errors domain names; `place` is the directory their paths are relative to."""
+    try:
+        yield
+    except OSError as error:
+        where = place / os.fsdecode(error.filename) if error.filename else place
+        raise from_errno(error.errno or 0, f"read {where}") from error
+    except ValueError as error:
+        raise IntegrityError(
+            f"the layers of {place} contradict each other: {error}",
+            hint="has something written into `.dsbranch/layers`?",
+        ) from error
+
+
+def base(context: Context) -> Base:
+    """The adopted directory, to be looked into during one operation.
+
+    :raises IntegrityError: it is gone, or something else lies there now
+    """
+    path = context.base
+    try:
+        return Base(os.fsencode(path), dialect=context.store.dialect)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IntegrityError(
+            f"the base {path} is gone", hint="put it back, or mount the disk it lies on"
+        ) from error
+    except OSError as error:
+        raise from_errno(error.errno or 0, f"open the base {path}") from error
+
+
+def sealed(context: Context, layer: str) -> Table:
+    """The manifest of a sealed layer, with its directory at hand."""
+    table = context.tables.get(layer)
+    if table is not None:
+        return table
+    path = context.layout.manifest(layer)
+    try:
+        table = Table.from_columns(manifest.read(path))
+        table.open(os.fsencode(context.layout.fs(layer)))
+    except ValueError as error:
+        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IntegrityError(f"the directory of layer {layer} is gone") from error
+    context.tables[layer] = table
+    return table
+
+
+def sealed_stack(context: Context, commit: str) -> list[Table]:
+    """The tables of a commit's sealed layers, newest first."""
+    return [sealed(context, layer) for layer in context.store.stack(commit)]
+
+
+def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
+    """Scan the open layer of a branch. `live`: it may change under the walk."""
+    place = context.layout.fs(branch.layer)
+    with reading(place):
+        return scan(os.fsencode(place), dialect=context.store.dialect, live=live)
+
+
+def view(tables: Sequence[Table], below: Base) -> View:
+    return View(tables, below)
+
+
+def root_of_view(context: Context, commit: str) -> Path:
+    """The directory whose metadata the root of a commit's view shows: its topmost layer's."""
+    stack = context.store.stack(commit)
+    return context.layout.fs(stack[0]) if stack else context.base

@@ -1,0 +1,22 @@
+"""``status``: where a branch stands and what is uncommitted."""
+
+from __future__ import annotations
+
+from dsbranch.model import Status
+from dsbranch.ops import mounting
+from dsbranch.ops.context import Context
+from dsbranch.ops.diff import uncommitted
+
+
+def status(context: Context, name: str) -> Status:
+    branch = context.store.branch(name)
+    counts = uncommitted(context, branch, branch.head, (), True).counts()
+    place = mounting.mountpoint(context, branch)
+    return Status(
+        branch=branch.name,
+        head=branch.head,
+        mounted=place is not None,
+        mountpoint=place,
+        clean=not counts,
+        counts=counts,
+    )

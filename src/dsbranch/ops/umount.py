@@ -1,0 +1,66 @@
+"""``umount``: take a branch, or the read-only view at a path, off."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dsbranch.errors import BadPath
+from dsbranch.ops import mounting
+from dsbranch.ops.context import Context
+from dsbranch.ops.refs import is_branch
+from dsbranch.overlay.locate import mount_at
+from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.plan import parse_source
+
+
+def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
+    if is_branch(context, ref):
+        return umount_branch(context, ref, lazy=lazy)
+    path = Path(os.path.abspath(ref))
+    entry = mount_at(path)
+    shown = None if entry is None else parse_source(entry.source)
+    if entry is None or shown is None or entry.path != os.fsencode(path):
+        raise BadPath(
+            f"`{ref}` is neither a branch nor a mounted view of this workspace",
+            hint="`dsbranch list` shows the branches and where they are mounted",
+        )
+    if shown[0] != context.store.id:
+        raise BadPath(
+            f"{path} is a view of another workspace", hint="name that one with `-C WORKSPACE`"
+        )
+    if shown[1] is not None:
+        owner = [b.name for b in context.store.branches() if b.layer == shown[1]]
+        if owner:
+            return umount_branch(context, owner[0], lazy=lazy)
+    context.driver.detach(path, lazy=lazy)
+    _forget_path(context, path)
+    return [path]
+
+
+def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
+    with mounting.locked(context, name, "umount") as branch:
+        mounts = mounting.mounts_of(context, branch.layer)
+        if lazy and mounts:
+            # Whoever stays in the old view must not write into a layer that is mounted anew.
+            path = Path(os.fsdecode(mounts[0].path))
+            if not context.driver.set_read_only(path):
+                raise mounting.writers_present(branch, path)
+        gone = detach_all(context, mounts, lazy=lazy)
+        if not mounts:
+            raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")
+        mounting.forget(context, branch.layer)
+        return gone
+
+
+def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> list[Path]:
+    paths = [Path(os.fsdecode(entry.path)) for entry in mounts]
+    for path in paths:
+        context.driver.detach(path, lazy=lazy)
+    return paths
+
+
+def _forget_path(context: Context, path: Path) -> None:
+    for record in context.store.mount_records():
+        if record.path == path:
+            context.store.drop_mount(record.id)

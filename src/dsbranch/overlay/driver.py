@@ -1,0 +1,66 @@
+"""Room overlay: what a mount driver is. Every driver passes the same contract tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from dsbranch.model import MountPlan
+
+
+class Prepared(Protocol):
+    """A superblock that is mounted nowhere yet. Leaving the context before `attach` undoes it."""
+
+    def attach(self, target: Path, *, beneath: bool = False) -> int:
+        """Mount it on `target`, or under what is mounted there; the mount's id in mountinfo.
+
+        :raises UnsupportedError: `beneath`, and the driver cannot
+        :raises MountRefused: the kernel would not
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Driver(Protocol):
+    @property
+    def can_mount_beneath(self) -> bool:
+        """Whether `Prepared.attach` knows `beneath`, so that a path never disappears."""
+        ...
+
+    def prepare(self, plan: MountPlan) -> Prepared:
+        """Make the superblock of `plan`.
+
+        The caller holds the lock that keeps `plan.upper` from being mounted twice.
+
+        :raises NoPrivilege: mounting is not allowed
+        :raises MountRefused: the kernel would not; carries its words
+        """
+        ...
+
+    def set_read_only(self, path: Path) -> bool:
+        """Make the superblock mounted at `path` read-only. False: something writes there.
+
+        Everything written reaches the disk first.
+        """
+        ...
+
+    def set_writable(self, path: Path) -> None:
+        """Undo `set_read_only`."""
+        ...
+
+    def detach(self, path: Path, *, lazy: bool) -> None:
+        """Take off the topmost mount at `path`; if `lazy`, its users keep what they hold.
+
+        :raises MountInUse: it is in use, and not `lazy`
+        :raises MountRefused: nothing is mounted there
+        """
+        ...

@@ -1,0 +1,195 @@
+"""Room overlay: the driver on the kernel's own overlay, for those who may mount.
+
+Promises: no descriptor and no mount outlives a failure, and every failure names what was
+tried and carries the kernel's words. Knows no store and takes no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dsbranch._core import syscalls
+from dsbranch.errors import MountInUse, UnsupportedError
+from dsbranch.model import MountPlan
+from dsbranch.overlay.log import KernelLog
+from dsbranch.overlay.mountinfo import children
+from dsbranch.overlay.refusal import refusal
+from dsbranch.overlay.writers import find_users
+
+_STRING_LIMIT = 255
+
+
+class KernelPrepared:
+    """A detached overlay mount. `fd` is its root, usable with ``dir_fd=`` before `attach`."""
+
+    def __init__(self, fd: int, driver: KernelDriver) -> None:
+        self.fd = fd
+        self._driver = driver
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.fd)
+
+    def attach(self, target: Path, *, beneath: bool = False) -> int:
+        if beneath and not self._driver.can_mount_beneath:
+            raise UnsupportedError(
+                f"cannot mount beneath {target}: that needs Linux 6.5",
+                hint=f"this is Linux {os.uname().release}; unmount first",
+            )
+        try:
+            syscalls.move_mount(self.fd, os.fsencode(target), beneath)
+        except OSError as error:
+            where = "beneath" if beneath else "on"
+            raise refusal(f"mount an overlay {where} {target}", error) from error
+        return syscalls.mount_id_of(self.fd)
+
+
+class KernelDriver:
+    """`Driver` by fsopen, fsconfig, fsmount, move_mount. Needs Linux 6.8 and CAP_SYS_ADMIN."""
+
+    @cached_property
+    def can_mount_beneath(self) -> bool:
+        try:
+            return syscalls.knows_beneath()
+        except OSError as error:
+            raise refusal("mount anything", error) from error
+
+    def prepare(self, plan: MountPlan) -> KernelPrepared:
+        doing = f"mount {plan.source}"
+        with KernelLog() as log, _context(doing) as context:
+            try:
+                _configure(context, plan)
+                syscalls.fsconfig_create(context)
+                return KernelPrepared(syscalls.fsmount(context), self)
+            except OSError as error:
+                raise refusal(
+                    doing if error.filename is None else f"{doing} ({_subject(error)})",
+                    error,
+                    messages=syscalls.context_messages(context),
+                    logged=log.lines(),
+                ) from error
+
+    def set_read_only(self, path: Path) -> bool:
+        return _reconfigure(path, b"ro")
+
+    def set_writable(self, path: Path) -> None:
+        _reconfigure(path, b"rw")
+
+    def detach(self, path: Path, *, lazy: bool) -> None:
+        try:
+            syscalls.umount(os.fsencode(path), lazy)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise _in_use(path) from error
+            if error.errno == errno.EINVAL:
+                raise refusal(f"unmount {path}, it is no mount point", error) from error
+            raise refusal(f"unmount {path}", error) from error
+
+
+@contextmanager
+def _context(doing: str) -> Iterator[int]:
+    try:
+        context = syscalls.fsopen(b"overlay")
+    except OSError as error:
+        raise refusal(doing, error) from error
+    try:
+        yield context
+    finally:
+        os.close(context)
+
+
+def _configure(context: int, plan: MountPlan) -> None:
+    syscalls.fsconfig_string(context, b"source", plan.source.encode())
+    for key, value in plan.options:
+        if value:
+            syscalls.fsconfig_string(context, key.encode(), value.encode())
+        else:
+            syscalls.fsconfig_flag(context, key.encode())
+    for lower in plan.lowers:
+        _set_directory(context, b"lowerdir+", lower)
+    if plan.upper is not None and plan.work is not None:
+        _set_directory(context, b"upperdir", plan.upper)
+        _set_directory(context, b"workdir", plan.work)
+
+
+def _set_directory(context: int, key: bytes, path: Path) -> None:
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.fsconfig_fd(context, key, fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            error.filename = os.fspath(path)
+            raise
+        # Linux 6.8 to 6.12 take strings only; what they complained of is no news then.
+        syscalls.context_messages(context)
+        try:
+            syscalls.fsconfig_string(context, key, _as_string(path, fd))
+        except OSError as second:
+            second.filename = os.fspath(path)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _as_string(path: Path, fd: int) -> bytes:
+    """The path itself where the kernel takes it literally, since mount tables will show it."""
+    name = os.fsencode(path)
+    if len(name) <= _STRING_LIMIT and b"\\" not in name:
+        return name
+    return b"/proc/self/fd/%d" % fd
+
+
+def _subject(error: OSError) -> str:
+    return os.fsdecode(error.filename)
+
+
+def _reconfigure(path: Path, flag: bytes) -> bool:
+    """False: EBUSY. A failure kills the context, so each call picks its own."""
+    doing = f"make {path} {'read-only' if flag == b'ro' else 'writable'}"
+    try:
+        context = syscalls.fspick(os.fsencode(path))
+    except OSError as error:
+        raise refusal(doing, error) from error
+    with KernelLog() as log:
+        try:
+            syscalls.fsconfig_flag(context, flag)
+            syscalls.fsconfig_reconfigure(context)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise refusal(
+                doing, error, messages=syscalls.context_messages(context), logged=log.lines()
+            ) from error
+        finally:
+            os.close(context)
+    return True
+
+
+def _in_use(path: Path) -> MountInUse:
+    inner = children(path)
+    if inner:
+        return MountInUse(
+            f"{path} is in use: {os.fsdecode(inner[0].path)} is mounted inside",
+            hint=f"unmount {os.fsdecode(inner[0].path)} first",
+        )
+    users = find_users(path)
+    names = ", ".join(f"{user.command} ({user.pid})" for user in users[:3])
+    return MountInUse(
+        f"{path} is in use" + (f" by {names}" if names else "") + (", …" if users[3:] else ""),
+        processes=users,
+        hint="close these files and leave the directory, or unmount lazily",
+    )

@@ -1,0 +1,63 @@
+"""Room overlay: the names of overlay's own xattrs, and what a fresh upper root must look like."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from dsbranch.model import Dialect
+
+STRIPPED: tuple[bytes, ...] = (b"origin", b"impure", b"nlink", b"uuid")
+"""What a commit removes: true of the open layer only, wrong or harmful in a sealed one."""
+
+_PREFIXES: dict[Dialect, bytes] = {"trusted": b"trusted.overlay.", "user": b"user.overlay."}
+
+_COPIED = ("user.", "trusted.", "security.", "system.posix_acl_")
+_ACL = "system.posix_acl_"
+# A keyed hash over the inode itself, which the kernel computes and nobody can set.
+_OF_THE_INODE = "security.evm"
+
+
+def prefix(dialect: Dialect) -> bytes:
+    """What the names of overlay's xattrs begin with, the dot included."""
+    return _PREFIXES[dialect]
+
+
+def is_marker(name: bytes) -> bool:
+    """Whether an xattr of this name belongs to overlay, in either dialect.
+
+    A user's own xattr of such a name is stored with ``overlay.`` twice and belongs to the user.
+    """
+    return any(
+        name.startswith(prefix) and not name.startswith(prefix + b"overlay.")
+        for prefix in _PREFIXES.values()
+    )
+
+
+def copy_root(view_root: Path, upper: Path) -> None:
+    """Give the directory `upper` owner, xattrs, ACLs, mode and times of `view_root`.
+
+    In an overlay the topmost root's metadata win, so a bare new upper would change them.
+    Overlay's own xattrs are left out; ACLs that `upper` inherited where it lies are removed.
+
+    :raises OSError: with the path; ENOTSUP: the filesystem of `upper` cannot hold an xattr
+    """
+    status = os.stat(view_root)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(view_root))
+    os.chown(upper, status.st_uid, status.st_gid)
+    wanted = [name for name in os.listxattr(view_root) if _is_copied(name)]
+    for name in os.listxattr(upper):
+        if name.startswith(_ACL) and name not in wanted:
+            os.removexattr(upper, name)
+    for name in wanted:
+        os.setxattr(upper, name, os.getxattr(view_root, name))
+    # After the ACL and the owner, both of which change mode bits.
+    os.chmod(upper, stat.S_IMODE(status.st_mode))
+    os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _is_copied(name: str) -> bool:
+    return name.startswith(_COPIED) and name != _OF_THE_INODE and not is_marker(os.fsencode(name))

@@ -1,0 +1,179 @@
+"""Room overlay: the kernel's mount tables, read and searched. Changes nothing.
+
+The format is proc_pid_mountinfo(5). Tables of 10,000 mounts and hundreds of processes are
+met in practice, so lines are picked as bytes before any is parsed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsbranch.model import Process
+from dsbranch.overlay.plan import parse_source
+from dsbranch.overlay.processes import VANISHED, command, pids, read
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+_OURS = b"dsbranch:"
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of mountinfo.
+
+    `path` is where it is mounted and `root` which directory of the filesystem is, both
+    decoded. `options` are the mount's own, `super_options` the filesystem's, still escaped
+    (see `super_option`), since a comma in a value is told from one between them by that.
+    """
+
+    mount_id: int
+    parent_id: int
+    dev: tuple[int, int]
+    root: bytes
+    path: bytes
+    fstype: str
+    source: str
+    options: bytes
+    super_options: bytes
+
+    def super_option(self, key: bytes) -> list[bytes]:
+        """The decoded values of a filesystem option, in order; b"" for one without a value."""
+        pairs = (part.partition(b"=") for part in self.super_options.split(b","))
+        return [unescape(value) for name, _, value in pairs if unescape(name) == key]
+
+
+def unescape(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
+
+
+def parse(data: bytes) -> list[MountEntry]:
+    """The entries of a whole mountinfo file.
+
+    :raises ValueError: a line that is none
+    """
+    return [_entry(line) for line in data.split(b"\n") if line]
+
+
+def _entry(line: bytes) -> MountEntry:
+    # A source can be empty, so two blanks in a row mean something.
+    head, separator, tail = line.partition(b" - ")
+    before, after = head.split(b" "), tail.split(b" ")
+    if not separator or len(before) < 6 or len(after) != 3:
+        raise ValueError(f"malformed mountinfo line: {line!r}")
+    major, colon, minor = before[2].partition(b":")
+    if not colon:
+        raise ValueError(f"malformed mountinfo line: {line!r}")
+    return MountEntry(
+        mount_id=int(before[0]),
+        parent_id=int(before[1]),
+        dev=(int(major), int(minor)),
+        root=unescape(before[3]),
+        path=unescape(before[4]),
+        fstype=after[0].decode("ascii", "backslashreplace"),
+        source=os.fsdecode(unescape(after[1])),
+        options=before[5],
+        super_options=after[2],
+    )
+
+
+def select(data: bytes, needle: bytes) -> list[MountEntry]:
+    """The entries of those lines of a mountinfo file that hold `needle` somewhere."""
+    if needle not in data:
+        return []
+    return [_entry(line) for line in data.split(b"\n") if needle in line]
+
+
+def table(pid: int | str = "self") -> bytes:
+    """The raw mountinfo of a process.
+
+    :raises OSError: one of `processes.VANISHED`
+    """
+    try:
+        return read(f"/proc/{pid}/mountinfo")
+    except OSError as error:
+        # EINVAL: a process that has ended but was not waited for has no namespace any more.
+        if error.errno == errno.EINVAL:
+            raise ProcessLookupError(error.errno, error.strerror, error.filename) from error
+        raise
+
+
+def current() -> list[MountEntry]:
+    """All mounts of this process's mount namespace that it can reach."""
+    return parse(table())
+
+
+def ours() -> list[MountEntry]:
+    """The mounts of this namespace that dsbranch made, of any workspace."""
+    return [entry for entry in select(table(), _OURS) if parse_source(entry.source)]
+
+
+def find(source: str) -> list[MountEntry]:
+    """The mounts of this namespace with this source, bind mounts of them included."""
+    return _with_source(table(), source)
+
+
+def _with_source(data: bytes, source: str) -> list[MountEntry]:
+    return [entry for entry in select(data, os.fsencode(source)) if entry.source == source]
+
+
+def by_id(mount_id: int) -> MountEntry | None:
+    """The mount of that id in this namespace."""
+    lines = select(table(), b"%d " % mount_id)
+    return next((entry for entry in lines if entry.mount_id == mount_id), None)
+
+
+def children(path: Path) -> list[MountEntry]:
+    """The mounts inside the topmost mount at `path`, in this namespace."""
+    name = os.fsencode(path)
+    entries = current()
+    top = _topmost(entry for entry in entries if entry.path == name)
+    return [] if top is None else [e for e in entries if e.parent_id == top.mount_id]
+
+
+def _topmost(stacked: Iterable[MountEntry]) -> MountEntry | None:
+    """Of mounts on one path the one that is no other's parent."""
+    entries = list(stacked)
+    covered = {entry.parent_id for entry in entries}
+    return next((entry for entry in entries if entry.mount_id not in covered), None)
+
+
+def namespace(pid: int | str = "self") -> int:
+    """The inode number that names a process's mount namespace, unique in this boot."""
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino
+
+
+def boot_id() -> str:
+    """A UUID the kernel draws at each boot."""
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+
+
+def other_namespaces(source: str) -> list[Process]:
+    """For each other mount namespace that holds a mount of `source`, one of its processes.
+
+    `path` is where that process sees the mount. A namespace whose processes belong to other
+    users is out of an unprivileged caller's sight.
+    """
+    mine = namespace()
+    seen: set[tuple[int, str]] = set()
+    found: dict[int, Process] = {}
+    for pid in pids():
+        try:
+            where = namespace(pid)
+            if where == mine or where in found or not read(f"/proc/{pid}/cmdline"):
+                continue  # ours, known, or a thread of the kernel's, whose name helps nobody
+            # A chrooted process is shown only the mounts below its root.
+            key = (where, os.readlink(f"/proc/{pid}/root"))
+            if key in seen:
+                continue
+            seen.add(key)
+            entries = _with_source(table(pid), source)
+            if entries:
+                path = os.fsdecode(entries[0].path)
+                found[where] = Process(pid, command(pid), path, what="its own mount namespace")
+        except VANISHED:
+            continue
+    return list(found.values())

@@ -1,0 +1,62 @@
+"""Room overlay: a failed system call becomes a domain error. The one place for these words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from dsbranch.errors import MountRefused, NoPrivilege
+
+_AS_ROOT = "run the same command as root, for example with sudo"
+
+
+def no_privilege(doing: str) -> NoPrivilege:
+    """`doing` is what was tried, as in "mount /data/ws/main"."""
+    if os.geteuid() == 0:
+        return NoPrivilege(
+            f"cannot {doing}: root may not mount here (CAP_SYS_ADMIN is missing or confined)",
+            hint="run it outside of the container, or give the container CAP_SYS_ADMIN",
+        )
+    return NoPrivilege(f"cannot {doing}: only root may mount overlays", hint=_AS_ROOT)
+
+
+def refusal(
+    doing: str,
+    error: OSError,
+    *,
+    messages: Sequence[str] = (),
+    logged: Sequence[str] = (),
+) -> MountRefused | NoPrivilege:
+    """The error for a refused mount call.
+
+    `messages` come from the filesystem context, `logged` from the kernel log in the same form;
+    the log counts only where the context is silent.
+    """
+    code = error.errno or 0
+    kernel = tuple(messages) or tuple(logged)
+    if code == errno.EPERM and not kernel:
+        return no_privilege(doing)
+    reason = kernel_reason(kernel)
+    return MountRefused(
+        f"cannot {doing}: {reason or os.strerror(code)}",
+        errno=code,
+        kernel=kernel,
+        hint=_hint(code, reason),
+    )
+
+
+def kernel_reason(kernel: Sequence[str]) -> str:
+    """The errors among the kernel's lines in one phrase, or all of them where none is an error."""
+    errors = [line for line in kernel if line.startswith("e ")] or kernel
+    return "; ".join(line[2:].removeprefix("overlay: ") for line in errors)
+
+
+def _hint(code: int, reason: str) -> str | None:
+    if "lowerdir+" in reason:
+        return "dsbranch needs Linux 6.8 or newer; this is " + os.uname().release
+    if code == errno.ENODEV:
+        return "this kernel has no OverlayFS; `modprobe overlay` loads it where it is a module"
+    if code == errno.ENOSYS:
+        return "dsbranch needs the mount API of Linux 6.8 or newer; this is " + os.uname().release
+    return None

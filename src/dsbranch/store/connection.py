@@ -1,0 +1,101 @@
+"""One SQLite handle on ``store.db``, with its settings and its failures. Room ``store``.
+
+It promises that a write transaction is all or nothing and on the disk when it ends, that a
+reader never waits for a writer (every read is one statement, in WAL mode), and that SQLite's
+errors leave as domain errors. It knows no table.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EACCES, EROFS
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dsbranch.store.faults import from_errno, storage
+
+Row = tuple[Any, ...]
+Value = str | int | bytes | None
+
+_BUSY_SECONDS = 60.0
+
+
+class Connection:
+    """An open database. It belongs to the thread that made it."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """
+        :raises NoPrivilege: its directory may not be written (WAL needs that even to read)
+        :raises StorageError: the file is missing or the disk fails
+        """
+        self.path = path
+        _require_writable(path)
+        # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
+        uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
+        with storage(f"open {path}"):
+            self._sqlite = sqlite3.connect(
+                uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+            )
+        try:
+            # FULL: in WAL mode anything less can lose the last commits with the power.
+            self.script("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._sqlite.close()
+
+    def rows(self, sql: str, *values: Value) -> list[Row]:
+        """All rows of one statement; no read transaction outlives the call."""
+        with storage(f"read {self.path}"):
+            return self._sqlite.execute(sql, values).fetchall()
+
+    def row(self, sql: str, *values: Value) -> Row | None:
+        """The first row of one statement, or None."""
+        found = self.rows(sql, *values)
+        return found[0] if found else None
+
+    def run(self, sql: str, *values: Value) -> int:
+        """Execute one writing statement; gives the rowid it inserted, if it did."""
+        with storage(f"write {self.path}"):
+            return self._sqlite.execute(sql, values).lastrowid or 0
+
+    def script(self, sql: str) -> None:
+        with storage(f"set up {self.path}"):
+            self._sqlite.executescript(sql)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the writes of the body one: all of them on the disk at its end, or none.
+
+        :raises Locked: another process kept writing for a minute
+        :raises StorageError: the disk is full or failing; nothing was written
+        """
+        with storage(f"write {self.path}"):
+            self._sqlite.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with storage(f"write {self.path}"):
+                self._sqlite.execute("COMMIT")
+        except BaseException:
+            # SQLite has already rolled back by itself after some failures.
+            if self._sqlite.in_transaction:
+                self._sqlite.execute("ROLLBACK")
+            raise
+
+
+def _require_writable(path: Path) -> None:
+    """Say what is in the way before SQLite can only say that it could not open the file."""
+    what = f"open {path}"
+    with storage(what):
+        if os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True) and (
+            not path.exists() or os.access(path, os.W_OK | os.R_OK, effective_ids=True)
+        ):
+            return
+        read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
+    raise from_errno(EROFS if read_only else EACCES, what)

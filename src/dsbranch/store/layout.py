@@ -1,0 +1,129 @@
+"""Where things lie in a workspace, and the making of layer directories. Room ``store``.
+
+Paths are computed, never looked up; only `find_workspace` and the ``make`` functions touch
+the disk. It knows nothing of what the directories contain.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
+from pathlib import Path
+
+from dsbranch.store.faults import storage
+from dsbranch.store.identity import new_id as new_layer_id
+
+__all__ = ["DOT", "Layout", "find_workspace", "new_layer_id", "sync_directory"]
+
+DOT = ".dsbranch"
+_DATABASE = "store.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of the workspace at `root`."""
+
+    root: Path
+
+    @property
+    def dot(self) -> Path:
+        return self.root / DOT
+
+    @property
+    def db(self) -> Path:
+        return self.dot / _DATABASE
+
+    @property
+    def config(self) -> Path:
+        return self.dot / "config.toml"
+
+    @property
+    def locks(self) -> Path:
+        return self.dot / "locks"
+
+    @property
+    def empty(self) -> Path:
+        """An empty directory: the second lower that a read-only overlay asks for."""
+        return self.dot / "empty"
+
+    @property
+    def layers(self) -> Path:
+        return self.dot / "layers"
+
+    def layer(self, id: str) -> Path:
+        return self.layers / id
+
+    def fs(self, id: str) -> Path:
+        return self.layers / id / "fs"
+
+    def work(self, id: str) -> Path:
+        return self.layers / id / "work"
+
+    def manifest(self, id: str) -> Path:
+        return self.layers / id / "manifest.parquet"
+
+    def make_layer_dirs(self, id: str, *, work: bool) -> None:
+        """Make the directories of a new layer, on the disk when this returns.
+
+        :raises StorageError: the disk is full or failing, or `id` exists already
+        """
+        layer = self.layer(id)
+        with storage(f"make the layer directory {layer}"):
+            layer.mkdir()
+            self.fs(id).mkdir()
+            if work:
+                self.work(id).mkdir()
+            sync_directory(self.fs(id))
+            sync_directory(layer)
+            sync_directory(self.layers)
+
+
+def sync_directory(path: Path) -> None:
+    """Put the names in the directory `path` on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def find_workspace(start: Path) -> Path | None:
+    """The nearest directory at or above `start` that holds a store, or None.
+
+    `start` need not exist. "Above" is meant physically: symlinks in `start` are resolved
+    first, and a ``.dsbranch`` or ``store.db`` that is itself a symlink is passed over, so that
+    nobody is led to a store that does not lie where it is found.
+
+    :raises StorageError: the disk failed while looking
+    """
+    with storage(f"look for a workspace at {start}"):
+        physical = Path(os.path.realpath(start))
+        for directory in (physical, *physical.parents):
+            if _holds_store(directory):
+                return directory
+    return None
+
+
+def _holds_store(directory: Path) -> bool:
+    dot = _mode(directory / DOT)
+    if dot is None or not stat.S_ISDIR(dot):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(directory / DOT / _DATABASE).st_mode)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        # It is there and closed to us: opening it gives the error that says so.
+        return True
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except OSError as error:
+        # Nothing there, or in a place where nobody but its owner may look.
+        if error.errno in (ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP):
+            return None
+        raise

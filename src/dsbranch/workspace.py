@@ -1,0 +1,273 @@
+"""What a library user holds: each method is a line or three into ``ops``."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from dsbranch.model import (
+    BranchInfo,
+    Commit,
+    Committed,
+    Created,
+    Deleted,
+    Exported,
+    Mounted,
+    RolledBack,
+    Squashed,
+    Status,
+)
+from dsbranch.ops.context import Context, open_context
+from dsbranch.ops.diff import Diff
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+StrPath = str | os.PathLike[str]
+
+
+def init(dataset: StrPath, workspace: StrPath | None = None, *, mount: bool = True) -> Workspace:
+    """Adopt `dataset` where it lies and make a workspace with the branch ``main``.
+
+    `workspace` defaults to ``<dataset>.ws`` beside the dataset. It is created if it does not
+    exist and must be empty if it does. Nothing in the dataset is read but its root.
+
+    :raises BadPath: the dataset or workspace cannot serve
+    :raises UnsupportedError: this kernel, filesystem or privilege cannot hold branches
+    """
+    from dsbranch.ops.init import init as run
+
+    return Workspace(
+        run(Path(dataset), None if workspace is None else Path(workspace), mount=mount)
+    )
+
+
+def open(path: StrPath | None = None) -> Workspace:
+    """Open the workspace at or above `path` (default: the current directory).
+
+    :raises NotAWorkspace: there is none
+    :raises NewerFormat: it was written by a newer dsbranch
+    """
+    return Workspace(open_context(Path.cwd() if path is None else Path(path)))
+
+
+class Workspace:
+    """An open workspace. Close it, or use it as a context manager; it holds one SQLite handle.
+
+    One instance belongs to one thread. Methods raise the exceptions of `dsbranch.errors`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def close(self) -> None:
+        self._context.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def root(self) -> Path:
+        """The workspace directory."""
+        return self._context.root
+
+    @property
+    def base(self) -> Path:
+        """The dataset as it was adopted."""
+        return self._context.base
+
+    def current_branch(self, cwd: StrPath | None = None) -> str | None:
+        """The branch in whose mount `cwd` (default: the current directory) lies, or None."""
+        from dsbranch.ops.locate import current_branch as run
+
+        return run(self._context, Path.cwd() if cwd is None else Path(cwd))
+
+    def branch(self, name: str) -> Branch:
+        """A handle on an existing branch.
+
+        :raises UnknownRef: there is none of that name
+        """
+        self._context.store.branch(name)
+        return Branch(self, name)
+
+    def list(self) -> list[BranchInfo]:
+        """All branches, by name."""
+        from dsbranch.ops.list import list_branches as run
+
+        return run(self._context)
+
+    def status(self, branch: str) -> Status:
+        """Where a branch stands and how many uncommitted changes it has, by letter."""
+        from dsbranch.ops.status import status as run
+
+        return run(self._context, branch)
+
+    def create(self, name: str, *, start: str | None = None, mount: bool = True) -> Created:
+        """A new branch at `start` (any ref; default: ``main``), mounted at ``root/name``."""
+        from dsbranch.ops.create import create as run
+
+        return run(self._context, name, start=start, mount=mount)
+
+    def mount(self, ref: str, *, at: StrPath | None = None, read_only: bool = False) -> Mounted:
+        """Mount a branch (writable unless `read_only`) or any commit (always read-only).
+
+        `at` defaults to ``root/<branch>``; a read-only view needs it.
+        """
+        from dsbranch.ops.mount import mount as run
+
+        return run(self._context, ref, at=None if at is None else Path(at), read_only=read_only)
+
+    def mount_all(self) -> builtins.list[Mounted]:
+        """Mount every branch that is not mounted, as after a reboot."""
+        from dsbranch.ops.mount import mount_all as run
+
+        return run(self._context)
+
+    def umount(self, ref: str, *, lazy: bool = False) -> builtins.list[Path]:
+        """Unmount a branch, or the read-only view at a path. Returns where it was mounted."""
+        from dsbranch.ops.umount import umount as run
+
+        return run(self._context, ref, lazy=lazy)
+
+    def commit(
+        self,
+        branch: str,
+        message: str,
+        *,
+        wait: float = 0.0,
+        allow_empty: bool = False,
+        hash: bool = True,
+        author: str | None = None,
+    ) -> Committed:
+        """Freeze the open layer of `branch` as a commit. `wait` is in seconds.
+
+        :raises NothingToCommit: no change, and not `allow_empty`
+        :raises WritersPresent: a process still writes; nothing changed
+        """
+        from dsbranch.ops.commit import commit as run
+
+        return run(
+            self._context,
+            branch,
+            message,
+            wait=wait,
+            allow_empty=allow_empty,
+            hash=hash,
+            author=author,
+        )
+
+    def log(self, ref: str, *, limit: int | None = None) -> builtins.list[Commit]:
+        """The commits reachable from `ref`, newest first."""
+        from dsbranch.ops.log import log as run
+
+        return run(self._context, ref, limit=limit)
+
+    def show(self, ref: str) -> tuple[Commit, Diff]:
+        """A commit and what it changed against its first parent."""
+        from dsbranch.ops.show import show as run
+
+        return run(self._context, ref)
+
+    def diff(
+        self,
+        a: str | None = None,
+        b: str | None = None,
+        *,
+        branch: str | None = None,
+        paths: Sequence[bytes] = (),
+        renames: bool = True,
+    ) -> Diff:
+        """What changed, true to content.
+
+        With neither `a` nor `b`: the uncommitted changes of `branch`. With `a` alone, a
+        branch: everything since it forked, uncommitted included; any other ref, or ``A..B``
+        and ``A...B``, as in git. With both: from `a` to `b`. `paths` limits the answer to
+        these paths and what lies below them.
+        """
+        from dsbranch.ops.diff import diff as run
+
+        return run(self._context, a, b, branch=branch, paths=paths, renames=renames)
+
+    def rollback(self, branch: str, to: str | None = None, *, wait: float = 0.0) -> RolledBack:
+        """Give `branch` a fresh open layer on `to` (default: its head).
+
+        What it replaces is kept.
+        """
+        from dsbranch.ops.rollback import rollback as run
+
+        return run(self._context, branch, to, wait=wait)
+
+    def squash(
+        self, branch: str, *, since: str | None = None, message: str | None = None
+    ) -> Squashed:
+        """Make one commit of those since `since` (default: the fork), without reading data."""
+        from dsbranch.ops.squash import squash as run
+
+        return run(self._context, branch, since=since, message=message)
+
+    def export(self, spec: str, output: StrPath) -> Exported:
+        """Write a view (``REF``) or what changed (``A..B``) as a tar, or into a new directory.
+
+        `output` ending in ``.tar`` or ``.tar.zst`` is a tar; any other name a directory.
+        """
+        from dsbranch.ops.export import export as run
+
+        return run(self._context, spec, Path(output))
+
+    def delete(self, branch: str, *, force: bool = False) -> Deleted:
+        """Remove a branch. What it held is kept until gc.
+
+        :raises DirtyBranch: it has uncommitted changes, and not `force`
+        :raises ConflictError: no other branch reaches its commits, and not `force`
+        """
+        from dsbranch.ops.delete import delete as run
+
+        return run(self._context, branch, force=force)
+
+
+class Branch:
+    """A handle on one branch; it stores the name and looks the rest up."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self._workspace = workspace
+        self.name = name
+
+    @property
+    def head(self) -> str:
+        """The id of the commit the branch stands on."""
+        return self._workspace._context.store.branch(self.name).head
+
+    @contextmanager
+    def mounted(self) -> Iterator[Path]:
+        """Mount the branch if need be, give its path, and unmount only what was mounted here."""
+        mounted = self._workspace.mount(self.name)
+        try:
+            yield mounted.path
+        finally:
+            if not mounted.already:
+                self._workspace.umount(self.name)
+
+    def status(self) -> Status:
+        return self._workspace.status(self.name)
+
+    def commit(self, message: str, *, wait: float = 0.0, allow_empty: bool = False) -> Committed:
+        return self._workspace.commit(self.name, message, wait=wait, allow_empty=allow_empty)
+
+    def diff(self) -> Diff:
+        """The uncommitted changes."""
+        return self._workspace.diff(branch=self.name)
+
+    def rollback(self, to: str | None = None) -> RolledBack:
+        return self._workspace.rollback(self.name, to)

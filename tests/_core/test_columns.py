@@ -1,0 +1,43 @@
+import struct
+from dataclasses import fields, replace
+
+import pytest
+
+from dsbranch._core.columns import KINDS, Columns
+from tests.store.facts import GOLDEN, columns_of, rows_of
+
+
+def test_the_codes_of_the_kinds_are_fixed():
+    assert KINDS == (
+        "file",
+        "directory",
+        "symlink",
+        "fifo",
+        "socket",
+        "char",
+        "block",
+        "whiteout",
+    )
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Columns) if f.name != "length"])
+def test_a_buffer_too_short_is_refused(name):
+    columns = columns_of(GOLDEN)
+    short = bytes(getattr(columns, name))[:-1]
+    with pytest.raises(ValueError, match=name.removesuffix("_offsets")):
+        replace(columns, **{name: short})
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 0), (0, -1)])
+def test_offsets_begin_at_zero(first, last):
+    columns = columns_of(GOLDEN)
+    offsets = bytearray(columns.target_offsets)
+    struct.pack_into("<q", offsets, 0, first)
+    if last:
+        struct.pack_into("<q", offsets, len(offsets) - 8, last)
+    with pytest.raises(ValueError, match="target"):
+        replace(columns, target_offsets=offsets)
+
+
+def test_no_rows():
+    assert rows_of(columns_of([])) == []

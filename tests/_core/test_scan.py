@@ -1,0 +1,255 @@
+"""The walk against the reference: every layer of every case, and trees no case has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import core, reference, trees
+from tests import edits as e
+from tests.cases import CASES, LONG, Case
+from tests.overlays import Overlay
+from tests.steps import START, perform, random_layers
+from tests.trees import Dir, File, Link, Symlink
+
+
+def check(path: Path, *, dialect: str = "trusted", threads: int = 2) -> None:
+    found = core.entries(core.scan(path, dialect=dialect, threads=threads))
+    expected = core.in_order(reference.scan(path, dialect))
+    assert core.comparable(found) == core.comparable(expected)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_each_layer_of(case: Case, tmp_path: Path) -> None:
+    with case.build(tmp_path) as overlay:
+        overlay.unmount()
+        for path in (*overlay.layers, overlay.base):
+            check(path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dialect", ["trusted", "user"])
+def test_layers_of_random_edits(seed: int, dialect: str, overlay: Callable[..., Overlay]) -> None:
+    stack = overlay(START, dialect=dialect)
+    for layer in random_layers(seed, 3, 10):
+        for step in layer:
+            perform(stack.mountpoint, step)
+        stack.freeze()
+    for path in stack.layers:
+        check(path, dialect=dialect)
+
+
+@pytest.mark.root
+def test_a_dialect_is_blind_to_the_other(tmp_path: Path) -> None:
+    trees.make(Dir({"d": Dir({"f": File()})}), tmp_path / "layer")
+    for edit in (
+        e.opaque("d", dialect="trusted"),
+        e.marker("d", "redirect", b"elsewhere", dialect="user"),
+        e.marker("d/f", "metacopy", b"", dialect="user"),
+    ):
+        edit(tmp_path / "layer")
+    for dialect, flags in (("trusted", [0, 2, 0]), ("user", [0, 4, 8])):
+        check(tmp_path / "layer", dialect=dialect)
+        table = core.scan(tmp_path / "layer", dialect=dialect)
+        assert [entry.flags for entry in core.entries(table)] == flags
+        # The other's markers are ordinary xattrs to this one, and the mount shows them.
+        shown = [entry.xattrs is not None for entry in core.entries(table)]
+        assert shown == [False, True, dialect == "trusted"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_the_same_with_any_number_of_threads(threads: int, tmp_path: Path) -> None:
+    rng = random.Random(7)
+    names = [f"{rng.choice('ab-.0')}{n}" for n in range(40)]
+    tree = Dir({n: Dir({m: File(m.encode()) for m in names[:9]}) for n in names})
+    trees.make(tree, tmp_path / "t")
+    check(tmp_path / "t", threads=threads)
+
+
+def test_the_order_has_slash_lowest(tmp_path: Path) -> None:
+    tree = Dir(
+        {"a": Dir({"b": File(), "\x01": File()}), "a\x01": File(), "a-b": File(), "a.b": Dir()}
+    )
+    trees.make(tree, tmp_path / "t")
+    paths = [entry.path for entry in core.entries(core.scan(tmp_path / "t"))]
+    assert paths == [b"", b"a", b"a/\x01", b"a/b", b"a\x01", b"a-b", b"a.b"]
+
+
+def test_links_within_the_tree_are_a_group_and_links_out_of_it_are_not(tmp_path: Path) -> None:
+    tree = Dir({"a": File(b"1"), "d": Dir({"b": Link("a")}), "c": File(b"2"), "s": Symlink("a")})
+    trees.make(tree, tmp_path / "t")
+    os.link(tmp_path / "t" / "c", tmp_path / "outside")
+    os.link(tmp_path / "t" / "s", tmp_path / "t" / "s2", follow_symlinks=False)
+    check(tmp_path / "t")
+    groups = {entry.path: entry.nlink_group for entry in core.entries(core.scan(tmp_path / "t"))}
+    assert groups[b"a"] == groups[b"d/b"] != 0
+    assert groups[b"s"] == groups[b"s2"] != groups[b"a"]
+    assert groups[b"c"] == 0
+
+
+def test_a_path_longer_than_path_max(tmp_path: Path) -> None:
+    trees.make(LONG, tmp_path / "t")
+    check(tmp_path / "t")
+    assert max(len(entry.path) for entry in core.entries(core.scan(tmp_path / "t"))) > 4096
+
+
+def test_more_names_than_one_directory_read_returns(tmp_path: Path) -> None:
+    trees.make(Dir({f"{n:04}" + "x" * 100: File() for n in range(3000)}), tmp_path / "t")
+    check(tmp_path / "t")
+
+
+def test_a_chain_of_directories_deeper_than_the_stack_and_the_descriptors(tmp_path: Path) -> None:
+    depth = 3000
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        os.mkdir("t", dir_fd=fd)
+        for name in ["t", *["d"] * depth]:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+            os.mkdir("d", dir_fd=fd)
+    finally:
+        os.close(fd)
+    try:
+        table = core.scan(tmp_path / "t")
+        assert len(table) == depth + 2
+        assert len(table.path(depth + 1)) == 2 * depth + 1
+    finally:
+        # shutil.rmtree recurses once per level.
+        subprocess.run(["rm", "-r", tmp_path / "t"], check=True)
+
+
+def test_a_symlink_is_read_and_never_followed(tmp_path: Path) -> None:
+    long_target = "x/" * 2000
+    tree = Dir({"gone": Symlink("nowhere"), "out": Symlink("/"), "long": Symlink(long_target)})
+    trees.make(tree, tmp_path / "t")
+    check(tmp_path / "t")
+    found = {entry.path: entry for entry in core.entries(core.scan(tmp_path / "t"))}
+    assert len(found) == 4
+    assert found[b"long"].target == long_target.encode()
+    assert found[b"long"].size == len(long_target)
+
+
+def test_large_and_many_xattrs(tmp_path: Path) -> None:
+    # As much as one ext4 block holds beside the inode.
+    many = {f"user.{'n' * 30}{n:02}": bytes([n]) * 20 for n in range(30)}
+    tree = Dir({"many": File(xattrs=many), "large": Dir(xattrs={"user.v": b"v" * 3000})})
+    trees.make(tree, tmp_path / "t")
+    check(tmp_path / "t")
+
+
+def test_xattrs_tell_name_from_value(tmp_path: Path) -> None:
+    tree = Dir({"a": File(xattrs={"user.a": b"bc"}), "b": File(xattrs={"user.ab": b"c"})})
+    trees.make(tree, tmp_path / "t")
+    check(tmp_path / "t")
+    _, a, b = core.entries(core.scan(tmp_path / "t"))
+    assert a.xattrs is not None
+    assert b.xattrs is not None
+    assert a.xattrs != b.xattrs
+
+
+def test_extreme_values(tmp_path: Path) -> None:
+    tree = Dir(
+        {
+            "hole": File(sparse=1 << 40),
+            "early": File(mtime_ns=-2_000_000_001),
+            "late": File(mtime_ns=(1 << 32) * 10**9 + 1),
+            "bits": Dir(mode=0o7777),
+        }
+    )
+    trees.make(tree, tmp_path / "t")
+    check(tmp_path / "t")
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_root_that_is_no_directory(kind: str, tmp_path: Path) -> None:
+    if kind == "file":
+        (tmp_path / "root").write_bytes(b"")
+    with pytest.raises(OSError) as caught:
+        core.scan(tmp_path / "root")
+    assert caught.value.errno == {"missing": errno.ENOENT, "file": errno.ENOTDIR}[kind]
+    assert "root" in str(caught.value)
+
+
+@pytest.mark.root
+def test_a_failure_names_its_path_and_closes_everything(tmp_path: Path) -> None:
+    trees.make(Dir({"a": Dir({"locked": Dir()}), "b": File()}), tmp_path / "t")
+    (tmp_path / "t/a/locked").chmod(0)
+    script = (
+        "import os, sys; os.chdir(sys.argv[1]); os.setresuid(65534, 65534, 65534)\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        "try: scan(b'.')\n"
+        "except OSError as error: print(error.errno, error.filename)\n"
+        "print(len(os.listdir('/proc/self/fd')) - before)\n"
+    )
+    found = run_as_nobody(script, tmp_path / "t")
+    assert found == [f"{errno.EACCES} a/locked", "0"]
+
+
+def run_as_nobody(script: str, path: Path) -> list[str]:
+    """Run `script` in a forked child, which may drop its privileges. Its printed lines."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 1)
+        code = 1
+        try:
+            import sys
+
+            from dsbranch._core.scan import scan
+
+            sys.stdout = os.fdopen(1, "w")
+            sys.argv = ["", str(path)]
+            exec(script, {"scan": scan})
+            sys.stdout.flush()
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        lines = pipe.read().splitlines()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, lines
+    return lines
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    trees.make(Dir({f"{n}": Dir({"f": File()}) for n in range(50)}), tmp_path / "t")
+    before = os.listdir("/proc/self/fd")
+    table = core.scan(tmp_path / "t")
+    assert len(table) == 101
+    del table
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_live_tree_may_lose_names_while_it_is_walked(tmp_path: Path) -> None:
+    from dsbranch._core.scan import scan
+
+    root = tmp_path / "t"
+    trees.make(Dir({f"{n}": Dir({"f": File(b"x")}) for n in range(200)}), root)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for n in range(0, 200, 3):
+                os.rename(root / f"{n}", root / f"{n}.gone")
+                os.rename(root / f"{n}.gone", root / f"{n}")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(30):
+            table = scan(os.fsencode(root), live=True)
+            paths = {entry.path for entry in core.entries(table)}
+            assert {f"{n}/f".encode() for n in range(1, 200, 3)} <= paths
+    finally:
+        stop.set()
+        thread.join()

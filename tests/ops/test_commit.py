@@ -1,0 +1,605 @@
+"""``commit``: the freezing of a live branch, and what it leaves."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import threading
+import time
+
+import pytest
+import xxhash
+from dsbranch import errors
+from dsbranch._core.table import Table
+from dsbranch.store import manifest
+
+from tests import core
+from tests import edits as e
+from tests.trees import CAPABILITY, Dir, Fifo, File, Socket, Symlink, assert_same, snapshot
+
+from .conftest import mounts, one_sentence, said
+
+pytestmark = pytest.mark.root
+
+DROP_DESCRIPTORS = """
+for name in os.listdir('/proc/self/fd'):
+    if int(name) > 2 and os.path.lexists('/proc/self/fd/' + name):
+        os.close(int(name))
+"""
+
+WRITERS = {
+    "open for writing": ("held = open(sys.argv[1], 'a')", "open for writing"),
+    "open for both": ("held = os.open(sys.argv[1], os.O_RDWR)", "open for writing"),
+    "shared mapping": (
+        f"import mmap\nheld = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 4){DROP_DESCRIPTORS}",
+        "mapped for writing",
+    ),
+    "unlinked open file": ("held = open(sys.argv[1]); os.unlink(sys.argv[1])", "deleted but open"),
+}
+
+
+def table(bench, layer):
+    return Table.from_columns(manifest.read(bench.manifest(layer)))
+
+
+# --- what it is ---
+
+
+def test_the_commit(bench):
+    root = bench.head()
+    layer = bench.upper().parent.name
+    bench.edit(e.append("f", b"1"), e.add("new", File(b"n")), e.unlink("g"))
+    begin = time.time_ns()
+    done = bench.ws.commit("main", "first\n\nmore", author="Ada")
+    assert done.counts == {"A": 1, "M": 1, "D": 1}
+    assert (done.mountpoint, done.stale, done.elsewhere) == (bench.path(), (), ())
+    commit = done.commit
+    assert bench.ws.log("main")[0] == commit
+    assert (commit.parents, commit.layer) == ((root,), layer)
+    assert (commit.message, commit.author) == ("first\n\nmore", "Ada")
+    assert begin <= commit.time_ns <= time.time_ns()
+    assert bench.head() == commit.id
+
+
+def test_its_id_is_what_the_format_says(bench):
+    commit = bench.ws.show(bench.commit(e.append("f", b"1"), message="é\n"))[0]
+    fields = {
+        "author": commit.author,
+        "layer": commit.layer,
+        "manifest": hashlib.sha256(bench.manifest(commit.layer).read_bytes()).hexdigest(),
+        "message": commit.message,
+        "parents": list(commit.parents),
+        "time_ns": commit.time_ns,
+    }
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert commit.id == hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def test_the_view_is_the_same_and_the_branch_goes_on(bench):
+    bench.edit(
+        e.append("f", b"1"),
+        e.rename("d", "moved"),
+        e.recreate("e", Dir({"m": File(b"other")})),
+        e.link("g", "g2"),
+        e.chmod("h1", 0o600),
+    )
+    before = bench.see()
+    bench.ws.commit("main", "x")
+    assert_same(bench.see(), before)
+    assert bench.lines() == []
+    assert os.listdir(bench.upper()) == []
+    bench.edit(e.append("f", b"2"), e.add("moved/new", File()), e.rename("moved", "d"))
+    assert bench.lines() == ["R d < moved", "A d/new", "M f"]
+    assert bench.ws.diff("main").counts()["M"] >= 1
+
+
+def test_the_root_directory_keeps_its_metadata(bench):
+    bench.edit(e.chmod("", 0o751), e.setxattr("", "user.colour", b"red"), e.chown("", 5, 6))
+    bench.edit(e.utime("", 123_456_789))
+    before = bench.see()[b""]
+    bench.ws.commit("main", "x")
+    assert bench.see()[b""] == before
+    assert bench.path().stat().st_mtime_ns == 123_456_789
+    assert bench.lines() == []
+    assert bench.lines("main") == ["m ."]
+
+
+def test_unmounted(bench):
+    bench.edit(e.append("f", b"1"))
+    bench.ws.umount("main")
+    done = bench.ws.commit("main", "x")
+    assert (done.counts, done.mountpoint) == ({"M": 1}, None)
+    assert mounts(bench.root) == []
+    bench.ws.mount("main")
+    assert (bench.path() / "f").read_bytes() == b"one\n1"
+
+
+def test_mounted_elsewhere_and_bound(bench):
+    bench.ws.umount("main")
+    other, bound = bench.root / "other", bench.root / "bound"
+    bench.ws.mount("main", at=other)
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", other, bound], check=True)
+    e.append("f", b"1")(other)
+    assert bench.ws.commit("main", "x").mountpoint == other
+    assert [point for point, _, _ in mounts(bench.root)] == [str(other)]
+    e.append("f", b"2")(other)
+    assert bench.lines() == ["M f"]
+
+
+def test_from_inside(bench, monkeypatch):
+    monkeypatch.chdir(bench.path() / "d")
+    e.append("x", b"1")(".")
+    bench.ws.commit("main", "x")
+    # The old view is still there, read-only, until `cd .`
+    with open("x", "rb") as file:
+        assert file.read() == b"x1"
+    with pytest.raises(OSError) as caught:
+        open("x", "ab")
+    assert caught.value.errno == errno.EROFS
+    os.chdir(bench.path() / "d")
+    e.append("x", b"2")(".")
+    assert bench.lines() == ["M d/x"]
+
+
+def test_nothing_to_commit(bench):
+    before = bench.traces()
+    with pytest.raises(errors.NothingToCommit, match="main has no uncommitted changes") as caught:
+        bench.ws.commit("main", "x")
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 1
+    assert bench.traces() == before
+    bench.edit(e.append("f", b"writable again"))
+
+
+def test_nothing_to_commit_unmounted(bench):
+    bench.ws.umount("main")
+    before = bench.traces()
+    with pytest.raises(errors.NothingToCommit):
+        bench.ws.commit("main", "x")
+    assert bench.traces() == before
+
+
+def test_no_descriptor_is_left(bench):
+    def one():
+        bench.commit(e.append("f", b"1"))
+        with pytest.raises(errors.NothingToCommit):
+            bench.ws.commit("main", "x")
+        bench.ws.rollback("main", "main~1")
+        bench.lines("main")
+
+    def open_now():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    one()
+    bench.reopen()
+    before = open_now()
+    for _ in range(3):
+        one()
+    # One per sealed layer whose table the workspace keeps, none after it is closed.
+    bench.reopen()
+    assert open_now() == before
+
+
+def test_an_empty_one_if_wanted(bench):
+    done = bench.ws.commit("main", "nothing", allow_empty=True)
+    assert done.counts == {}
+    assert len(bench.ws.log("main")) == 2
+    assert_same(bench.see(), snapshot(bench.data))
+
+
+@pytest.mark.parametrize("message", ["", " ", "\n\t "])
+def test_a_message_is_needed(bench, message):
+    bench.edit(e.append("f", b"1"))
+    before = bench.traces()
+    with pytest.raises(errors.UsageError, match="needs a message") as caught:
+        bench.ws.commit("main", message)
+    one_sentence(caught.value)
+    assert bench.traces() == before
+
+
+def test_a_message_of_any_text(bench):
+    message = "\n  ünï \x1b[31m 'quoted' \\ \n" + "x" * 10_000
+    head = bench.commit(e.append("f", b"1"), message=message)
+    assert bench.ws.show(head)[0].message == message
+
+
+def test_no_such_branch(bench):
+    with pytest.raises(errors.UnknownRef) as caught:
+        bench.ws.commit("mian", "x")
+    assert caught.value.suggestions == ("main",)
+
+
+# --- live ---
+
+
+def test_a_reader_keeps_what_it_has_open(bench):
+    bench.edit(e.append("g", b"more"))
+    with (bench.path() / "f").open("rb") as old, (bench.path() / "g").open("rb") as other:
+        bench.ws.commit("main", "first")
+        bench.edit(e.write("f", b"changed"), e.unlink("g"))
+        bench.ws.commit("main", "second")
+        assert old.read() == b"one\n"
+        assert other.read() == b"two\nmore"
+    assert (bench.path() / "f").read_bytes() == b"changed"
+
+
+def test_the_path_never_disappears(bench):
+    bench.commit(e.add("always", File(b"here")))
+    if not bench.ws._context.driver.can_mount_beneath:
+        pytest.skip("this kernel cannot mount beneath")
+    path = bench.path() / "always"
+    stop = threading.Event()
+    missed: list[OSError] = []
+    looks = 0
+
+    def poll():
+        nonlocal looks
+        while not stop.is_set():
+            looks += 1
+            try:
+                with open(path, "rb") as file:
+                    assert file.read() == b"here"
+                os.stat(bench.path() / "d" / "x")
+            except OSError as error:
+                missed.append(error)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        for number in range(8):
+            bench.commit(e.write("f", b"%d" % number))
+    finally:
+        stop.set()
+        thread.join()
+    assert missed == []
+    assert looks > 100
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_writer_stops_it_and_nothing_changes(bench, hold, writer):
+    code, what = WRITERS[writer]
+    bench.edit(e.append("f", b"1"), e.append("g", b"1"))
+    holder = hold(code, bench.path() / "f")
+    before = bench.traces()
+    with pytest.raises(errors.WritersPresent, match="main") as caught:
+        bench.ws.commit("main", "x")
+    assert "--wait" in caught.value.hint
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 4
+    (process,) = caught.value.processes
+    assert (process.pid, process.path) == (holder.pid, str(bench.path() / "f"))
+    assert "python" in process.command
+    assert process.what == what
+    assert bench.traces() == before
+    bench.edit(e.append("g", b"still writable"))
+    holder.end()
+    counts = bench.ws.commit("main", "x").counts
+    assert sum(counts.values()) == 2
+
+
+def test_every_writer_is_named(bench, hold):
+    held = [hold("held = open(sys.argv[1], 'a')", bench.path() / name) for name in ("f", "g")]
+    with pytest.raises(errors.WritersPresent, match="2 processes") as caught:
+        bench.ws.commit("main", "x")
+    assert sorted(p.pid for p in caught.value.processes) == sorted(h.pid for h in held)
+
+
+def test_a_writer_through_a_bind_mount_and_in_another_namespace(bench, hold):
+    bound = bench.root / "bound"
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", bench.path() / "d", bound], check=True)
+    first = hold("held = open(sys.argv[1], 'a')", bound / "x")
+    second = hold(
+        "held = open(sys.argv[1], 'a')", bench.path() / "g", before=["unshare", "-m"]
+    )
+    with pytest.raises(errors.WritersPresent) as caught:
+        bench.ws.commit("main", "x")
+    assert {p.pid for p in caught.value.processes} == {first.pid, second.pid}
+
+
+def test_a_descriptor_with_a_path_too_long_hides_no_writer(bench, hold):
+    aside = bench.root / "aside"
+    aside.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", aside], check=True)
+    hold(
+        "os.chdir(sys.argv[1])\n"
+        "for _ in range(20):\n    os.mkdir('n' * 250); os.chdir('n' * 250)\n"
+        "held = os.open('.', os.O_RDONLY); os.chdir('/')",
+        aside,
+    )
+    subprocess.run(["umount", "-l", aside], check=True)
+    writer = hold("held = open(sys.argv[1], 'a')", bench.path() / "f")
+    with pytest.raises(errors.WritersPresent) as caught:
+        bench.ws.commit("main", "x")
+    assert [process.pid for process in caught.value.processes] == [writer.pid]
+
+
+def test_waiting_until_the_writer_ends(bench, hold):
+    holder = hold("held = open(sys.argv[1], 'a'); held.write('late'); held.flush()",
+                  bench.path() / "f")
+    timer = threading.Timer(0.7, holder.end)
+    timer.start()
+    begin = time.monotonic()
+    done = bench.ws.commit("main", "x", wait=20)
+    timer.join()
+    assert 0.4 < time.monotonic() - begin < 10
+    assert done.counts == {"M": 1}
+    assert (bench.path() / "f").read_bytes() == b"one\nlate"
+
+
+def test_waiting_in_vain(bench, hold):
+    hold("held = open(sys.argv[1], 'a')", bench.path() / "f")
+    before = bench.traces()
+    begin = time.monotonic()
+    with pytest.raises(errors.WritersPresent):
+        bench.ws.commit("main", "x", wait=0.5)
+    assert 0.4 < time.monotonic() - begin < 5
+    assert bench.traces() == before
+
+
+def test_who_stands_in_the_old_view_is_told(bench, hold):
+    holder = hold("os.chdir(sys.argv[1])", bench.path() / "d")
+    bench.edit(e.append("f", b"1"))
+    (process,) = bench.ws.commit("main", "x").stale
+    assert (process.pid, process.what) == (holder.pid, "working directory")
+    assert process.path == str(bench.path() / "d")
+
+
+def test_another_namespace_keeps_the_old_view_and_is_named(bench, hold):
+    holder = hold("", before=["unshare", "-m", "--propagation", "private"])
+    bench.edit(e.append("f", b"1"))
+    (process,) = bench.ws.commit("main", "x").elsewhere
+    assert process.pid == holder.pid
+    assert process.path == str(bench.path())
+
+
+def test_mounted_in_another_namespace_only(bench, hold):
+    hold("", before=["unshare", "-m", "--propagation", "private"])
+    bench.edit(e.append("f", b"1"))
+    bench.ws.umount("main")
+    before = bench.traces()
+    with pytest.raises(errors.BusyError, match="another mount namespace") as caught:
+        bench.ws.commit("main", "x")
+    one_sentence(caught.value)
+    assert bench.traces() == before
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "dsbranch.ops.commit._examine",
+        "dsbranch.ops.layers.write_manifest",
+        "dsbranch.ops.layers.copy_root",
+        "dsbranch.overlay.kernel.KernelDriver.prepare",
+        "dsbranch.ops.commit.strip",
+        "dsbranch.ops.layers.sync",
+        "dsbranch.store.writes.insert_commit",
+        "dsbranch.store.writes.log",
+    ],
+)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full", "x"), KeyboardInterrupt()])
+def test_a_failing_step_leaves_the_branch_writable(bench, monkeypatch, step, error):
+    bench.edit(e.append("f", b"1"), e.rename("d", "moved"))
+    before, rows = bench.see(), bench.traces()["rows"]
+    directories = sorted(os.listdir(bench.place / ".dsbranch" / "layers"))
+
+    def fail(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises((errors.DsbranchError, KeyboardInterrupt, OSError)) as caught:
+        bench.ws.commit("main", "x")
+    if isinstance(error, OSError) and step.startswith("dsbranch.ops.layers.copy"):
+        assert isinstance(caught.value, errors.StorageError)
+    monkeypatch.undo()
+    assert bench.traces()["rows"] == rows
+    assert sorted(os.listdir(bench.place / ".dsbranch" / "layers")) == directories
+    assert_same(bench.see(), before)
+    bench.edit(e.append("g", b"writable"))
+    assert bench.ws.commit("main", "again").counts == {"M": 2, "R": 1}
+
+
+# --- what it leaves ---
+
+
+EVERYTHING = (
+    e.append("f", b"1"),
+    e.add("new", Dir({"a": File(b"a" * 300), "s": Symlink("a"), "p": Fifo(), "o": Socket()})),
+    e.rename("d", "new/d"),
+    e.unlink("g"),
+    e.chmod("h1", 0o640),
+    e.setxattr("new/a", "user.note", b"n"),
+    e.setxattr("new/a", "security.capability", CAPABILITY),
+    e.setfacl("new/d/y", 1000, 7),
+    e.link("new/a", "new/b"),
+    e.recreate("e", Dir({"m": File(b"new m")})),
+    e.add("hole", File(b"start", sparse=1 << 20)),
+)
+
+
+def test_the_manifest_is_what_a_fresh_scan_finds(bench):
+    bench.edit(*EVERYTHING)
+    commit = bench.ws.commit("main", "x").commit
+    kept = core.entries(table(bench, commit.layer))
+    found = core.entries(core.scan(bench.fs(commit.layer)))
+    # Only the commit itself knew the origins, and it alone read the contents.
+    plain = [entry._replace(origin=None, digest=None) for entry in kept]
+    assert core.comparable(plain) == core.comparable(found)
+    facts = bench.ws._context.store.layer(commit.layer)
+    assert (facts.state, facts.entries, facts.hashed) == ("sealed", len(kept), True)
+    assert (facts.redirects, facts.metacopy) == (True, True)
+
+
+def test_digests_are_those_of_xxhsum(bench):
+    bench.edit(*EVERYTHING)
+    commit = bench.ws.commit("main", "x").commit
+    top = os.fsencode(bench.fs(commit.layer))
+    hashed = 0
+    for entry in core.entries(table(bench, commit.layer)):
+        metacopy = entry.flags & 8
+        if entry.kind != "file" or metacopy:
+            assert entry.digest is None, entry.path
+            continue
+        with open(os.path.join(top, entry.path), "rb") as file:
+            assert entry.digest == xxhash.xxh3_128_digest(file.read()), entry.path
+        hashed += 1
+    assert hashed >= 5
+
+
+def test_without_hashing(bench):
+    bench.edit(*EVERYTHING)
+    commit = bench.ws.commit("main", "x", hash=False).commit
+    assert {entry.digest for entry in core.entries(table(bench, commit.layer))} == {None}
+    assert not bench.ws._context.store.layer(commit.layer).hashed
+    # What follows reads the contents instead, and is as true.
+    bench.edit(e.open_and_close("f"), e.rewrite("new/a"))
+    # A file of a lower layer that is written to is no longer the same as its other names.
+    assert bench.lines() == ["M new/a"]
+    bench.ws.commit("main", "y")
+    assert said(bench.ws.diff("main~1", "main")) == ["M new/a"]
+
+
+def test_no_origin_or_impure_remains(bench):
+    bench.edit(*EVERYTHING)
+    commit = bench.ws.commit("main", "x").commit
+    names = set()
+    for directory, inner, files in os.walk(os.fsencode(bench.fs(commit.layer))):
+        for name in [b"", *inner, *files]:
+            path = os.path.join(directory, name)
+            names.update(os.listxattr(path, follow_symlinks=False))
+    overlay = {name for name in names if name.startswith("trusted.overlay.")}
+    assert overlay == {
+        "trusted.overlay.opaque",
+        "trusted.overlay.redirect",
+        "trusted.overlay.metacopy",
+    }
+    assert not (bench.fs(commit.layer).parent / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        e.open_and_close("f"),
+        e.sequence(e.chmod("f", 0o777), e.chmod("f", 0o644)),
+        e.sequence(e.rename("f", "t"), e.rename("t", "f")),
+        e.sequence(e.append("f", b"1"), e.truncate("f", 4), e.utime("f", 1_600_000_000 * 10**9)),
+        e.recreate("f", File(b"one\n")),
+        e.open_and_close("d/sub/p"),
+        e.recreate("dangling", Symlink("nowhere")),
+    ],
+)
+def test_idle_copy_ups_are_dropped(bench, edit):
+    bench.edit(edit)
+    assert bench.lines() == []
+    with pytest.raises(errors.NothingToCommit):
+        bench.ws.commit("main", "x")
+    bench.edit(edit, e.append("g", b"1"))
+    done = bench.ws.commit("main", "x")
+    assert done.counts == {"M": 1}
+    files = [e.path for e in core.entries(table(bench, done.commit.layer)) if e.kind != "directory"]
+    assert files == [b"g"]
+    assert said(bench.ws.diff("main")) == ["M g"]
+
+
+def test_dropping_them_leaves_the_directory_times(bench):
+    bench.edit(e.open_and_close("d/x"), e.append("g", b"1"))
+    bench.edit(e.utime("d", 123_456_789))
+    bench.ws.commit("main", "x")
+    assert (bench.path() / "d").stat().st_mtime_ns == 123_456_789
+
+
+def test_an_equal_file_in_an_opaque_directory_is_no_idle_copy(bench):
+    bench.edit(e.recreate("d", Dir({"x": File(b"x")})))
+    commit = bench.ws.commit("main", "x").commit
+    assert os.path.exists(bench.fs(commit.layer) / "d" / "x")
+    assert (bench.path() / "d" / "x").read_bytes() == b"x"
+    assert sorted(os.listdir(bench.path() / "d")) == ["x"]
+
+
+def test_an_equal_file_under_a_renamed_directory(bench):
+    bench.edit(e.rename("d", "moved"), e.open_and_close("moved/x"), e.add("d", Dir({"x": File(b"x")})))
+    before = bench.see()
+    bench.ws.commit("main", "x")
+    assert_same(bench.see(), before)
+    assert (bench.path() / "d" / "x").read_bytes() == b"x"
+
+
+def test_a_touched_hard_link_stays_whole(bench):
+    bench.edit(e.append("h1", b"!"), e.link("h1", "h3"))
+    before = bench.see()
+    commit = bench.ws.commit("main", "x").commit
+    assert_same(bench.see(), before)
+    group = {
+        entry.path: entry.nlink_group
+        for entry in core.entries(table(bench, commit.layer))
+        if entry.kind == "file"
+    }
+    assert group[b"h1"] == group[b"h3"] != 0
+
+
+def test_shared_whiteouts_are_no_hard_links(bench):
+    bench.edit(e.unlink("f"), e.unlink("g"), e.unlink("d/x"))
+    commit = bench.ws.commit("main", "x").commit
+    found = [entry for entry in core.entries(table(bench, commit.layer)) if entry.kind == "whiteout"]
+    assert [entry.path for entry in found] == [b"d/x", b"f", b"g"]
+    assert {entry.nlink_group for entry in found} == {0}
+
+
+def test_a_sealed_layer_is_never_written_again(bench):
+    commit = bench.ws.show(bench.commit(*EVERYTHING))[0]
+    place = bench.fs(commit.layer)
+
+    def state():
+        return {
+            path: (os.lstat(path).st_ctime_ns, os.lstat(path).st_ino) for path in place.rglob("*")
+        }
+
+    before = state(), bench.manifest(commit.layer).read_bytes()
+    bench.edit(e.append("new/a", b"1"), e.rename("new", "newer"), e.unlink("f"), e.chmod("hole", 0))
+    bench.ws.commit("main", "y")
+    bench.ws.rollback("main", commit.id)
+    bench.edit(e.rmtree("new"))
+    bench.ws.rollback("main")
+    assert (state(), bench.manifest(commit.layer).read_bytes()) == before
+
+
+def test_forty_commits_deep(bench):
+    for number in range(40):
+        bench.commit(e.add(f"n{number}", File(b"%d" % number)), e.append("d/x", b"%d" % (number % 10)))
+    assert len(bench.ws.log("main")) == 41
+    assert bench.ws.list()[0].depth == 41
+    assert len(os.listdir(bench.path())) == len(os.listdir(bench.data)) + 40
+    assert bench.lines("main~3", "main") == ["M d/x", "A n37", "A n38", "A n39"]
+    assert bench.ws.diff("main").counts() == {"A": 40, "M": 1}
+
+
+def test_two_branches_at_the_same_time(bench):
+    bench.ws.create("exp1")
+    bench.edit(e.append("f", b"1"))
+    bench.edit(e.append("f", b"2"), branch="exp1")
+    failures: list[BaseException] = []
+
+    def commit_exp1():
+        import dsbranch
+
+        try:
+            with dsbranch.open(bench.place) as ws:
+                ws.commit("exp1", "two")
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    thread = threading.Thread(target=commit_exp1)
+    thread.start()
+    bench.ws.commit("main", "one")
+    thread.join()
+    assert failures == []
+    assert bench.ws.log("exp1")[0].message == "two"
+    assert bench.ws.log("main")[0].message == "one"
+    assert stat.S_ISREG(os.lstat(bench.path() / "f").st_mode)

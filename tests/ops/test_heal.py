@@ -1,0 +1,266 @@
+"""Commands killed at each of their steps: the next one finds the old state or the new."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from dsbranch import errors
+
+from tests import edits as e
+from tests.trees import Dir, File, assert_same, snapshot
+
+from .conftest import mounts, rows
+
+pytestmark = pytest.mark.root
+
+STORE = "dsbranch.store.database:Store."
+PREPARED = "dsbranch.overlay.kernel:KernelPrepared."
+DRIVER = "dsbranch.overlay.kernel:KernelDriver."
+
+BEFORE_COMMIT = [
+    (DRIVER + "set_read_only", "before"),
+    (DRIVER + "set_read_only", "after"),
+    ("dsbranch.ops.commit:_examine", "after"),
+    ("dsbranch.ops.layers:write_manifest", "after"),
+    ("dsbranch.ops.layers:copy_root", "before"),
+    (DRIVER + "prepare", "after"),
+    ("dsbranch.ops.commit:strip", "after"),
+    ("dsbranch.ops.layers:sync", "after"),
+    (STORE + "seal_and_advance", "before"),
+    ("dsbranch.store.writes:insert_commit", "after"),
+    ("dsbranch.store.writes:log", "after"),
+]
+AFTER_COMMIT = [
+    (STORE + "seal_and_advance", "after"),
+    ("dsbranch.ops.mounting:settle", "before"),
+    (PREPARED + "attach", "before"),
+    (PREPARED + "attach", "after"),
+    (STORE + "record_mount", "after"),
+    (DRIVER + "detach", "before"),
+    (DRIVER + "detach", "after"),
+    (STORE + "drop_mount", "after"),
+    ("dsbranch.ops.layers:drop_workdir", "before"),
+]
+
+
+def ids(point: tuple[str, str]) -> str:
+    return f"{point[1]}-{point[0].rpartition(':')[2]}"
+
+
+EDITS = (
+    e.append("f", b"1"),
+    e.add("new", Dir({"in": File(b"in")})),
+    e.unlink("g"),
+    e.rename("d", "moved"),
+    e.open_and_close("e/m"),
+)
+
+
+def healthy(bench, view):
+    """One writable mount of the branch, which shows `view`; all of it works."""
+    assert_same(bench.see(), view)
+    layer = bench.upper().parent.name
+    ours = mounts(bench.root)
+    assert [(p, s.rpartition(":")[2]) for p, s, _ in ours] == [(str(bench.path()), layer)]
+    assert "rw" in ours[0][2].split(",")
+    records = rows(bench.place)["mounts"]
+    assert len(records) <= 1
+    bench.edit(e.add("after", File(b"a")))
+    assert os.path.exists(bench.upper() / "after")
+    assert "A after" in bench.lines()
+    bench.ws.commit("main", "after")
+    bench.edit(e.unlink("after"))
+    bench.ws.commit("main", "without")
+    assert_same(bench.see(), view)
+
+
+@pytest.mark.parametrize("point", BEFORE_COMMIT, ids=ids)
+def test_a_commit_killed_before_the_transaction(bench, point):
+    bench.commit(e.append("f", b"0"))
+    head = bench.head()
+    bench.edit(*EDITS)
+    view = bench.see()
+    changes = bench.lines()
+    bench.killed("commit('main', 'x')", *point)
+    assert bench.head() == head
+    # Reading shows the old state and needs no healing.
+    assert bench.lines() == changes
+    assert_same(bench.see(), view)
+    # The next command heals, even one that has nothing to do.
+    assert bench.ws.mount("main").already
+    assert bench.lines() == changes
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("point", AFTER_COMMIT, ids=ids)
+def test_a_commit_killed_after_the_transaction(bench, point):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", *point)
+    assert [c.message for c in bench.ws.log("main")][0] == "x"
+    assert bench.lines() == []
+    assert_same(bench.see(), view)
+    assert bench.ws.mount("main").path == bench.path()
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("point", AFTER_COMMIT[:7], ids=ids)
+def test_the_next_command_is_another_commit(bench, point):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", *point)
+    with pytest.raises(errors.NothingToCommit):
+        bench.ws.commit("main", "y")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("point", [BEFORE_COMMIT[3], AFTER_COMMIT[2], AFTER_COMMIT[3]], ids=ids)
+def test_the_next_command_is_umount(bench, point):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", *point)
+    bench.ws.umount("main")
+    assert mounts(bench.root) == []
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("point", [AFTER_COMMIT[0], AFTER_COMMIT[3]], ids=ids)
+def test_a_shell_stands_inside_meanwhile(bench, hold, point):
+    hold("os.chdir(sys.argv[1])", bench.path() / "d")
+    bench.edit(e.append("f", b"1"))
+    view = bench.see()
+    bench.killed("commit('main', 'x')", *point)
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def test_mounted_elsewhere_killed_before_the_swap(bench):
+    bench.ws.umount("main")
+    other = bench.root / "other"
+    bench.ws.mount("main", at=other)
+    e.append("f", b"1")(other)
+    view = snapshot(other)
+    bench.killed("commit('main', 'x')", PREPARED + "attach", "before")
+    assert bench.ws.mount("main").path == other
+    assert_same(snapshot(other), view)
+    e.append("f", b"2")(other)
+    assert bench.lines() == ["M f"]
+    assert [point for point, _, _ in mounts(bench.root)] == [str(other)]
+
+
+ROLLBACK = [
+    (DRIVER + "set_read_only", "after"),
+    ("dsbranch.ops.layers:copy_root", "after"),
+    (STORE + "replace_layer", "before"),
+    (STORE + "replace_layer", "after"),
+    (PREPARED + "attach", "before"),
+    (PREPARED + "attach", "after"),
+    (DRIVER + "detach", "after"),
+]
+
+
+@pytest.mark.parametrize("point", ROLLBACK, ids=ids)
+def test_a_rollback(bench, point):
+    root = bench.head()
+    head = bench.commit(*EDITS)
+    bench.edit(e.append("f", b"uncommitted"))
+    old, uncommitted = bench.upper(), bench.see()
+    done = ROLLBACK.index(point) >= 3
+    bench.killed(f"rollback('main', {root!r})", *point)
+    assert bench.head() == (root if done else head)
+    assert (old / "f").read_bytes() == b"one\n1uncommitted"
+    assert bench.ws.mount("main").path == bench.path()
+    healthy(bench, snapshot(bench.data) if done else uncommitted)
+
+
+SQUASH = [
+    ("dsbranch.ops.squash:_build", "after"),
+    (DRIVER + "set_read_only", "after"),
+    (DRIVER + "prepare", "after"),
+    (STORE + "insert_squash", "before"),
+    (STORE + "insert_squash", "after"),
+    (PREPARED + "attach", "before"),
+    (PREPARED + "attach", "after"),
+    (DRIVER + "detach", "after"),
+]
+
+
+@pytest.mark.parametrize("point", SQUASH, ids=ids)
+def test_a_squash(bench, point):
+    bench.commit(*EDITS)
+    bench.commit(e.append("f", b"2"), e.recreate("e", Dir({"m": File(b"m2")})))
+    view = bench.see()
+    bench.killed("squash('main')", *point)
+    assert len(bench.ws.log("main")) == (2 if SQUASH.index(point) >= 4 else 3)
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+CREATE = [
+    ("dsbranch.ops.layers:copy_root", "after"),
+    (DRIVER + "prepare", "after"),
+    (STORE + "create_branch", "before"),
+    (STORE + "create_branch", "after"),
+    (PREPARED + "attach", "after"),
+]
+
+
+@pytest.mark.parametrize("point", CREATE, ids=ids)
+def test_a_create(bench, point):
+    bench.edit(e.append("f", b"mine"))
+    main = bench.see()
+    bench.killed("create('exp1')", *point)
+    made = CREATE.index(point) >= 3
+    assert [b.name for b in bench.ws.list()] == (["exp1", "main"] if made else ["main"])
+    if made:
+        bench.ws.mount("exp1")
+    else:
+        bench.ws.create("exp1")
+    assert_same(bench.see("exp1"), snapshot(bench.data))
+    bench.edit(e.append("g", b"x"), branch="exp1")
+    bench.commit(branch="exp1")
+    assert_same(bench.see(), main)
+
+
+def test_garbage_of_a_killed_command_is_in_nobodys_way(bench):
+    bench.edit(*EDITS)
+    view = bench.see()
+    for point in BEFORE_COMMIT[3:6]:
+        bench.killed("commit('main', 'x')", *point)
+    known = {row.split("'")[1] for row in rows(bench.place)["layers"]}
+    there = set(os.listdir(bench.place / ".dsbranch" / "layers"))
+    assert known < there
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def test_the_old_view_was_taken_off_by_hand(bench):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", PREPARED + "attach", "before")
+    subprocess.run(["umount", bench.path()], check=True)
+    assert not bench.ws.list()[0].mounted
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def test_two_kills_in_a_row(bench):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "after")
+    bench.killed("commit('main', 'y')", PREPARED + "attach", "after")
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def test_a_frozen_mount_and_a_writer_that_could_not_write_loses_nothing(bench):
+    bench.edit(*EDITS)
+    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "before")
+    with pytest.raises(OSError, match="Read-only"):
+        bench.edit(e.append("f", b"2"))
+    bench.ws.mount("main")
+    bench.edit(e.append("f", b"2"))
+    assert (bench.path() / "f").read_bytes() == b"one\n12"

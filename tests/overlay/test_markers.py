@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import struct
+
+import pytest
+
+from dsbranch.overlay.markers import STRIPPED, copy_root, is_marker, prefix
+
+
+def acl(*users: int) -> bytes:
+    """A POSIX ACL in its xattr form (linux/posix_acl_xattr.h): rwx for each of `users`."""
+    undefined = 0xFFFFFFFF
+    entries = [(0x01, 7, undefined), *((0x02, 7, user) for user in users)]
+    entries += [(0x04, 5, undefined), (0x10, 7, undefined), (0x20, 0, undefined)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+@pytest.fixture
+def roots(tmp_path):
+    view, upper = tmp_path / "view", tmp_path / "upper"
+    view.mkdir()
+    upper.mkdir()
+    return view, upper
+
+
+def facts(path):
+    status = os.stat(path)
+    xattrs = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    return status.st_uid, status.st_gid, status.st_mode, status.st_mtime_ns, xattrs
+
+
+def test_names():
+    assert prefix("trusted") == b"trusted.overlay."
+    assert prefix("user") == b"user.overlay."
+    assert STRIPPED == (b"origin", b"impure", b"nlink", b"uuid")
+    assert is_marker(b"trusted.overlay.opaque")
+    assert is_marker(b"user.overlay.redirect")
+    assert not is_marker(b"user.overlayed")
+    assert not is_marker(b"trusted.other")
+
+
+def test_mode_and_times_without_privilege(roots):
+    view, upper = roots
+    view.chmod(0o2751)
+    os.setxattr(view, "user.note", b"kept\0bytes")
+    os.setxattr(view, "user.overlay.opaque", b"y")
+    os.utime(view, ns=(1_000_000_001, -5_000_000_003))
+    copy_root(view, upper)
+    assert os.stat(upper).st_mode == os.stat(view).st_mode
+    assert os.stat(upper).st_mtime_ns == -5_000_000_003
+    assert os.listxattr(upper) == ["user.note"]
+    assert os.getxattr(upper, "user.note") == b"kept\0bytes"
+
+
+@pytest.mark.root
+def test_everything_of_a_root(roots):
+    view, upper = roots
+    os.chown(view, 1234, 5678)
+    view.chmod(0o3770)
+    os.setxattr(view, "user.note", b"")
+    os.setxattr(view, "trusted.other", b"1")
+    os.setxattr(view, "security.mine", b"2")
+    os.setxattr(view, "system.posix_acl_access", acl(42))
+    os.setxattr(view, "system.posix_acl_default", acl(43, 44))
+    wanted = facts(view)
+    for name in ("trusted.overlay.opaque", "trusted.overlay.origin", "user.overlay.opaque"):
+        os.setxattr(view, name, b"y")
+    os.utime(view, ns=(7, wanted[3]))
+    copy_root(view, upper)
+    assert facts(upper) == wanted
+    assert os.stat(upper).st_atime_ns == 7
+
+
+@pytest.mark.root
+def test_acls_inherited_from_the_store_are_dropped(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    os.setxattr(store, "system.posix_acl_default", acl(42))
+    view, upper = tmp_path / "view", store / "upper"
+    view.mkdir(mode=0o755)
+    upper.mkdir()
+    assert os.listxattr(upper)
+    copy_root(view, upper)
+    assert facts(upper) == facts(view)
+
+
+@pytest.mark.root
+def test_a_view_shows_the_root_unchanged(place):
+    os.chown(place.base, 12, 34)
+    place.base.chmod(0o711)
+    os.setxattr(place.base, "user.note", b"n")
+    os.utime(place.base, ns=(1, 2))
+    wanted = facts(place.base)
+    made = place.plan("l1")
+    copy_root(place.base, made.upper)
+    place.mount(made)
+    assert facts(place.target) == wanted
+
+
+@pytest.mark.root
+def test_what_cannot_be_kept_is_an_error(place):
+    os.setxattr(place.base, "user.note", b"n")
+    bare = place.filesystem("ramfs", "bare") / "upper"
+    bare.mkdir()
+    with pytest.raises(OSError) as caught:
+        copy_root(place.base, bare)
+    assert caught.value.errno == errno.ENOTSUP
+    shutil.rmtree(bare)
+
+
+def test_a_file_has_no_root(tmp_path, roots):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError):
+        copy_root(file, roots[1])

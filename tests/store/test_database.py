@@ -1,0 +1,390 @@
+import os
+import signal
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsbranch.errors import (
+    AlreadyExists,
+    IntegrityError,
+    Locked,
+    NewerFormat,
+    NotAWorkspace,
+    StorageError,
+    UnknownRef,
+    UsageError,
+)
+from dsbranch.model import MountRecord, Position, Tag
+from dsbranch.store.database import Store
+from tests.store.facts import advance, commit_of, open_layer, sealed_layer
+
+COMMITTER = """
+import sys
+from pathlib import Path
+from dsbranch.store.database import Store
+from tests.store.facts import advance
+store = Store.open(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(40):
+    advance(store, store.branch(sys.argv[2]), f"{sys.argv[2]} {number}")
+store.close()
+"""
+
+KILLED_IN_A_TRANSACTION = """
+import os, sys
+from pathlib import Path
+from dsbranch.store import writes
+from dsbranch.store.database import Store
+from tests.store.facts import advance
+def die(*a, **k):
+    os.kill(os.getpid(), 9)
+writes.log = die
+store = Store.open(Path(sys.argv[1]))
+advance(store, store.branch("main"))
+"""
+
+
+def everything(store):
+    """All rows of all tables."""
+    names = [r[0] for r in store._db.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    return {name: store._db.rows(f"SELECT * FROM {name}") for name in names}
+
+
+def free_bytes(path):
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
+
+
+def fork(store, name, source="main"):
+    origin = store.branch(source)
+    store.create_branch(name, origin.head, origin.head, open_layer(), author="ada", detail="d")
+    return store.branch(name)
+
+
+# --- opening ---
+
+
+def test_open_again(store, root):
+    advance(store, store.branch("main"))
+    with_rows = everything(store)
+    store.close()
+    again = Store.open(root)
+    assert everything(again) == with_rows
+    again.close()
+
+
+def test_no_workspace(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(NotAWorkspace):
+            Store.open(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_newer_format_is_refused_and_not_touched(store, root):
+    store.close()
+    raw = sqlite3.connect(store.layout.db)
+    raw.execute("PRAGMA user_version = 2")
+    raw.close()
+    before = store.layout.db.read_bytes()
+    with pytest.raises(NewerFormat, match="format 2"):
+        Store.open(root)
+    assert store.layout.db.read_bytes() == before
+
+
+def test_another_programs_database_is_refused(store, root):
+    store.close()
+    raw = sqlite3.connect(store.layout.db)
+    raw.execute("PRAGMA application_id = 7")
+    raw.close()
+    with pytest.raises(IntegrityError, match="not a dsbranch store"):
+        Store.open(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000], ids=["empty", "garbage"])
+def test_a_file_that_is_no_database_is_refused(store, root, content):
+    store.close()
+    store.layout.db.write_bytes(content)
+    with pytest.raises(IntegrityError) as caught:
+        Store.open(root)
+    assert "store.db" in str(caught.value)
+    assert store.layout.db.read_bytes() == content
+
+
+def test_a_truncated_database_is_refused(store, root):
+    store.close()
+    whole = store.layout.db.read_bytes()
+    store.layout.db.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(IntegrityError):
+        Store.open(root)
+
+
+# --- names ---
+
+
+def test_an_unknown_branch_comes_with_suggestions(store):
+    for name in ("resnet-lr1", "resnet-lr2", "other"):
+        fork(store, name)
+    with pytest.raises(UnknownRef) as caught:
+        store.branch("resnet-lr")
+    assert set(caught.value.suggestions) == {"resnet-lr1", "resnet-lr2"}
+    assert caught.value.ref == "resnet-lr"
+    assert store.close_names("mian") == ["main"]
+    with pytest.raises(UnknownRef) as caught:
+        store.branch("\udcff")
+    assert caught.value.suggestions == ()
+
+
+def test_branches_by_id_and_by_name(store):
+    branch = fork(store, "exp1")
+    assert store.branch_by_id(branch.id) == branch
+    assert store.branch_by_id(99) is None
+    assert [b.name for b in store.branches()] == ["exp1", "main"]
+
+
+def test_tags(store):
+    head = store.branch("main").head
+    assert store.tag("v1") is None
+    assert store.tag("\udcff") is None
+    store._db.run("INSERT INTO tags VALUES ('v1.0', ?, 3)", head)
+    assert store.tag("v1.0") == Tag("v1.0", head, 3)
+    assert store.tags() == [Tag("v1.0", head, 3)]
+    assert store.close_names("v1.1") == ["v1.0"]
+
+
+# --- writes ---
+
+
+def test_commit(store):
+    before = store.branch("main")
+    created = store.layer(before.layer).created_ns
+    sealed, next_layer = replace(sealed_layer(before.layer), created_ns=created), open_layer()
+    commit = commit_of(sealed.id, before.head, message="first")
+    operation = store.seal_and_advance(before, sealed, commit, next_layer, detail="first")
+    after = store.branch("main")
+    assert after == replace(before, head=commit.id, layer=next_layer.id)
+    assert store.layer(sealed.id) == sealed
+    assert store.layer(next_layer.id) == next_layer
+    assert store.commit(commit.id) == commit
+    assert store.operations(1) == [operation]
+    (move,) = operation.moves
+    assert move.before == Position(before.id, before.head, before.layer, before.fork)
+    assert move.after == Position(after.id, after.head, after.layer, after.fork)
+
+
+def test_a_second_parent_is_kept(store):
+    main, side = store.branch("main"), fork(store, "side")
+    other = advance(store, side)
+    commit = commit_of(main.layer, main.head, other.id)
+    store.seal_and_advance(
+        main, sealed_layer(main.layer), commit, open_layer(), verb="merge", detail=""
+    )
+    assert store.commit(commit.id).parents == (main.head, other.id)
+    assert store.operations(1)[0].verb == "merge"
+
+
+def test_rollback_keeps_what_it_sets_aside(store):
+    start = store.branch("main")
+    advance(store, start)
+    before, fresh = store.branch("main"), open_layer()
+    operation = store.replace_layer(before, start.head, fresh, author="bob", detail="d")
+    after = store.branch("main")
+    assert (after.head, after.layer, after.fork) == (start.head, fresh.id, start.fork)
+    assert store.layer(before.layer).state == "open"
+    assert (operation.verb, operation.author) == ("rollback", "bob")
+    (move,) = operation.moves
+    assert move.before is not None
+    assert move.before.layer == before.layer
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_squash(store, fresh):
+    start = store.branch("main")
+    for _ in range(3):
+        advance(store, store.branch("main"))
+    before = store.branch("main")
+    sealed = sealed_layer()
+    commit = commit_of(sealed.id, start.head, message="all")
+    next_layer = open_layer() if fresh else None
+    store.insert_squash(before, commit, sealed, next_layer, detail="3 into 1")
+    after = store.branch("main")
+    assert store.stack(after.head) == [sealed.id]
+    assert after.layer == (next_layer.id if next_layer else before.layer)
+    assert store.layer(sealed.id) == sealed
+    assert store.commit(before.head).id == before.head
+
+
+def test_delete(store):
+    branch = fork(store, "exp1")
+    operation = store.delete_branch(branch, author="ada", detail="gone")
+    with pytest.raises(UnknownRef):
+        store.branch("exp1")
+    assert store.layer(branch.layer).state == "open"
+    (move,) = operation.moves
+    assert move.after is None
+    assert move.before is not None
+    assert move.before.layer == branch.layer
+    assert fork(store, "exp1").id != branch.id
+
+
+def test_positions(store):
+    assert store.positions("main") == []
+    heads = [store.branch("main").head]
+    heads += [advance(store, store.branch("main")).id for _ in range(3)]
+    assert store.positions("main") == heads[2::-1]
+    # Setting changes aside moves no head, so it is no position.
+    store.replace_layer(store.branch("main"), heads[3], open_layer(), author="ada", detail="d")
+    assert store.positions("main") == heads[2::-1]
+    store.replace_layer(store.branch("main"), heads[0], open_layer(), author="ada", detail="d")
+    assert store.positions("main") == heads[::-1]
+    assert store.positions("nobody") == []
+    assert store.positions("\udcff") == []
+
+
+def test_operations_are_listed_newest_first(store):
+    for number in range(5):
+        advance(store, store.branch("main"), f"number {number}")
+    assert [o.detail for o in store.operations(3)] == ["number 4", "number 3", "number 2"]
+    assert len(store.operations(100)) == 6
+    assert all(len(o.moves) == 1 for o in store.operations(100))
+
+
+def stale_writes(store, stale):
+    layer = sealed_layer()
+    return {
+        "commit": lambda: advance(store, stale),
+        "rollback": lambda: store.replace_layer(
+            stale, stale.head, open_layer(), author="a", detail=""
+        ),
+        "squash": lambda: store.insert_squash(
+            stale, commit_of(layer.id, stale.head), layer, open_layer(), detail=""
+        ),
+        "delete": lambda: store.delete_branch(stale, author="a", detail=""),
+    }
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback", "squash", "delete"])
+@pytest.mark.parametrize("meanwhile", ["moved", "deleted"])
+def test_a_branch_that_moved_meanwhile_is_left_alone(store, verb, meanwhile):
+    stale = fork(store, "exp1")
+    if meanwhile == "moved":
+        advance(store, stale, "theirs")
+    else:
+        store.delete_branch(stale, author="b", detail="theirs")
+    before = everything(store)
+    with pytest.raises(Locked, match="exp1"):
+        stale_writes(store, stale)[verb]()
+    assert everything(store) == before
+
+
+def test_a_taken_name(store):
+    before = everything(store)
+    with pytest.raises(AlreadyExists, match="main"):
+        fork(store, "main")
+    assert everything(store) == before
+
+
+def test_text_that_is_no_utf8(store):
+    before = everything(store)
+    with pytest.raises(UsageError, match="message"):
+        advance(store, store.branch("main"), "caf\udce9")
+    with pytest.raises(UsageError, match="branch name"):
+        fork(store, "caf\udce9")
+    assert everything(store) == before
+
+
+def test_a_commit_that_does_not_fit_is_a_bug_of_the_caller(store):
+    main, elsewhere = store.branch("main"), sealed_layer()
+    before = everything(store)
+    with pytest.raises(ValueError, match="sealed layer"):
+        store.seal_and_advance(
+            main, elsewhere, commit_of(elsewhere.id, main.head), open_layer(), detail=""
+        )
+    with pytest.raises(ValueError, match="does not continue"):
+        store.seal_and_advance(
+            main, sealed_layer(main.layer), commit_of(main.layer, "f" * 40), open_layer(), detail=""
+        )
+    assert everything(store) == before
+
+
+def test_an_unknown_head_is_refused_whole(store):
+    before = everything(store)
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+        store.create_branch("x", "f" * 40, "f" * 40, open_layer(), author="a", detail="")
+    assert everything(store) == before
+
+
+# --- several processes, and bad ends ---
+
+
+def test_two_processes_commit_on_two_branches(store, root, program):
+    names = ["exp1", "exp2"]
+    for name in names:
+        fork(store, name)
+    processes = [program(COMMITTER, root, name) for name in names]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    for name in names:
+        line = [c.message for c in store.ancestors(store.branch(name).head)][:-1]
+        assert line == [f"{name} {number}" for number in reversed(range(40))]
+    assert len(store.operations(1000)) == 1 + 2 + 80
+
+
+def test_a_commit_killed_in_the_middle_never_was(store, root, program):
+    before = everything(store)
+    process = program(KILLED_IN_A_TRANSACTION, root)
+    assert process.wait(20) == -signal.SIGKILL
+    assert everything(store) == before
+    advance(store, store.branch("main"))
+
+
+@pytest.mark.root
+def test_a_full_disk_changes_nothing(small_disk, base):
+    root = small_disk / "ws"
+    root.mkdir()
+    store = Store.create(root, base, "trusted", author="ada")
+    before = everything(store)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(free_bytes(small_disk)))
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        advance(store, store.branch("main"), "m" * 100_000)
+    assert "store.db" in str(caught.value)
+    assert everything(store) == before
+    filler.unlink()
+    advance(store, store.branch("main"), "m" * 100_000)
+    assert len(store.operations(10)) == 2
+    store.close()
+
+
+# --- mount records ---
+
+
+def record(store, **changes):
+    branch = store.branch("main")
+    plain = MountRecord(
+        0, "boot", 4026531840, 77, Path(os.fsdecode(b"/ws/m\xff")), branch.head, branch.layer, ()
+    )
+    return replace(plain, **changes)
+
+
+def test_mount_records(store):
+    branch = store.branch("main")
+    advance(store, branch)
+    writable = store.record_mount(record(store, lowers=(branch.layer,)))
+    view = store.record_mount(record(store, layer=None, mount_id=78))
+    assert writable.id != view.id
+    assert store.mount_records() == [writable, view]
+    assert store.records_for_layer(writable.layer) == [writable]
+    assert store.records_for_layer("other") == []
+    store.drop_mount(writable.id)
+    store.drop_mount(writable.id)
+    assert store.mount_records() == [view]
+    assert len(store.operations(10)) == 2  # mounting moves no name
