@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import dsbranch
 import pytest
-from dsbranch.errors import DsbranchError
 
+import dsbranch
+from dsbranch.errors import DsbranchError
 from tests import leaks, reference
 from tests.cases import BASE
 from tests.edits import Edit
@@ -250,7 +250,11 @@ def mount_filesystem(kind: str, at: Path, *options: str) -> Path:
 def command(arguments: Sequence[object]) -> str:
     """What a program of the system prints; it must not fail."""
     done = subprocess.run(
-        list(map(str, arguments)), capture_output=True, text=True, errors="surrogateescape", check=False
+        list(map(str, arguments)),
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
     )
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done.stdout

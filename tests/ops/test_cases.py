@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dsbranch import errors
 
+from dsbranch import errors
 from tests import leaks
 from tests.cases import CASES, Case, Raw
 from tests.trees import assert_same, snapshot

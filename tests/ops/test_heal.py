@@ -6,8 +6,8 @@ import os
 import subprocess
 
 import pytest
-from dsbranch import errors
 
+from dsbranch import errors
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, snapshot
 
@@ -99,7 +99,7 @@ def test_a_commit_killed_after_the_transaction(bench, point):
     bench.edit(*EDITS)
     view = bench.see()
     bench.killed("commit('main', 'x')", *point)
-    assert [c.message for c in bench.ws.log("main")][0] == "x"
+    assert bench.ws.log("main")[0].message == "x"
     assert bench.lines() == []
     assert_same(bench.see(), view)
     assert bench.ws.mount("main").path == bench.path()

@@ -9,10 +9,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import dsbranch
 import pytest
-from dsbranch import errors
 
+import dsbranch
+from dsbranch import errors
 from tests.cases import BASE
 from tests.overlay.conftest import become_nobody, in_child
 from tests.overlays import Overlay

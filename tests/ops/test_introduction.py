@@ -20,9 +20,7 @@ def test_two_clients_share_a_base(adopt):
     base = snapshot(bench.data)
     bench.ws.create("client1")
     bench.ws.create("client2")
-    bench.edit(
-        e.write("1", b"changed\n"), e.unlink("2"), e.write("4", b"four\n"), branch="client1"
-    )
+    bench.edit(e.write("1", b"changed\n"), e.unlink("2"), e.write("4", b"four\n"), branch="client1")
 
     one, two = bench.path("client1"), bench.path("client2")
     assert sorted(os.listdir(one)) == ["1", "3", "4"]

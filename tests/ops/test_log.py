@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from dsbranch import errors
 
+from dsbranch import errors
 from tests import edits as e
 from tests.trees import File
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dsbranch.errors import BadName
 from dsbranch.ops.names import check_name
 
@@ -11,7 +12,20 @@ from .conftest import one_sentence
 
 @pytest.mark.parametrize(
     "name",
-    ["main", "exp1", "a", "0", "v1.2", "a-b_c.d", "x=1,y=2", "100%", "a+b", "Größe", "実験", "n" * 200],
+    [
+        "main",
+        "exp1",
+        "a",
+        "0",
+        "v1.2",
+        "a-b_c.d",
+        "x=1,y=2",
+        "100%",
+        "a+b",
+        "Größe",
+        "実験",
+        "n" * 200,
+    ],
 )
 def test_good(name):
     assert check_name(name) == name

@@ -7,9 +7,9 @@ import time
 from contextlib import closing
 
 import pytest
+
 from dsbranch import errors
 from dsbranch.ops.refs import resolve, split_range
-
 from tests import edits as e
 
 from .conftest import one_sentence

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from dsbranch import errors
 from dsbranch._core.table import Table
 from dsbranch.store import manifest
-
 from tests import core
 from tests import edits as e
 from tests.trees import Device, Dir, Fifo, File, Symlink, assert_same, snapshot
@@ -80,7 +80,9 @@ def test_hard_links_and_no_data_read(bench):
     assert done.copied_bytes == 0
     digests = {
         entry.path: entry.digest
-        for entry in core.entries(Table.from_columns(manifest.read(bench.manifest(new.parent.name))))
+        for entry in core.entries(
+            Table.from_columns(manifest.read(bench.manifest(new.parent.name)))
+        )
     }
     assert all(digests[os.fsencode(path)] for path in old)
 

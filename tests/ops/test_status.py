@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dsbranch import errors
 
+from dsbranch import errors
 from tests import edits as e
 from tests.trees import File, Symlink
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 
 import pytest
-from dsbranch import errors
 
+from dsbranch import errors
 from tests import edits as e
 from tests.trees import assert_same
 

@@ -7,6 +7,7 @@ The only room that prints, prompts, exits or reads the environment. One verb per
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -139,9 +140,17 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
+def _allow_many_files() -> None:
+    """A stack of 500 layers takes as many descriptors; the soft limit is there for select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> int:
     """Run the program on ``sys.argv`` and return its exit code."""
     _replace_closed_streams()
+    _allow_many_files()
     signal.signal(signal.SIGTERM, _terminate)
     # nohup ignores it on purpose.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:

@@ -32,7 +32,7 @@ def here() -> Path:
 
 def from_here(path: Path | None) -> Path | None:
     """`path` made absolute, in a current directory that a commit has replaced, too."""
-    return None if path is None else here() / path
+    return path if path is None or path.is_absolute() else here() / path
 
 
 def chosen_directory(ctx: typer.Context) -> Path | None:

@@ -28,12 +28,12 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
                 f"a branch {name} exists already", hint=f"`dsbranch mount {name}` shows where it is"
             )
         head = resolve(context, origin)
+        dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
         if mount:
             _create_mounted(context, name, head, target)
         else:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
                 _insert(context, name, head, layer)
-    dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
     return Created(context.store.branch(name), target if mount else None, dirty)
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from dsbranch.model import BranchInfo
+from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.plan import parse_source
@@ -16,7 +17,9 @@ def list_branches(context: Context) -> list[BranchInfo]:
     places: dict[str, list[bytes]] = {}
     for entry in mountinfo.ours():
         shown = parse_source(entry.source)
-        if shown is not None and shown[0] == context.store.id and shown[1] and entry.root == b"/":
+        if shown is None or shown[0] != context.store.id or not shown[1] or entry.root != b"/":
+            continue
+        if mounting.is_of(context, entry, shown[1]):
             places.setdefault(shown[1], []).append(entry.path)
     depths: dict[str, int] = {}
     found = []

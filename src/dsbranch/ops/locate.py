@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.plan import parse_source
@@ -15,7 +16,9 @@ def current_branch(context: Context, cwd: Path) -> str | None:
     entry = mount_at(cwd)
     shown = None if entry is None else parse_source(entry.source)
     branches = context.store.branches()
-    if shown is not None and shown[0] == context.store.id:
+    if entry is not None and shown is not None and shown[1] is not None:
+        if shown[0] != context.store.id or not mounting.is_of(context, entry, shown[1]):
+            return None
         return next((branch.name for branch in branches if branch.layer == shown[1]), None)
     # Unmounted, or a view that a commit has replaced under somebody's feet: the path tells.
     try:

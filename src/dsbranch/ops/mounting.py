@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dsbranch.errors import AlreadyExists, BadPath, BusyError, WritersPresent
+from dsbranch.errors import AlreadyExists, BadPath, BusyError, DsbranchError, WritersPresent
 from dsbranch.model import Branch, MountPlan, MountRecord, Process
+from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.driver import Prepared
@@ -49,7 +50,19 @@ def layer_source(context: Context, layer: str) -> str:
 def mounts_of(context: Context, layer: str) -> list[MountEntry]:
     """Where an open layer is mounted in this namespace, whole; bind mounts of parts are not."""
     found = mountinfo.find(layer_source(context, layer))
-    return [entry for entry in found if entry.root == b"/"]
+    return [entry for entry in found if entry.root == b"/" and is_of(context, entry, layer)]
+
+
+def is_of(context: Context, entry: MountEntry, layer: str) -> bool:
+    """Whether a mount shows this workspace's layer, and not that of a copy of the workspace."""
+    place = context.layout.fs(layer)
+    for upper in entry.super_option(b"upperdir"):
+        try:
+            return os.path.samefile(upper, place)
+        except FileNotFoundError:
+            # The workspace has been moved since: its id is all there is to go by.
+            return True
+    return False
 
 
 def mountpoint(context: Context, branch: Branch) -> Path | None:
@@ -140,6 +153,7 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
 
     :raises BusyError: it is mounted in another mount namespace, out of our reach
     """
+    stacks.require_base(context)
     require_nowhere_else(context, branch.layer)
     return context.driver.prepare(
         branch_plan(context, context.store.stack(branch.head), branch.layer)
@@ -257,8 +271,12 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         time.sleep(_POLL_SECONDS)
     try:
         yield mounts
-    except BaseException:
-        context.driver.set_writable(path)
+    except BaseException as error:
+        try:
+            context.driver.set_writable(path)
+        except DsbranchError as second:
+            # The first failure is the one to report; the next command heals the mount.
+            error.add_note(str(second))
         raise
 
 

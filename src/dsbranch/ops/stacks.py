@@ -39,14 +39,34 @@ def base(context: Context) -> Base:
     :raises IntegrityError: it is gone, or something else lies there now
     """
     path = context.base
+    require_base(context)
     try:
         return Base(os.fsencode(path), dialect=context.store.dialect)
+    except OSError as error:
+        raise from_errno(error.errno or 0, f"open the base {path}") from error
+
+
+def require_base(context: Context) -> None:
+    """:raises IntegrityError: the base is gone, or only an empty directory is where it was
+
+    A dataset that was restored from a backup has another inode and is still the dataset; an
+    empty directory in its place is the mount point of a disk that is not there.
+    """
+    path = context.base
+    try:
+        inode = os.stat(path).st_ino
+        replaced = inode != context.store.base_identity[1] and not any(path.iterdir())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IntegrityError(
             f"the base {path} is gone", hint="put it back, or mount the disk it lies on"
         ) from error
     except OSError as error:
         raise from_errno(error.errno or 0, f"open the base {path}") from error
+    if replaced:
+        raise IntegrityError(
+            f"another directory, an empty one, is where the base {path} was",
+            hint="mount the disk the dataset lies on, or put it back",
+        )
 
 
 def sealed(context: Context, layer: str) -> Table:

@@ -24,6 +24,8 @@ from dsbranch.overlay.refusal import refusal
 from dsbranch.overlay.writers import find_users
 
 _STRING_LIMIT = 255
+# fs/overlayfs/super.c, ovl_report_in_use: the one sign of a mount that no mount table shows.
+_IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 
 
 class KernelPrepared:
@@ -74,6 +76,13 @@ class KernelDriver:
             try:
                 _configure(context, plan)
                 syscalls.fsconfig_create(context)
+                if plan.upper is not None and any(_IN_USE in line for line in log.lines()):
+                    # Said, not refused, where the index is off. Closing the context undoes it.
+                    raise MountInUse(
+                        f"cannot {doing}: its upper directory is in use by another mount,"
+                        " a detached one perhaps",
+                        hint="end the processes that still stand in the old view, then try again",
+                    )
                 return KernelPrepared(syscalls.fsmount(context), self)
             except OSError as error:
                 raise refusal(

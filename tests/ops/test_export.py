@@ -1,0 +1,403 @@
+"""``export``: a view or a range as a tar that other tools read, or as a directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tarfile
+
+import pytest
+import zstandard
+
+from dsbranch import errors
+from tests import edits as e
+from tests.cases import ODD_NAMES
+from tests.trees import (
+    CAPABILITY,
+    Device,
+    Dir,
+    Fifo,
+    File,
+    Link,
+    Socket,
+    Symlink,
+    acl,
+    assert_same,
+    make,
+    snapshot,
+)
+
+from .conftest import command, one_sentence
+
+pytestmark = pytest.mark.root
+
+NAMES = [name for name in ODD_NAMES if not name.startswith(b".wh.")]
+
+RICH = Dir(
+    {
+        "plain": File(b"plain"),
+        "empty": File(),
+        "large": File(bytes(range(256)) * 5000),
+        "run": File(b"#!", mode=0o4755, uid=7, gid=8),
+        "times": File(b"t", mtime_ns=1_234_567_890_123_456_789),
+        "before": File(b"t", mtime_ns=-1_500_000_000),
+        "whole": File(b"t", mtime_ns=-2_000_000_000),
+        "cap": File(b"c", xattrs={"security.capability": CAPABILITY}),
+        "noted": File(b"n", xattrs={"user.note": b"x=y\nz\0\xff", "user.\u00fc": b""}),
+        "acl": File(b"a", mode=0o674, xattrs={"system.posix_acl_access": acl(1234, 7)}),
+        "d": Dir(
+            {"in": File(b"in"), "none": Dir(mode=0o1777)},
+            mode=0o2750,
+            uid=3,
+            gid=4,
+            xattrs={
+                "system.posix_acl_default": acl(99, 5),
+                "user.dir": b"1",
+            },
+        ),
+        "l1": File(b"linked" * 100),
+        "m": Dir({"l2": Link("l1"), "l3": Link("l1")}),
+        "s": Symlink("/etc/passwd"),
+        "s2": Symlink(b"\xff\n" + b"x" * 200),
+        "p": Fifo(mode=0o600),
+        "c": Device("char", 1, 3, mode=0o666),
+        "b": Device("block", 7, 300, uid=5),
+        "odd": Dir({name: File(b"odd") for name in NAMES}),
+        "big-ids": File(b"", uid=3_000_000, gid=4_000_000_000),
+    },
+    mode=0o751,
+    uid=11,
+    xattrs={"user.root": b"r"},
+)
+EDITS = (
+    e.append("plain", b"more"),
+    e.unlink("empty"),
+    e.rmtree("odd"),
+    e.rename("d", "d2"),
+    e.recreate("m", File(b"m")),
+    e.recreate("s", Dir({"new": File(b"n")})),
+    e.chmod("large", 0o600),
+    e.setxattr("l1", "user.note", b"1"),
+    e.add("n", Dir({"a": File(b"a"), "a2": Link("a")})),
+    e.recreate("c", Device("char", 5, 1)),
+    e.setfacl("times", 77, 5),
+)
+
+
+def unpack(tar, at):
+    at.mkdir()
+    command(["tar", "--xattrs", "--xattrs-include=*", "-C", at, "-xpf", tar])
+    return snapshot(at)
+
+
+def apply(tar_tree, onto):
+    """What a container runtime does with OCI whiteouts, on an unpacked tree."""
+    for directory, inner, files in os.walk(os.fsencode(tar_tree)):
+        relative = os.path.relpath(directory, os.fsencode(tar_tree))
+        for name in files:
+            assert not name.startswith(b".wh..wh.")
+            if name.startswith(b".wh."):
+                gone = os.path.join(os.fsencode(onto), relative, name[4:])
+                assert os.path.lexists(gone), gone
+                shutil.rmtree(gone) if os.path.isdir(gone) and not os.path.islink(
+                    gone
+                ) else os.unlink(gone)
+                os.unlink(os.path.join(directory, name))
+        for name in [*inner, *files]:
+            here = os.path.join(directory, name)
+            there = os.path.join(os.fsencode(onto), relative, name)
+            if not os.path.lexists(here) or not os.path.lexists(there):
+                continue
+            both = all(os.path.isdir(p) and not os.path.islink(p) for p in (here, there))
+            if not both:
+                is_tree = os.path.isdir(there) and not os.path.islink(there)
+                shutil.rmtree(there) if is_tree else os.unlink(there)
+    command(["rsync", "-aHAX", "--numeric-ids", f"{tar_tree}/", f"{onto}/"])
+
+
+@pytest.fixture
+def rich(adopt):
+    return adopt(RICH)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+def test_a_view_is_what_the_mount_shows(rich, suffix):
+    rich.commit(*EDITS)
+    output = rich.root / f"all{suffix}"
+    done = rich.ws.export("main", output)
+    tar = output
+    if suffix == ".tar.zst":
+        tar = rich.root / "plain.tar"
+        with output.open("rb") as packed, tar.open("wb") as plain:
+            zstandard.ZstdDecompressor().copy_stream(packed, plain)
+    view = rich.see()
+    assert_same(unpack(tar, rich.root / "out"), view)
+    assert (done.path, done.bytes) == (output, output.stat().st_size)
+    assert done.entries == len(view)
+    assert done.notes == ()
+
+
+def test_the_base_alone(rich):
+    rich.ws.export("main", rich.root / "all.tar")
+    assert_same(unpack(rich.root / "all.tar", rich.root / "out"), snapshot(rich.data))
+
+
+def test_directory_times_are_kept(rich):
+    rich.edit(e.utime("d", 123_456_789), e.utime("", 987_654_321))
+    rich.ws.commit("main", "x", allow_empty=True)
+    rich.ws.export("main", rich.root / "all.tar")
+    unpack(rich.root / "all.tar", rich.root / "out")
+    rich.ws.export("main", rich.root / "dir")
+    for place in ("out", "dir"):
+        for directory in ("", "d", "m", "odd", "d/none"):
+            there = (rich.root / place / directory).stat().st_mtime_ns
+            assert there == (rich.path() / directory).stat().st_mtime_ns, (place, directory)
+
+
+def test_into_a_directory(rich):
+    rich.commit(*EDITS)
+    done = rich.ws.export("main", rich.root / "out")
+    assert_same(snapshot(rich.root / "out"), rich.see())
+    assert done.path == rich.root / "out"
+    # It shares nothing with the branch.
+    (rich.root / "out" / "plain").write_bytes(b"mine")
+    assert (rich.path() / "plain").read_bytes() == b"plainmore"
+    for name in ("plain", "large"):
+        assert (rich.root / "out" / name).stat().st_nlink == 1
+
+
+def test_a_socket_into_a_directory(bench):
+    bench.commit(e.add("sock", Socket()))
+    bench.ws.export("main", bench.root / "out")
+    assert_same(snapshot(bench.root / "out"), bench.see())
+
+
+@pytest.mark.parametrize("kind", ["tar", "directory"])
+def test_a_range_applied_to_the_old_state_gives_the_new(rich, kind):
+    base = rich.head()
+    old = rich.root / "old"
+    command(["rsync", "-aHAX", "--numeric-ids", f"{rich.data}/", f"{old}/"])
+    rich.commit(*EDITS)
+    rich.commit(e.rename("d2", "d3"), e.append("n/a", b"x"), e.unlink("p"))
+    out = rich.root / "out"
+    if kind == "tar":
+        rich.ws.export(f"{base}..main", rich.root / "range.tar")
+        unpack(rich.root / "range.tar", out)
+    else:
+        rich.ws.export(f"{base}..main", out)
+    apply(out, old)
+    assert_same(snapshot(old), rich.see())
+
+
+def test_what_a_range_holds(bench):
+    bench.commit(
+        e.append("f", b"1"), e.rmtree("d"), e.unlink("e/m"), e.add("n", Dir({"a": File()}))
+    )
+    bench.commit(e.recreate("dangling", Dir()), e.recreate("empty", File(b"x")))
+    done = bench.ws.export("main~2..main", bench.root / "r.tar")
+    with tarfile.open(bench.root / "r.tar") as tar:
+        names = tar.getnames()
+        tomb = tar.getmember(".wh.d")
+        assert (tomb.size, tomb.isfile()) == (0, True)
+    assert {name for name in names if ".wh." in name} == {".wh.d", "e/.wh.m"}
+    files = {"f", "n", "n/a", "dangling", "empty", ".wh.d", "e/.wh.m"}
+    assert files <= set(names) <= files | {".", "e"}
+    assert done.entries == len(names)
+    # Parents come first.
+    for number, name in enumerate(names):
+        parent = os.path.dirname(name)
+        assert not parent or parent not in names[number:]
+
+
+def test_three_dots_count_from_where_the_histories_part(bench):
+    bench.ws.create("exp1")
+    bench.commit(e.append("f", b"main"))
+    bench.commit(e.append("g", b"exp1"), branch="exp1")
+    bench.ws.export("main...exp1", bench.root / "r.tar")
+    bench.ws.export("main..exp1", bench.root / "r2.tar")
+    assert set(tar_names(bench.root / "r.tar")) - {"."} == {"g"}
+    assert set(tar_names(bench.root / "r2.tar")) - {"."} == {"f", "g"}
+
+
+def tar_names(path):
+    with tarfile.open(path) as tar:
+        return tar.getnames()
+
+
+def test_an_empty_range(bench):
+    done = bench.ws.export("main..main", bench.root / "r.tar")
+    assert (done.entries, tar_names(bench.root / "r.tar")) == (0, [])
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+def test_the_same_bytes_each_time(rich, suffix):
+    root = rich.head()
+    rich.commit(*EDITS)
+    for spec in ("main", f"{root}..main"):
+        contents = set()
+        for number in range(3):
+            path = rich.root / f"{number}{suffix}"
+            rich.ws.export(spec, path)
+            contents.add(path.read_bytes())
+            rich.reopen()
+        assert len(contents) == 1
+
+
+def test_the_same_bytes_after_a_squash(rich):
+    rich.commit(*EDITS)
+    rich.commit(e.rename("d2", "d3"), e.append("large", b"x"))
+    rich.ws.export("main", rich.root / "before.tar")
+    rich.ws.squash("main")
+    rich.ws.export("main", rich.root / "after.tar")
+    assert (rich.root / "before.tar").read_bytes() == (rich.root / "after.tar").read_bytes()
+
+
+def test_names_of_users_are_left_out(bench):
+    bench.ws.export("main", bench.root / "all.tar")
+    with tarfile.open(bench.root / "all.tar") as tar:
+        assert {(member.uname, member.gname) for member in tar} == {("", "")}
+
+
+def test_uncommitted_changes_are_not_in_it_and_it_says_so(bench):
+    bench.edit(e.append("f", b"uncommitted"))
+    done = bench.ws.export("main", bench.root / "all.tar")
+    assert len(done.notes) == 1
+    assert "main" in done.notes[0]
+    assert unpack(bench.root / "all.tar", bench.root / "out")[b"f"].content == b"one\n"
+    assert bench.ws.export(bench.head(), bench.root / "all.tar").notes == ()
+
+
+def left_alone(bench, before):
+    assert sorted(os.listdir(bench.root)) == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "words", "output"),
+    [
+        (e.add(".wh.x", File()), r"\.wh\.x", "o.tar"),
+        (e.add(".wh.x", File()), r"\.wh\.x", "o"),
+        (e.add("d/.wh..wh..opq", Dir({"a": File()})), r"d/\.wh\.", "o.tar.zst"),
+        (e.add(b".wh.\xff\n", Symlink("x")), r"\.wh\.", "o.tar"),
+        (e.add("sock", Socket()), "sock", "o.tar"),
+    ],
+)
+def test_what_the_format_cannot_say_is_refused_before_anything_is_written(
+    bench, monkeypatch, edit, words, output
+):
+    bench.commit(edit)
+    before = sorted(os.listdir(bench.root))
+    for step in ("write_tar", "_write_directory"):
+        monkeypatch.setattr(f"dsbranch.ops.export.{step}", None)
+    for spec in ("main", "main~1..main"):
+        with pytest.raises(errors.UnsupportedError, match=words) as caught:
+            bench.ws.export(spec, bench.root / output)
+        one_sentence(caught.value)
+        assert caught.value.exit_code == 6
+    left_alone(bench, before)
+
+
+def test_a_refused_name_that_is_deleted_can_be_exported(bench):
+    bench.commit(e.add("sock", Socket()))
+    bench.commit(e.unlink("sock"))
+    bench.ws.export("main~1..main", bench.root / "r.tar")
+    assert ".wh.sock" in tar_names(bench.root / "r.tar")
+
+
+def test_a_file_is_replaced_and_a_directory_is_not(bench):
+    (bench.root / "o.tar").write_bytes(b"old")
+    bench.ws.export("main", bench.root / "o.tar")
+    assert tar_names(bench.root / "o.tar")
+    (bench.root / "void").mkdir()
+    bench.ws.export("main", bench.root / "void")
+    assert_same(snapshot(bench.root / "void"), bench.see())
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "words"),
+    [
+        ("missing/o.tar", errors.BadPath, "is no directory"),
+        ("file/o.tar", errors.BadPath, "is no directory"),
+        ("full", errors.AlreadyExists, "not empty"),
+        ("file", errors.AlreadyExists, "no directory"),
+        ("full.tar", errors.AlreadyExists, "no regular file"),
+        ("link", errors.AlreadyExists, "no directory"),
+        ("n" * 256 + ".tar", errors.DsbranchError, "nnn"),
+        ("n" * 250 + ".tar", None, ""),
+    ],
+)
+def test_outputs_that_cannot_serve(bench, output, kind, words):
+    make(Dir({"full": Dir({"a": File()}), "file": File(b"mine")}), bench.root / "o")
+    (bench.root / "o" / "full.tar").mkdir()
+    (bench.root / "o" / "link").symlink_to("full")
+    before = snapshot(bench.root / "o")
+    if kind is None:
+        bench.ws.export("main", bench.root / "o" / output)
+        assert tar_names(bench.root / "o" / output)
+        return
+    with pytest.raises(kind, match=words) as caught:
+        bench.ws.export("main", bench.root / "o" / output)
+    one_sentence(caught.value)
+    assert snapshot(bench.root / "o") == before
+
+
+@pytest.mark.parametrize("spec", ["nope", "main..nope", "main..", ""])
+def test_refs_that_are_none(bench, spec):
+    before = sorted(os.listdir(bench.root))
+    with pytest.raises(errors.UsageError) as caught:
+        bench.ws.export(spec, bench.root / "o.tar")
+    one_sentence(caught.value)
+    left_alone(bench, before)
+
+
+@pytest.mark.parametrize("output", ["o.tar", "o.tar.zst", "o"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_failure_leaves_nothing(bench, monkeypatch, output, error):
+    (bench.root / "o.tar").write_bytes(b"old")
+    before = sorted(os.listdir(bench.root))
+
+    def fail(*arguments, **keywords):
+        raise error
+
+    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch._core.squash.build"
+    monkeypatch.setattr(target, fail)
+    with pytest.raises((errors.StorageError, KeyboardInterrupt)):
+        bench.ws.export("main", bench.root / output)
+    left_alone(bench, before)
+    assert (bench.root / "o.tar").read_bytes() == b"old"
+
+
+def test_a_full_disk(bench):
+    bench.commit(e.add("big", File(os.urandom(3 << 20))))
+    small = bench.root / "small"
+    small.mkdir()
+    command(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small])
+    for output in ("o.tar", "o.tar.zst", "o"):
+        with pytest.raises(errors.StorageError, match="No space left") as caught:
+            bench.ws.export("main", small / output)
+        one_sentence(caught.value)
+        assert caught.value.errno == errno.ENOSPC
+        assert os.listdir(small) == []
+
+
+def test_into_the_branch_itself(bench):
+    bench.ws.export("main", bench.path() / "o.tar")
+    assert bench.lines() == ["A o.tar"]
+
+
+def test_a_metacopy_file_carries_its_data(bench):
+    bench.commit(e.chmod("d/x", 0o600))
+    bench.commit(e.rename("d/x", "moved"), e.chown("moved", 5, 5))
+    bench.ws.export("main~2..main", bench.root / "r.tar")
+    with tarfile.open(bench.root / "r.tar") as tar:
+        file = tar.extractfile("moved")
+        assert file is not None
+        assert file.read() == b"x"
+
+
+def test_without_a_mount(bench):
+    bench.commit(e.append("f", b"1"))
+    view = bench.see()
+    bench.ws.umount("main")
+    bench.ws.export("main", bench.root / "all.tar")
+    assert_same(unpack(bench.root / "all.tar", bench.root / "out"), view)
