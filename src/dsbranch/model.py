@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 Dialect = Literal["trusted", "user"]
 """Which xattr namespace a layer's overlay markers live in (``user`` means ``userxattr``)."""
@@ -183,6 +183,17 @@ class BranchInfo:
     mounted: bool
     mountpoint: Path | None
     depth: int
+
+
+class Progress(Protocol):
+    """Who wants to know how far a long phase has come. Called about ten times a second."""
+
+    def __call__(self, phase: str, done: int, total: int | None, bytes: int) -> None:
+        """`done` entries or files of `total` (None: nobody knows), and `bytes` read so far.
+
+        The phase is over when `done` equals `total`.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dsbranch.model import (
     Deleted,
     Exported,
     Mounted,
+    Progress,
     RolledBack,
     Squashed,
     Status,
@@ -63,6 +64,10 @@ class Workspace:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    def on_progress(self, listener: Progress | None) -> None:
+        """Have `listener` told of long phases (scanning, hashing, comparing, writing)."""
+        self._context.listeners[:] = [] if listener is None else [listener]
 
     def close(self) -> None:
         self._context.close()

@@ -17,7 +17,7 @@ from dsbranch.errors import DsbranchError
 from tests import leaks, reference
 from tests.cases import BASE
 from tests.edits import Edit
-from tests.overlay.conftest import hold as hold  # the processes that write and read
+from tests.overlay.conftest import hold  # noqa: F401  # a fixture of these tests, too
 from tests.trees import Dir, Snapshot, make, snapshot
 
 KILLED = -9

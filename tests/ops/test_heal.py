@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from dsbranch import errors
+from dsbranch.store.database import Store
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, snapshot
 
@@ -264,3 +265,80 @@ def test_a_frozen_mount_and_a_writer_that_could_not_write_loses_nothing(bench):
     bench.ws.mount("main")
     bench.edit(e.append("f", b"2"))
     assert (bench.path() / "f").read_bytes() == b"one\n12"
+
+
+INTERRUPTED = {
+    "commit": ("seal_and_advance", lambda ws: ws.commit("main", "x")),
+    "rollback": ("replace_layer", lambda ws: ws.rollback("main", "main~2")),
+    "squash": ("insert_squash", lambda ws: ws.squash("main")),
+    "create": ("create_branch", lambda ws: ws.create("exp1")),
+    "create unmounted": ("create_branch", lambda ws: ws.create("exp1", mount=False)),
+}
+
+
+@pytest.mark.parametrize("verb", INTERRUPTED)
+@pytest.mark.parametrize("mounted", [True, False])
+def test_interrupted_right_after_the_transaction(bench, monkeypatch, verb, mounted):
+    """Ctrl-C can come between the transaction and the next line of the program."""
+    write, act = INTERRUPTED[verb]
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"), e.rename("d", "moved"))
+    view = bench.see() if verb != "rollback" else snapshot(bench.data)
+    if not mounted:
+        bench.ws.umount("main")
+    real = getattr(Store, write)
+
+    def interrupted(*arguments, **keywords):
+        real(*arguments, **keywords)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, write, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        act(bench.ws)
+    monkeypatch.undo()
+    bench.reopen()
+    for branch in bench.ws.list():
+        assert bench.upper(branch.name).is_dir(), branch.name
+    # A sealed layer is not writable through anything.
+    for _, source, options in mounts(bench.root):
+        layer = source.rpartition(":")[2]
+        if bench.ws._context.store.layer(layer).state == "sealed":
+            assert "ro" in options.split(",")
+    bench.ws.mount("main")
+    if verb.startswith("create"):
+        bench.ws.mount("exp1")
+        bench.ws.delete("exp1")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback", "squash"])
+@pytest.mark.parametrize(
+    "step", ["attach", "detach", "drop_mount", "record_mount", "find_users", "other_namespaces"]
+)
+def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"))
+    view = bench.see() if verb != "rollback" else snapshot(bench.data)
+    place = {
+        "attach": "dsbranch.overlay.kernel.KernelPrepared.attach",
+        "detach": "dsbranch.overlay.kernel.KernelDriver.detach",
+        "drop_mount": "dsbranch.store.database.Store.drop_mount",
+        "record_mount": "dsbranch.store.database.Store.record_mount",
+        "find_users": "dsbranch.ops.mounting.find_users",
+        "other_namespaces": "dsbranch.overlay.mountinfo.other_namespaces",
+    }[step]
+
+    def fail(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(KeyboardInterrupt):
+        INTERRUPTED[verb][1](bench.ws)
+    monkeypatch.undo()
+    bench.reopen()
+    bench.ws.mount("main")
+    healthy(bench, view)

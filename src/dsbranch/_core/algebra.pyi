@@ -1,5 +1,6 @@
 from typing import Literal, TypeAlias
 
+from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 
@@ -25,4 +26,5 @@ def changes(
     renames: bool = True,
     directory_times: bool = False,
     threads: int = 2,
+    progress: Report | None = None,
 ) -> list[Delta]: ...

@@ -448,14 +448,20 @@ def by_path(Delta delta) -> tuple:
 
 
 def changes(
-    View old, View new, *, renames: bool = True, directory_times: bool = False, threads: int = 2
+    View old,
+    View new,
+    *,
+    renames: bool = True,
+    directory_times: bool = False,
+    threads: int = 2,
+    progress=None,
 ) -> list:
     """The `Delta` of every path that differs from `old` (None: an empty tree) to `new`.
 
     Sorted by path with '/' lowest. `renames` reads renamed directories off the redirects;
     without it they are a tree deleted and a tree added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
-    content, in `threads` threads.
+    content, in `threads` threads; `progress(done, total, bytes)` is told of that.
 
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
@@ -466,7 +472,8 @@ def changes(
     if job.open_questions:
         questions = [question[1:5] for question in job.open_questions]
         equal = set()
-        for question, same in zip(job.open_questions, compare_files(questions, threads=threads)):
+        answers = compare_files(questions, threads=threads, progress=progress)
+        for question, same in zip(job.open_questions, answers):
             if not same:
                 continue
             delta = question[0]

@@ -1,4 +1,4 @@
-"""The border type between the core and whoever stores its tables. Room ``_core``, pure Python.
+"""The border types between the core and whoever stores its tables. Room ``_core``, pure Python.
 
 It promises buffers that are long enough for the number of rows they claim, so that C code
 may walk them without asking again. It knows neither files nor pyarrow.
@@ -6,9 +6,10 @@ may walk them without asking again. It knows neither files nor pyarrow.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import unpack_from
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -17,6 +18,9 @@ KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whi
 """The index of a name is its code in `Columns.kind`."""
 
 DIGEST_BYTES = 16
+
+Report: TypeAlias = Callable[[int, int | None, int], None]
+"""What a long job tells: how many entries or files are done, of how many, and how many bytes."""
 
 _WIDTHS = {
     "kind": 1,

@@ -1,8 +1,13 @@
 from typing import TypeAlias
 
+from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 
 Question: TypeAlias = tuple[Table, int, Table, int]
 
-def digest_files(table: Table, *, threads: int = 2, live: bool = False) -> None: ...
-def compare_files(questions: list[Question], *, threads: int = 2) -> list[bool]: ...
+def digest_files(
+    table: Table, *, threads: int = 2, live: bool = False, progress: Report | None = None
+) -> None: ...
+def compare_files(
+    questions: list[Question], *, threads: int = 2, progress: Report | None = None
+) -> list[bool]: ...

@@ -85,18 +85,22 @@ cdef ssize_t fill(int fd, char *piece, size_t room) noexcept nogil:
     return used
 
 
-cdef int64_t hash_file(int fd, bint sparse, uint8_t *out, Desk *desk, int *stop) noexcept nogil:
+cdef int64_t hash_file(
+    int fd, bint sparse, uint8_t *out, Desk *desk, int *stop, int64_t *bytes
+) noexcept nogil:
     """Digest an open file from its start; bytes hashed, or -errno."""
     cdef int64_t total = 0, data, hole, step
     cdef ssize_t got = fill(fd, desk.piece, PIECE) if not sparse else 0
     if not sparse and got < PIECE:
         if got >= 0:
             digest_buffer(desk.piece, got, out)
+            fetch_add(bytes, got)
         return got
     stream_reset(desk.state)
     while not sparse and got > 0:
         stream_update(desk.state, desk.piece, got)
         total += got
+        fetch_add(bytes, got)
         if load_int(stop):
             break
         got = fill(fd, desk.piece, PIECE)
@@ -112,6 +116,7 @@ cdef int64_t hash_file(int fd, bint sparse, uint8_t *out, Desk *desk, int *stop)
             step = data - total if data - total < PIECE else PIECE
             stream_update(desk.state, desk.zeros, step)
             total += step
+            fetch_add(bytes, step)
         if not sparse:
             break
         hole = lseek(fd, data, SEEK_HOLE)
@@ -124,13 +129,14 @@ cdef int64_t hash_file(int fd, bint sparse, uint8_t *out, Desk *desk, int *stop)
                 break
             stream_update(desk.state, desk.piece, got)
             total += got
+            fetch_add(bytes, got)
         if got <= 0 or load_int(stop):
             break
     stream_digest(desk.state, out)
     return total if got >= 0 else got
 
 
-cdef int same_content(Pair *pair, Desk *desk, int *stop) noexcept nogil:
+cdef int same_content(Pair *pair, Desk *desk, int *stop, int64_t *bytes) noexcept nogil:
     """Set pair.same; -errno on failure, with the failing side in `pair.bytes` as -1 or -2."""
     cdef uint8_t digest[16]
     cdef Side *known = &pair.one if pair.one.digest != NULL else &pair.two
@@ -142,7 +148,7 @@ cdef int same_content(Pair *pair, Desk *desk, int *stop) noexcept nogil:
         pair.bytes = -1 if unknown == &pair.one else -2
         return fd
     if known.digest != NULL:
-        got = hash_file(fd, False, digest, desk, stop)
+        got = hash_file(fd, False, digest, desk, stop, bytes)
         close(fd)
         if got < 0:
             pair.bytes = -1 if unknown == &pair.one else -2
@@ -166,6 +172,7 @@ cdef int same_content(Pair *pair, Desk *desk, int *stop) noexcept nogil:
         if got != more or memcmp(desk.piece, desk.other, got) != 0:
             pair.same = False
             break
+        fetch_add(bytes, got)
         if got < PIECE:
             break
     close(fd)
@@ -178,6 +185,7 @@ cdef class Reading:
 
     cdef int64_t count
     cdef int64_t taken
+    cdef int64_t bytes
     cdef int stop
     cdef Fault fault
     cdef pthread_mutex_t mutex
@@ -192,6 +200,22 @@ cdef class Reading:
 
     def cancel(self) -> None:
         store_int(&self.stop, 1)
+
+    def start(self, int threads, progress) -> None:
+        """Do the job in `threads` threads, telling `progress` of it, and raise what failed."""
+        if self.count == 0:
+            return
+        run_threads(
+            self.work,
+            threads if self.count > RUN else 1,
+            self.cancel,
+            None if progress is None else lambda: progress(
+                min(load_long(&self.taken), self.count), self.count, load_long(&self.bytes)
+            ),
+        )
+        raise_fault(&self.fault)
+        if progress is not None:
+            progress(self.count, self.count, self.bytes)
 
     def work(self, int number) -> None:
         cdef Desk desk
@@ -262,7 +286,7 @@ cdef class Digesting(Reading):
             if not self.live:
                 self.fail(-fd, b"open", path, row.path.size)
             return
-        got = hash_file(fd, sparse, row.digest, desk, &self.stop)
+        got = hash_file(fd, sparse, row.digest, desk, &self.stop, &self.bytes)
         close(fd)
         if got < 0:
             self.fail(<int>-got, b"read", path, row.path.size)
@@ -272,19 +296,18 @@ cdef class Digesting(Reading):
             self.fail(EAGAIN, b"hash a file while it changes size:", path, row.path.size)
 
 
-def digest_files(Table table, *, int threads = 2, bint live = False) -> None:
+def digest_files(Table table, *, int threads = 2, bint live = False, progress=None) -> None:
     """Fill in the digests of the regular files that have none; metacopy files have no content.
 
-    `live` leaves files without one that vanish or change size meanwhile.
+    `live` leaves files without one that vanish or change size meanwhile. `progress(done, total,
+    bytes)` is told of files and of bytes.
 
     :raises OSError: the first failure, with errno and the path relative to the root
     """
     cdef Digesting job = Digesting(table, live)
     cdef int64_t i
     cdef Row *row
-    if job.count:
-        run_threads(job.work, threads if job.count > RUN else 1, job.cancel)
-        raise_fault(&job.fault)
+    job.start(threads, progress)
     first = {}
     for i in range(table.count):
         row = table.rows + i
@@ -323,7 +346,7 @@ cdef class Comparing(Reading):
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Pair *pair = self.pairs + at
         cdef Side *bad
-        cdef int result = same_content(pair, desk, &self.stop)
+        cdef int result = same_content(pair, desk, &self.stop, &self.bytes)
         if result < 0:
             bad = &pair.one if pair.bytes == -1 else &pair.two
             self.fail(-result, b"read", bad.path, bad.size)
@@ -337,15 +360,12 @@ cdef void describe(Side *side, Table table, int64_t i) noexcept nogil:
     side.digest = row.digest if row.flags & F_DIGEST else NULL
 
 
-def compare_files(questions: list, *, int threads = 2) -> list:
+def compare_files(questions: list, *, int threads = 2, progress=None) -> list:
     """Whether the files of each ``(table, row, table, row)`` hold the same bytes.
 
     Where one digest is known the other file is hashed; else both are read until they differ.
     """
     cdef Comparing job = Comparing(questions)
     cdef int64_t i
-    if job.count == 0:
-        return []
-    run_threads(job.work, threads if job.count > RUN else 1, job.cancel)
-    raise_fault(&job.fault)
+    job.start(threads, progress)
     return [bool(job.pairs[i].same) for i in range(job.count)]

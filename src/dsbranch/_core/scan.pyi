@@ -1,3 +1,4 @@
+from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 
 def scan(
@@ -7,4 +8,5 @@ def scan(
     threads: int = 2,
     live: bool = False,
     xattrs: bool = True,
+    progress: Report | None = None,
 ) -> Table: ...

@@ -17,6 +17,8 @@ from dsbranch._core.files cimport *
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 
+TICK_SECONDS = 0.1
+
 cdef enum:
     LISTING = 1 << 16
 
@@ -108,6 +110,10 @@ cdef class Walk:
         """What a thread does until no directory is left or something failed."""
         with nogil:
             self.run(worker, number)
+
+    def done(self) -> int:
+        """How many entries have been read so far."""
+        return load_long(&self.entries)
 
     def cancel(self) -> None:
         with nogil:
@@ -375,14 +381,20 @@ cdef void free_tasks(Task *top) noexcept nogil:
         task = rest
 
 
-def run_threads(work, int threads, cancel):
-    """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising."""
+def run_threads(work, int threads, cancel, tick=None):
+    """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
+
+    `tick`, if given, is called ten times a second meanwhile.
+    """
     crew = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
     try:
         for thread in crew:
             thread.start()
         for thread in crew:
-            thread.join()
+            thread.join(None if tick is None else TICK_SECONDS)
+            while thread.is_alive():
+                tick()
+                thread.join(TICK_SECONDS)
     except BaseException:
         cancel()
         for thread in crew:
@@ -391,10 +403,19 @@ def run_threads(work, int threads, cancel):
         raise
 
 
-def scan(root: bytes, *, dialect: str = "trusted", threads: int = 2, live: bool = False, xattrs: bool = True) -> Table:
+def scan(
+    root: bytes,
+    *,
+    dialect: str = "trusted",
+    threads: int = 2,
+    live: bool = False,
+    xattrs: bool = True,
+    progress=None,
+) -> Table:
     """Read the tree below `root` into a Table (without content digests).
 
     `live` tolerates names that vanish while the walk runs; a sealed tree must not change.
+    `progress(done, total, bytes)` is told how many entries were read; nobody knows the total.
     `xattrs` False skips extended attributes: for plain walks, never for layers.
 
     :raises OSError: the first failure, with errno and the path relative to `root`
@@ -420,8 +441,15 @@ def scan(root: bytes, *, dialect: str = "trusted", threads: int = 2, live: bool 
         result = root_xattrs(table, &row, walk.user, &first.scratch)
         if result < 0:
             raise OSError(-result, "cannot read extended attributes of the root", root)
-    run_threads(lambda number: walk.work(walk.workers[number], number), threads, walk.cancel)
+    run_threads(
+        lambda number: walk.work(walk.workers[number], number),
+        threads,
+        walk.cancel,
+        None if progress is None else lambda: progress(walk.done(), None, 0),
+    )
     raise_fault(&walk.fault)
+    if progress is not None:
+        progress(walk.done(), walk.done(), 0)
     walk.heaps = <const char **>malloc(threads * sizeof(char *))
     if walk.heaps == NULL:
         raise MemoryError

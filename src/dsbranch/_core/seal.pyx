@@ -27,7 +27,7 @@ cdef Node without_top(Node node):
     return new_node(node.path, node.spots + skip, node.count - skip)
 
 
-def idle_copies(View view, *, int threads=2) -> list:
+def idle_copies(View view, *, int threads=2, progress=None) -> list:
     """Paths of the topmost layer's files and symlinks that equal what they cover.
 
     They were copied up and not changed, or changed back. Without them the view shows the same.
@@ -99,7 +99,7 @@ def idle_copies(View view, *, int threads=2) -> list:
                 open_paths.append(path)
                 questions.append((top, data.row, view.table(under_data), under_data.row))
     if questions:
-        answers = compare_files(questions, threads=threads)
+        answers = compare_files(questions, threads=threads, progress=progress)
         found.extend(path for path, same in zip(open_paths, answers) if same)
     return found
 

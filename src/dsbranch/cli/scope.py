@@ -6,11 +6,13 @@ The only reader of the current directory. Decides nothing about branches themsel
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
 
+from dsbranch.cli.bar import shown
 from dsbranch.errors import BadPath, UsageError
 from dsbranch.workspace import Workspace
 from dsbranch.workspace import open as open_at
@@ -41,8 +43,11 @@ def chosen_directory(ctx: typer.Context) -> Path | None:
     return from_here(given)
 
 
-def open_workspace(ctx: typer.Context) -> Workspace:
-    return open_at(chosen_directory(ctx) or here())
+@contextmanager
+def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
+    """The workspace that is meant, with a bar for each long phase on a terminal."""
+    with open_at(chosen_directory(ctx) or here()) as workspace, shown(workspace):
+        yield workspace
 
 
 def current_branch(ctx: typer.Context, workspace: Workspace) -> str | None:

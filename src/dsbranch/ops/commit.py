@@ -90,9 +90,9 @@ def _examine(
     stack = stacks.sealed_stack(context, branch.head)
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
-        idle = idle_copies(View([table, *stack], below))
+        idle = idle_copies(View([table, *stack], below), progress=context.report("comparing"))
         table = table.without(idle)
         if hash:
-            digest_files(table)
+            digest_files(table, progress=context.report("hashing"))
     changed = compare(context, View(stack, below), View([table, *stack], below), renames=True)
     return table, idle, count(changed)

@@ -6,10 +6,13 @@ import os
 import pwd
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import NotAWorkspace
+from dsbranch.model import Progress
 from dsbranch.overlay.driver import Driver
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
@@ -19,11 +22,19 @@ from dsbranch.store.layout import Layout, find_workspace
 
 @dataclass(frozen=True)
 class Context:
-    """`tables` caches what was read of sealed layers, which never change."""
+    """`tables` caches what was read of sealed layers, which never change.
+
+    `listeners` holds who wants to know of long phases: nobody, or one.
+    """
 
     store: Store
     driver: Driver
     tables: dict[str, Table] = field(default_factory=dict)
+    listeners: list[Progress] = field(default_factory=list)
+
+    def report(self, phase: str) -> Report | None:
+        """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
+        return partial(self.listeners[-1], phase) if self.listeners else None
 
     @property
     def layout(self) -> Layout:

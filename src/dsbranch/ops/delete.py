@@ -35,7 +35,7 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
 
 
 def _require_nothing_lost(context: Context, branch: Branch, others: list[Branch]) -> None:
-    counts = uncommitted(context, branch, branch.head, (), False).counts()
+    counts = uncommitted(context, branch, branch.head, renames=False).counts()
     if counts:
         raise DirtyBranch(
             f"{branch.name} has {sum(counts.values())} uncommitted changes",

@@ -112,14 +112,21 @@ def fork_point(context: Context, branch: Branch) -> str:
 
 
 def uncommitted(
-    context: Context, branch: Branch, start: str, paths: Sequence[bytes], renames: bool
+    context: Context,
+    branch: Branch,
+    start: str,
+    paths: Sequence[bytes] = (),
+    renames: bool = True,
+    *,
+    directory_times: bool = False,
 ) -> Diff:
     """From the commit `start` to the branch as it is, its open layer included."""
     below = stacks.base(context)
     stack = stacks.sealed_stack(context, branch.head)
     old = View(stacks.sealed_stack(context, start), below)
     new = View([stacks.open_table(context, branch), *stack], below)
-    return Diff(start, None, compare(context, old, new, paths, renames))
+    found = compare(context, old, new, paths, renames, directory_times=directory_times)
+    return Diff(start, None, found)
 
 
 def between(
@@ -143,7 +150,7 @@ def between(
 
 def is_dirty(context: Context, name: str) -> bool:
     branch = context.store.branch(name)
-    return bool(len(uncommitted(context, branch, branch.head, (), False)))
+    return bool(len(uncommitted(context, branch, branch.head, renames=False)))
 
 
 def compare(
@@ -156,7 +163,13 @@ def compare(
     directory_times: bool = False,
 ) -> list[Delta]:
     with stacks.reading(context.root):
-        found = changes(old, new, renames=renames, directory_times=directory_times)
+        found = changes(
+            old,
+            new,
+            renames=renames,
+            directory_times=directory_times,
+            progress=context.report("comparing"),
+        )
     wanted = [path.strip(b"/") for path in paths]
     if not wanted or b"" in wanted:
         return found

@@ -54,7 +54,11 @@ def export(context: Context, spec: str, output: Path) -> Exported:
             if as_tar:
                 with storage(f"write {output}"):
                     write_tar(
-                        draft, items, dialect=context.store.dialect, zst=output.suffix == ".zst"
+                        draft,
+                        items,
+                        dialect=context.store.dialect,
+                        zst=output.suffix == ".zst",
+                        progress=context.report("writing"),
                     )
             else:
                 _write_directory(draft, items, view, output, context.store.dialect)

@@ -19,7 +19,7 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
     with mounting.locked(context, name, "rollback") as branch, ExitStack() as held:
         target = branch.head if to is None else resolve(context, to)
         with mounting.frozen(context, branch, wait) as mounts:
-            counts = uncommitted(context, branch, branch.head, (), True).counts()
+            counts = uncommitted(context, branch, branch.head).counts()
             with layers.new_layer(context, stacks.root_of_view(context, target)) as fresh:
                 view = None
                 if mounts:

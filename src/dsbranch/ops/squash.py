@@ -17,7 +17,7 @@ from dsbranch.errors import BusyError, ConflictError, NothingToCommit
 from dsbranch.model import Branch, Commit, Layer, Squashed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import fork_point, is_dirty
+from dsbranch.ops.diff import fork_point, uncommitted
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -72,7 +72,7 @@ def _build(
         core.inherit(table, steps)
         if all(context.store.layer(c.layer).hashed for c in commits if c.layer is not None):
             # Only what had to be copied, with metadata of its own, can still lack a digest.
-            digest_files(table)
+            digest_files(table, progress=context.report("hashing"))
     sealed, checksum = layers.write_manifest(context, new, table)
     return sealed, checksum, built
 
@@ -94,8 +94,8 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
         try:
             frozen = mounting.frozen(context, branch, 0.0)
             with frozen as mounts:
-                if is_dirty(context, branch.name):
-                    raise BusyError("uncommitted changes")
+                if len(uncommitted(context, branch, branch.head, directory_times=True)):
+                    raise BusyError("what lies in the open layer would go with it")
                 place = stacks.root_of_view(context, branch.head)
                 with layers.new_layer(context, place) as fresh:
                     stack = [sealed.id, *context.store.stack(made.parents[0])]

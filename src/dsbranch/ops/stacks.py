@@ -95,7 +95,12 @@ def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
     """Scan the open layer of a branch. `live`: it may change under the walk."""
     place = context.layout.fs(branch.layer)
     with reading(place):
-        return scan(os.fsencode(place), dialect=context.store.dialect, live=live)
+        return scan(
+            os.fsencode(place),
+            dialect=context.store.dialect,
+            live=live,
+            progress=context.report("scanning"),
+        )
 
 
 def view(tables: Sequence[Table], below: Base) -> View:

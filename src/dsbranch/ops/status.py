@@ -10,7 +10,7 @@ from dsbranch.ops.diff import uncommitted
 
 def status(context: Context, name: str) -> Status:
     branch = context.store.branch(name)
-    counts = uncommitted(context, branch, branch.head, (), True).counts()
+    counts = uncommitted(context, branch, branch.head).counts()
     place = mounting.mountpoint(context, branch)
     return Status(
         branch=branch.name,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ _ACL_TAGS = {
 }
 
 
-def write_tar(path: Path, items: Sequence[Item], *, dialect: str, zst: bool) -> None:
+def write_tar(
+    path: Path,
+    items: Sequence[Item],
+    *,
+    dialect: str,
+    zst: bool,
+    progress: Report | None = None,
+) -> None:
     """Write `items` to the new file `path`, and to the disk.
 
     :raises OSError: a source cannot be read or the disk is full
@@ -61,8 +69,12 @@ def write_tar(path: Path, items: Sequence[Item], *, dialect: str, zst: bool) -> 
                 errors="surrogateescape",
             ) as tar,
         ):
-            for item in items:
+            for number, item in enumerate(items):
+                if progress is not None:
+                    progress(number, len(items), tar.offset)
                 _add(tar, item, dialect)
+            if progress is not None:
+                progress(len(items), len(items), tar.offset)
         file.flush()
         os.fsync(file.fileno())
 
