@@ -43,12 +43,13 @@ class Item:
 def export(context: Context, spec: str, output: Path) -> Exported:
     output = Path(os.path.abspath(output))
     as_tar = output.name.endswith(TAR_SUFFIXES)
-    _check_output(context, output, as_tar=as_tar)
+    with storage(f"write {output}"):
+        _check_output(context, output, as_tar=as_tar)
     view, deltas, last = _select(context, spec)
     items = list(plan_items(deltas))
     for item in items:
         _refuse_unsayable(item, as_tar=as_tar)
-    draft = output.with_name(f".{output.name}.{os.getpid()}.part")
+    draft = output.with_name(f".dsbranch-export-{os.getpid()}.part")
     try:
         with stacks.reading(context.root):
             if as_tar:
@@ -147,7 +148,8 @@ def _check_output(context: Context, output: Path, *, as_tar: bool) -> None:
 def _refuse_unsayable(item: Item, *, as_tar: bool) -> None:
     if item.delta is None:
         return
-    shown = os.fsdecode(item.path).encode("utf-8", "backslashreplace").decode()
+    text = item.path.decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if any(part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")):
         raise UnsupportedError(
             f"{shown} cannot be exported: a name that begins with `.wh.` means a deletion",

@@ -22,7 +22,8 @@ from dsbranch.store.layout import new_layer_id
 
 @contextmanager
 def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterator[Layer]:
-    """Make the directories of a new open layer; they are removed again if the body fails.
+    """Make the directories of a new open layer; removed again if the body fails before its
+    transaction. What the store knows of is never removed, whatever comes after.
 
     `root_like` is the directory whose metadata the root of the view has.
     """
@@ -33,8 +34,9 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
             copy_root(root_like, context.layout.fs(layer.id))
         yield layer
     except BaseException:
-        # Should this fail too: a directory without a row is garbage.
-        shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
+        if not context.store.has_layer(layer.id):
+            # Should this fail too: a directory without a row is garbage.
+            shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
         raise
 
 

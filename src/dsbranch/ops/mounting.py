@@ -31,15 +31,16 @@ _PATIENCE_SECONDS = 2.0
 
 
 @contextmanager
-def locked(context: Context, name: str, verb: str) -> Iterator[Branch]:
-    """Hold the branch's lock, with what an interrupted command left put right.
+def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> Iterator[Branch]:
+    """Hold the branch's lock, with what an interrupted command left put right if `healing`.
 
     :raises Locked: another command works on the branch
     """
     before = context.store.branch(name)
     with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
         branch = context.store.branch(name)
-        heal(context, branch)
+        if healing:
+            heal(context, branch)
         yield branch
 
 
@@ -250,7 +251,8 @@ def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> 
 
 @contextmanager
 def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[MountEntry]]:
-    """Make the branch's superblock read-only for the body; writable again if the body fails.
+    """Make the branch's superblock read-only for the body; writable again if the body fails
+    before its transaction.
 
     Gives its mounts, none if it is not mounted. `wait` is in seconds.
 
@@ -273,7 +275,10 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         yield mounts
     except BaseException as error:
         try:
-            context.driver.set_writable(path)
+            # Sealed by the transaction, the layer is not to be written to ever again.
+            now = context.store.branch_by_id(branch.id)
+            if now is not None and now.layer == branch.layer:
+                context.driver.set_writable(path)
         except DsbranchError as second:
             # The first failure is the one to report; the next command heals the mount.
             error.add_note(str(second))

@@ -39,8 +39,12 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
 
 
 def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
-    with mounting.locked(context, name, "umount") as branch:
-        mounts = mounting.mounts_of(context, branch.layer)
+    # Not healed first: whoever takes a view off must not need another one to be mountable.
+    with mounting.locked(context, name, "umount", healing=False) as branch:
+        former = context.store.former_layer(name)
+        old = [] if former is None else mounting.mounts_of(context, former)
+        # An old view lies on top of the new one, if an interrupted command left both.
+        mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         if lazy and mounts:
             # Whoever stays in the old view must not write into a layer that is mounted anew.
             path = Path(os.fsdecode(mounts[0].path))
@@ -49,7 +53,8 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         gone = detach_all(context, mounts, lazy=lazy)
         if not mounts:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")
-        mounting.forget(context, branch.layer)
+        for layer in {branch.layer, former or branch.layer}:
+            mounting.forget(context, layer)
         return gone
 
 

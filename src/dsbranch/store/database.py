@@ -192,6 +192,10 @@ class Store:
             raise IntegrityError(f"the store has no layer {id}")
         return rows.layer(row)
 
+    def has_layer(self, id: str) -> bool:
+        """Whether there is a row for the layer; a directory without one is garbage."""
+        return self._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
+
     def commit(self, id: str) -> Commit:
         """:raises UnknownRef: there is none of that id"""
         return history.commit(self._db, id)
