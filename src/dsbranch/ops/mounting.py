@@ -211,11 +211,12 @@ def settle(
 
     Gives the processes that stand in the old view, and those of other namespaces that keep it.
     """
-    elsewhere = tuple(mountinfo.other_namespaces(layer_source(context, before.layer)))
-    if view is None:
-        return (), elsewhere
-    branch = context.store.branch(before.name)
-    return replace(context, branch, before.layer, mounts, view), elsewhere
+    standing: tuple[Process, ...] = ()
+    if view is not None:
+        branch = context.store.branch(before.name)
+        standing = replace(context, branch, before.layer, mounts, view)
+    # Asked afterwards: namespaces that mounts propagate to have followed.
+    return standing, tuple(mountinfo.other_namespaces(layer_source(context, before.layer)))
 
 
 def replace(
