@@ -11,7 +11,6 @@ from dsbranch._core.base import Base
 from dsbranch._core.scan import scan as core_scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-
 from tests import reference
 from tests.reference import Change, Entry
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from dsbranch._core.base import Base
-from dsbranch._core.content import digest_files
-from dsbranch._core.view import View
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from dsbranch._core.base import Base
+from dsbranch._core.content import digest_files
+from dsbranch._core.view import View
 from tests import core, reference, trees
 from tests import edits as e
 from tests.cases import BASE, CASES, Case

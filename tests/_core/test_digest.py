@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from dsbranch._core.content import digest_files
-from dsbranch._core.digest import digest_bytes
 
 from dsbranch._core import digest as digest_module
+from dsbranch._core.content import digest_files
+from dsbranch._core.digest import digest_bytes
 from tests import core, reference, trees
 from tests import edits as e
 from tests.cases import LONG

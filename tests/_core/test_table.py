@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dsbranch._core.digest import digest_bytes
-from dsbranch._core.table import Table
 
 from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.digest import digest_bytes
+from dsbranch._core.table import Table
 from tests import core, trees
 from tests import edits as e
 from tests.cases import BASE, LONG, MANY

@@ -8,7 +8,7 @@ import shutil
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from dsbranch.errors import AlreadyExists, BadPath
+from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.overlay.kernel import KernelDriver
@@ -114,7 +114,15 @@ def _make_root(root: Path, undo: ExitStack) -> None:
         )
     for directory in reversed(missing):
         with storage(f"make the directory {directory}"):
-            directory.mkdir()
+            try:
+                directory.mkdir()
+            except OSError as error:
+                if error.errno == errno.EROFS:
+                    raise UnsupportedError(
+                        f"{directory.parent} is on a read-only filesystem",
+                        hint="put the workspace elsewhere: `dsbranch init DATASET /other/disk/ws`",
+                    ) from error
+                raise
         undo.callback(_remove_empty, directory)
 
 
