@@ -49,7 +49,7 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
             mounting.attach(context, view, target, commit=head, layer=layer.id)
     except BaseException:
         if made:
-            target.rmdir()
+            mounting.remove_mountpoint(target)
         raise
 
 

@@ -28,9 +28,7 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
             branch, author=whoami(), detail=f"{name}, which was at {branch.head[:SHORT]}"
         )
         mounting.forget(context, branch.layer)
-        home = context.root / name
-        if home.is_dir() and not any(home.iterdir()):
-            home.rmdir()
+        mounting.remove_mountpoint(context.root / name)
         return Deleted(name, branch.head, operation.id, branch.layer)
 
 

@@ -25,7 +25,8 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     root = _absolute(base.with_name(base.name + ".ws") if workspace is None else workspace)
     _check_apart(base, root)
     with ExitStack() as undo:
-        _make_root(root, undo)
+        with storage(f"make the workspace {root}"):
+            _make_root(root, undo)
         dialect = probe_store(root, base)
         if mount and mounting.make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)

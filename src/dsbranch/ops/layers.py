@@ -34,7 +34,7 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
             copy_root(root_like, context.layout.fs(layer.id))
         yield layer
     except BaseException:
-        if not context.store.has_layer(layer.id):
+        if not context.store.may_have_layer(layer.id):
             # Should this fail too: a directory without a row is garbage.
             shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
         raise

@@ -71,7 +71,7 @@ def _mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
         mounting.mount_branch(context, branch, target)
     except BaseException:
         if made:
-            target.rmdir()
+            mounting.remove_mountpoint(target)
         raise
     return Mounted(target, branch.name)
 
@@ -93,6 +93,6 @@ def _mount_commit(context: Context, ref: str, at: Path | None) -> Mounted:
             mounting.attach(context, view, target, commit=commit, layer=None)
     except BaseException:
         if made:
-            target.rmdir()
+            mounting.remove_mountpoint(target)
         raise
     return Mounted(target, ref, read_only=True)

@@ -7,13 +7,21 @@ an interrupted command left (a frozen mount, an old view still on top) is put ri
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dsbranch.errors import AlreadyExists, BadPath, BusyError, DsbranchError, WritersPresent
+from dsbranch.errors import (
+    AlreadyExists,
+    BadPath,
+    BusyError,
+    DsbranchError,
+    StorageError,
+    WritersPresent,
+)
 from dsbranch.model import Branch, MountPlan, MountRecord, Process
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
@@ -106,9 +114,13 @@ def heal(context: Context, branch: Branch) -> None:
 
 
 def forget(context: Context, layer: str) -> None:
-    """Drop what the store remembers of mounts of an open layer."""
-    for record in context.store.records_for_layer(layer):
-        context.store.drop_mount(record.id)
+    """Drop what the store remembers of mounts of an open layer.
+
+    On a full disk it stays: a record counts only where the mount table agrees.
+    """
+    with suppress(StorageError):
+        for record in context.store.records_for_layer(layer):
+            context.store.drop_mount(record.id)
 
 
 def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
@@ -189,19 +201,20 @@ def attach(
     beneath: bool = False,
 ) -> None:
     """Attach a prepared view and remember it."""
-    mount_id = prepared.attach(target, beneath=beneath)
-    context.store.record_mount(
-        MountRecord(
-            id=0,
-            boot_id=mountinfo.boot_id(),
-            namespace=mountinfo.namespace(),
-            mount_id=mount_id,
-            path=target,
-            commit=commit,
-            layer=layer,
-            lowers=tuple(context.store.stack(commit)),
-        )
+    record = MountRecord(
+        id=0,
+        boot_id=mountinfo.boot_id(),
+        namespace=mountinfo.namespace(),
+        mount_id=0,
+        path=target,
+        commit=commit,
+        layer=layer,
+        lowers=tuple(context.store.stack(commit)),
     )
+    mount_id = prepared.attach(target, beneath=beneath)
+    # On a full disk a mount goes without its record: that only tells where to mount after a reboot.
+    with suppress(StorageError):
+        context.store.record_mount(dataclasses.replace(record, mount_id=mount_id))
 
 
 def settle(
@@ -216,7 +229,7 @@ def settle(
         branch = context.store.branch(before.name)
         standing = replace(context, branch, before.layer, mounts, view)
     # Asked afterwards: namespaces that mounts propagate to have followed.
-    return standing, tuple(mountinfo.other_namespaces(layer_source(context, before.layer)))
+    return standing, _who_keeps(layer_source(context, before.layer))
 
 
 def replace(
@@ -228,11 +241,7 @@ def replace(
     Where the kernel cannot (before 6.5), it is gone for an instant.
     """
     target = Path(os.fsdecode(_home_first(context, branch, old)))
-    standing = tuple(
-        user
-        for user in find_users(target)
-        if user.what == "working directory" and user.pid != os.getpid()
-    )
+    standing = _who_stands_in(target)
     beneath = context.driver.can_mount_beneath
     if not beneath:
         context.driver.detach(target, lazy=True)
@@ -243,6 +252,25 @@ def replace(
             context.driver.detach(path, lazy=True)
     forget(context, old_layer)
     return standing
+
+
+def _who_stands_in(path: Path) -> tuple[Process, ...]:
+    """A courtesy, so no reason to fail: the transaction has happened."""
+    try:
+        users = find_users(path)
+    except OSError:
+        return ()
+    return tuple(
+        user for user in users if user.what == "working directory" and user.pid != os.getpid()
+    )
+
+
+def _who_keeps(layer_view: str) -> tuple[Process, ...]:
+    """A courtesy as well."""
+    try:
+        return tuple(mountinfo.other_namespaces(layer_view))
+    except OSError:
+        return ()
 
 
 def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> bytes:
@@ -277,8 +305,8 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     except BaseException as error:
         try:
             # Sealed by the transaction, the layer is not to be written to ever again.
-            now = context.store.branch_by_id(branch.id)
-            if now is not None and now.layer == branch.layer:
+            # Where that is in doubt it stays read-only, and the next command heals it.
+            if not context.store.may_have_moved(branch):
                 context.driver.set_writable(path)
         except DsbranchError as second:
             # The first failure is the one to report; the next command heals the mount.
@@ -294,6 +322,12 @@ def writers_present(branch: Branch, path: Path) -> WritersPresent:
         processes=writers,
         hint="let them finish, or give `--wait SECONDS`; nothing was changed",
     )
+
+
+def remove_mountpoint(path: Path) -> None:
+    """Remove an empty directory that was mounted on; one that is in use stays."""
+    with suppress(OSError):
+        path.rmdir()
 
 
 def make_mountpoint(path: Path) -> bool:

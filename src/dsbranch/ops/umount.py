@@ -41,8 +41,8 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
 def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
     # Not healed first: whoever takes a view off must not need another one to be mountable.
     with mounting.locked(context, name, "umount", healing=False) as branch:
-        former = context.store.former_layer(name)
-        old = [] if former is None else mounting.mounts_of(context, former)
+        former = context.store.former_layer(name) or branch.layer
+        old = [] if former == branch.layer else mounting.mounts_of(context, former)
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         if lazy and mounts:
@@ -53,7 +53,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         gone = detach_all(context, mounts, lazy=lazy)
         if not mounts:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")
-        for layer in {branch.layer, former or branch.layer}:
+        for layer in {branch.layer, former}:
             mounting.forget(context, layer)
         return gone
 

@@ -33,6 +33,7 @@ class Connection:
         :raises StorageError: the file is missing or the disk fails
         """
         self.path = path
+        self.in_doubt = False
         _require_writable(path)
         # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
         uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
@@ -74,14 +75,18 @@ class Connection:
         """Make the writes of the body one: all of them on the disk at its end, or none.
 
         :raises Locked: another process kept writing for a minute
-        :raises StorageError: the disk is full or failing; nothing was written
+        :raises StorageError: the disk is full or failing; nothing was written, or `in_doubt` is set
         """
         with storage(f"write {self.path}"):
             self._sqlite.execute("BEGIN IMMEDIATE")
         try:
             yield
+            # From here to its end nobody can say whether the next reader will see the writes:
+            # a commit record may be in the log although syncing it failed.
+            self.in_doubt = True
             with storage(f"write {self.path}"):
                 self._sqlite.execute("COMMIT")
+            self.in_doubt = False
         except BaseException:
             # SQLite has already rolled back by itself after some failures.
             if self._sqlite.in_transaction:

@@ -192,9 +192,15 @@ class Store:
             raise IntegrityError(f"the store has no layer {id}")
         return rows.layer(row)
 
-    def has_layer(self, id: str) -> bool:
-        """Whether there is a row for the layer; a directory without one is garbage."""
-        return self._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
+    def may_have_layer(self, id: str) -> bool:
+        """Whether there is, or after a transaction that failed at its end may be, a row for the
+        layer; a directory without one is garbage."""
+        row = self._db.row("SELECT 1 FROM layers WHERE id = ?", id)
+        return self._db.in_doubt or row is not None
+
+    def may_have_moved(self, branch: Branch) -> bool:
+        """Whether the branch moved since it was read, or may have, as in `may_have_layer`."""
+        return self._db.in_doubt or self.branch_by_id(branch.id) != branch
 
     def commit(self, id: str) -> Commit:
         """:raises UnknownRef: there is none of that id"""

@@ -1,0 +1,126 @@
+"""The core by itself, against what the system's own tools need for the same work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from benchmarks.conftest import Comparison, Data, command, edit
+from dsbranch._core import squash
+from dsbranch._core.algebra import changes
+from dsbranch._core.base import Base
+from dsbranch._core.content import digest_files
+from dsbranch._core.scan import scan
+from dsbranch._core.seal import strip
+from dsbranch._core.view import View
+from tests.overlays import Overlay
+
+LAYERS = 10
+THREADS = "2"  # as many as the core starts
+
+
+@pytest.mark.parametrize("xattrs", [False, True], ids=["bare", "xattrs"])
+def test_walk(data: Data, compare: Comparison, xattrs: bool) -> None:
+    root = data.base / "small"
+    compare(
+        f"walk, {'with' if xattrs else 'without'} xattrs",
+        lambda: scan(os.fsencode(root), xattrs=xattrs),
+        {
+            "`find -printf '%s %T@ %m %i'`": command("find", root, "-printf", "%s %T@ %m %i\n"),
+            "`du`": command("du", "-s", root),
+        },
+        amount=len(data.small) / 1e3,
+        unit="k files",
+    )
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_hash(data: Data, compare: Comparison, size: str) -> None:
+    paths = data.small if size == "small" else data.large
+    names = data.place / f"{size}.names"
+    names.write_bytes(b"".join(os.fsencode(data.base / path) + b"\0" for path in paths))
+    at_once = str(max(1, min(500, len(paths) // 8)))
+    xargs = ["xargs", "-0", "-P", THREADS, "-n", at_once, "-a", names]
+    floors: dict[str, Callable[[], None]] = {f"`xargs -P{THREADS} cat`": command(*xargs, "cat")}
+    if shutil.which("xxhsum"):
+        floors[f"`xargs -P{THREADS} xxhsum -H2`"] = command(*xargs, "xxhsum", "-H2")
+    compare(
+        f"hash {size} files, warm",
+        digest_files,
+        floors,
+        prepare=lambda: [scan(os.fsencode(data.base / size))],
+        amount=(data.small_bytes if size == "small" else data.large_bytes) / 1e9,
+        unit="GB",
+    )
+
+
+@pytest.fixture(scope="module")
+def stack(data: Data, needs_mounts: None) -> Overlay:  # noqa: ARG001 - asked for its effect
+    """Layers as a kernel writes them, newest first, each with its own edits of the dataset."""
+    with Overlay(data.place, None) as overlay:
+        for number in range(LAYERS):
+            edit(overlay.mountpoint, data, number, data.edits)
+            overlay.freeze()
+    for layer in overlay.lowers:
+        strip(scan(os.fsencode(layer)))
+    return overlay
+
+
+def test_changes(data: Data, stack: Overlay, compare: Comparison) -> None:
+    """All that a diff of an open layer does, from its directory to the list of changes."""
+    layer = stack.lowers[-1]
+    copied = [path for path in data.small if (layer / path).is_file()]
+    sides = [os.fsencode(side / path) for path in copied for side in (data.base, layer)]
+    names = data.place / "copied.names"
+    names.write_bytes(b"".join(side + b"\0" for side in sides))
+
+    def diff() -> None:
+        base = Base(os.fsencode(data.base))
+        found = changes(View([], base), View([scan(os.fsencode(layer))], base))
+        assert len(found) == data.edits
+
+    with Overlay(data.place, None, lowers=(layer,)) as mounted:
+        rsync = command("rsync", "-na", "--delete", f"{mounted.mountpoint}/", f"{data.base}/")
+        compare(
+            f"changes of {data.edits:,} edits",
+            diff,
+            {
+                "`find` in the layer": command("find", layer, "-printf", "%s %T@ %m %i\n"),
+                "`cat` of both sides": command("xargs", "-0", "-a", names, "cat"),
+                "`rsync -na` of everything": rsync,
+            },
+            amount=data.edits / 1e3,
+            unit="k edits",
+        )
+
+
+def test_squash(data: Data, stack: Overlay, compare: Comparison) -> None:
+    """Plan and build; reading the manifests before and writing one after are not in it."""
+    tables = [scan(os.fsencode(layer)) for layer in stack.lowers]
+    numbers = count()
+
+    def fresh() -> list[Path]:
+        target = data.place / f"squashed-{next(numbers)}"
+        target.mkdir()
+        return [target]
+
+    def run(target: Path) -> None:
+        steps = squash.plan(tables, [], Base(os.fsencode(data.base)))
+        squash.build(steps, os.fsencode(target))
+
+    def copy() -> None:
+        command("cp", "-al", *(f"{layer}/." for layer in reversed(stack.lowers)), *fresh())()
+
+    compare(
+        f"squash {LAYERS} layers of {data.edits:,}",
+        run,
+        {"`cp -al` of the layers": copy},
+        prepare=fresh,
+        amount=sum(len(table) for table in tables) / 1e3,
+        unit="k entries",
+    )
