@@ -26,13 +26,15 @@ cdef class Base(Table):
     An overlay does not show those mounts either: it clones the lower directory's own mount.
     """
 
+    def __cinit__(self, *args, **kwargs):
+        self.dir_fd = -1
+        self.dir_row = -1
+
     def __init__(self, path: bytes, *, dialect: str = "trusted"):
         cdef Row row
         cdef statx_t s
         cdef Text where
         self.user = dialect == "user"
-        self.dir_fd = -1
-        self.dir_row = -1
         memset(&self.scratch, 0, sizeof(Scratch))
         self.listing = <char *>malloc(LISTING)
         if self.listing == NULL:

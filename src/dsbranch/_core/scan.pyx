@@ -8,7 +8,7 @@ none, and a path is opened in pieces where it is too long for the kernel.
 
 import threading
 
-from libc.errno cimport EAGAIN, ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
+from libc.errno cimport ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
@@ -335,7 +335,7 @@ cdef class Walk:
 
 cdef bint gone(int error) noexcept nogil:
     """What a live tree may answer for a name that was there a moment ago."""
-    return error == ENOENT or error == ESTALE or error == ENOTDIR or error == ELOOP or error == EAGAIN
+    return error == ENOENT or error == ESTALE or error == ENOTDIR or error == ELOOP
 
 
 cdef Task *new_task(const char *path, size_t size) noexcept nogil:

@@ -23,6 +23,7 @@ from dsbranch.model import Branch, Committed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
+from dsbranch.ops.refs import SHORT
 
 
 def commit(
@@ -70,7 +71,9 @@ def commit(
         # From here on nobody can write there any more, so what was copied up for nothing can go.
         with stacks.reading(place):
             remove(table, idle)
-        stale, elsewhere = mounting.settle(context, branch, mounts, view)
+        stale, elsewhere = mounting.settle(
+            context, branch, mounts, view, done=f"commit {made.id[:SHORT]} was made"
+        )
         layers.drop_workdir(context, branch.layer)
         return Committed(
             commit=made,

@@ -13,7 +13,7 @@ from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.markers import copy_root
-from dsbranch.overlay.probe import probe_store
+from dsbranch.overlay.probe import PROBE_PREFIX, probe_store
 from dsbranch.store.creation import FIRST_BRANCH, is_leftover
 from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
@@ -27,6 +27,8 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     with ExitStack() as undo:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
+        for leftover in root.glob(PROBE_PREFIX + "*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         dialect = probe_store(root, base)
         if mount and mounting.make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
@@ -130,7 +132,7 @@ def _make_root(root: Path, undo: ExitStack) -> None:
 def _is_of_a_killed_init(entry: Path) -> bool:
     if entry.name == FIRST_BRANCH and entry.is_dir() and not entry.is_symlink():
         return not any(entry.iterdir())
-    return is_leftover(entry.name)
+    return is_leftover(entry.name) or entry.name.startswith(PROBE_PREFIX)
 
 
 def _remove_empty(directory: Path) -> None:

@@ -19,6 +19,8 @@ from dsbranch.errors import (
     BadPath,
     BusyError,
     DsbranchError,
+    MountRefused,
+    NoPrivilege,
     StorageError,
     WritersPresent,
 )
@@ -218,16 +220,30 @@ def attach(
 
 
 def settle(
-    context: Context, before: Branch, mounts: list[MountEntry], view: Prepared | None
+    context: Context,
+    before: Branch,
+    mounts: list[MountEntry],
+    view: Prepared | None,
+    *,
+    done: str,
 ) -> tuple[tuple[Process, ...], tuple[Process, ...]]:
     """After the transaction: show `view` where the branch was mounted as it stood `before`.
 
     Gives the processes that stand in the old view, and those of other namespaces that keep it.
+    `done` is what the transaction did, for the message should the mount fail.
     """
     standing: tuple[Process, ...] = ()
     if view is not None:
         branch = context.store.branch(before.name)
-        standing = replace(context, branch, before.layer, mounts, view)
+        try:
+            standing = replace(context, branch, before.layer, mounts, view)
+        except MountRefused as error:
+            raise MountRefused(
+                f"{done}, but {before.name} still shows the old view, read-only: {error}",
+                errno=error.errno,
+                kernel=error.kernel,
+                hint=f"`dsbranch mount {before.name}` tries again to show the new one",
+            ) from error
     # Asked afterwards: namespaces that mounts propagate to have followed.
     return standing, _who_keeps(layer_source(context, before.layer))
 
@@ -290,7 +306,9 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     """
     mounts = mounts_of(context, branch.layer)
     if not mounts:
-        require_nowhere_else(context, branch.layer)
+        # No table shows a mount that was detached by hand and still has users; the kernel tells.
+        with suppress(NoPrivilege), prepare_branch(context, branch):
+            pass
         yield []
         return
     require_bare(mounts)

@@ -29,7 +29,9 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
                 operation = context.store.replace_layer(
                     branch, target, fresh, author=whoami(), detail=f"{name} to {target[:SHORT]}"
                 )
-        stale, elsewhere = mounting.settle(context, branch, mounts, view)
+        stale, elsewhere = mounting.settle(
+            context, branch, mounts, view, done=f"{name} was rolled back"
+        )
         return RolledBack(
             branch=name,
             head=target,

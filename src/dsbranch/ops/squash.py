@@ -106,5 +106,5 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
         except BusyError:
             context.store.insert_squash(branch, made, sealed, None, detail=detail)
             return False
-        mounting.settle(context, branch, mounts, view)
+        mounting.settle(context, branch, mounts, view, done=f"{branch.name} was squashed")
     return True

@@ -33,7 +33,8 @@ from dsbranch.overlay.refusal import kernel_reason, refusal
 _ELSEWHERE = (
     "put the workspace on ext4, xfs, btrfs or tmpfs: `dsbranch init DATASET /other/disk/ws`"
 )
-_PREFIX = ".dsbranch-probe-"
+PROBE_PREFIX = ".dsbranch-probe-"
+"""What the scratch directory's name begins with; a killed probe leaves one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def probe_store(directory: Path, base: Path) -> Dialect:
     directory, base = directory.absolute(), base.absolute()
     _check_privilege(directory)
     try:
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=directory))
+        path = Path(tempfile.mkdtemp(prefix=PROBE_PREFIX, dir=directory))
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
