@@ -174,3 +174,19 @@ def test_a_branch_of_a_branch_costs_no_bytes(bench):
     size = sum(p.lstat().st_blocks for p in bench.upper("exp1").parent.rglob("*"))
     assert size * 512 < 50_000
     assert len(mounts(bench.place)) == 2
+
+
+def test_another_command_makes_a_name(bench, hold, monkeypatch):
+    monkeypatch.setattr("dsbranch.ops.create._PATIENCE_SECONDS", 0.2)
+    lock = bench.place / ".dsbranch" / "locks" / "names"
+    hold(
+        "import fcntl\nheld = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.flock(held, fcntl.LOCK_EX)",
+        lock,
+    )
+    before = bench.traces()
+    with pytest.raises(errors.Locked) as caught:
+        bench.ws.create("exp1")
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 4
+    assert_unchanged(before, bench)

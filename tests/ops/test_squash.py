@@ -87,6 +87,20 @@ def test_hard_links_and_no_data_read(bench):
     assert all(digests[os.fsencode(path)] for path in old)
 
 
+def test_digests_are_taken_over_not_read_again(bench):
+    commit = bench.ws.show(bench.commit(e.write("f", b"true")))[0]
+    bench.commit(e.append("g", b"1"))
+    expected = {
+        entry.path: entry.digest
+        for entry in core.entries(Table.from_columns(manifest.read(bench.manifest(commit.layer))))
+    }
+    # Whoever read the file again would see this.
+    (bench.fs(commit.layer) / "f").write_bytes(b"lies")
+    layer = bench.ws.squash("main").commit.layer
+    found = core.entries(Table.from_columns(manifest.read(bench.manifest(layer))))
+    assert {entry.path: entry.digest for entry in found}[b"f"] == expected[b"f"] is not None
+
+
 def test_its_manifest_is_what_a_fresh_scan_finds(bench):
     done = squashed(
         bench,
