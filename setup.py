@@ -22,6 +22,7 @@ MODULES = [
     "view",
     "algebra",
     "squash",
+    "build",
     "seal",
     "entries",
 ]

@@ -231,7 +231,10 @@ class Comparison:
 
 
 def rate(amount: float, seconds: float, unit: str) -> str:
-    return f"{amount / seconds:,.3g} {unit}/s" if amount else ""
+    if not amount:
+        return ""
+    number = amount / seconds
+    return f"{number:,.0f} {unit}/s" if number >= 100 else f"{number:.3g} {unit}/s"
 
 
 @pytest.fixture

@@ -359,7 +359,7 @@ def test_a_failure_leaves_nothing(bench, monkeypatch, output, error):
     def fail(*arguments, **keywords):
         raise error
 
-    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch._core.squash.build"
+    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch.ops.export.build"
     monkeypatch.setattr(target, fail)
     with pytest.raises((errors.StorageError, KeyboardInterrupt)):
         bench.ws.export("main", bench.root / output)

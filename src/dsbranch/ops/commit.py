@@ -23,6 +23,7 @@ from dsbranch.model import Branch, Committed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
+from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT
 
 
@@ -40,7 +41,7 @@ def commit(
         raise UsageError("a commit needs a message", hint="give one with `-m MESSAGE`")
     with mounting.locked(context, name, "commit") as branch, ExitStack() as held:
         place = context.layout.fs(branch.layer)
-        with mounting.frozen(context, branch, wait) as mounts:
+        with frozen(context, branch, wait) as mounts:
             table, idle, counts = _examine(context, branch, hash=hash)
             if not counts and not allow_empty:
                 raise NothingToCommit(

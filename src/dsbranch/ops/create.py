@@ -10,6 +10,7 @@ from dsbranch.model import Created, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
+from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
 from dsbranch.ops.refs import SHORT, is_branch, resolve
 from dsbranch.store.creation import FIRST_BRANCH
@@ -39,7 +40,7 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
 
 def _create_mounted(context: Context, name: str, head: str, target: Path) -> None:
     """The mount is prepared before the branch exists, so that a refusal leaves nothing."""
-    made = mounting.make_mountpoint(target)
+    made = make_mountpoint(target)
     try:
         with ExitStack() as held:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
@@ -49,7 +50,7 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
             mounting.attach(context, view, target, commit=head, layer=layer.id)
     except BaseException:
         if made:
-            mounting.remove_mountpoint(target)
+            remove_mountpoint(target)
         raise
 
 

@@ -7,6 +7,7 @@ from dsbranch.model import Branch, Deleted
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.mountpoints import remove_mountpoint
 from dsbranch.ops.refs import SHORT
 from dsbranch.ops.umount import detach_all
 
@@ -28,7 +29,7 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
             branch, author=whoami(), detail=f"{name}, which was at {branch.head[:SHORT]}"
         )
         mounting.forget(context, branch.layer)
-        mounting.remove_mountpoint(context.root / name)
+        remove_mountpoint(context.root / name)
         return Deleted(name, branch.head, operation.id, branch.layer)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsbranch._core import squash as core
 from dsbranch._core.algebra import Delta
+from dsbranch._core.build import build
 from dsbranch._core.entries import inode
+from dsbranch._core.squash import Step, export_step
 from dsbranch._core.view import View
 from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
 from dsbranch.model import Exported
@@ -167,7 +168,7 @@ def _write_directory(
 ) -> None:
     with storage(f"make {output}"):
         draft.mkdir()
-    core.build(_steps(items, view), os.fsencode(draft), dialect=dialect, layer=False)
+    build(_steps(items, view), os.fsencode(draft), dialect=dialect, layer=False)
     with storage(f"write {output}"):
         fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -176,7 +177,7 @@ def _write_directory(
             os.close(fd)
 
 
-def _steps(items: Sequence[Item], view: View) -> list[core.Step]:
+def _steps(items: Sequence[Item], view: View) -> list[Step]:
     """The steps that write the items, with the unchanged directories that hold them."""
     made: set[bytes] = set()
     steps = []
@@ -184,20 +185,20 @@ def _steps(items: Sequence[Item], view: View) -> list[core.Step]:
         for ancestor in _ancestors(item.path):
             if ancestor not in made:
                 made.add(ancestor)
-                steps.append(core.export_step("directory", ancestor, view.find(ancestor)))
+                steps.append(export_step("directory", ancestor, view.find(ancestor)))
         delta = item.delta
         if delta is None:
-            steps.append(core.export_step("tomb", item.path))
+            steps.append(export_step("tomb", item.path))
         elif delta.kind == "directory":
             if item.path not in made:
                 made.add(item.path)
-                steps.append(core.export_step("directory", item.path, delta.new))
+                steps.append(export_step("directory", item.path, delta.new))
         elif item.first is not None:
-            steps.append(core.export_step("again", item.path, first=item.first))
+            steps.append(export_step("again", item.path, first=item.first))
         elif delta.kind == "file":
-            steps.append(core.export_step("copy", item.path, delta.new, delta.content))
+            steps.append(export_step("copy", item.path, delta.new, delta.content))
         else:
-            steps.append(core.export_step("node", item.path, delta.new))
+            steps.append(export_step("node", item.path, delta.new))
     return steps
 
 

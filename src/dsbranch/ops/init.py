@@ -11,6 +11,7 @@ from pathlib import Path
 from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.mountpoints import make_mountpoint
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.markers import copy_root
 from dsbranch.overlay.probe import PROBE_PREFIX, probe_store
@@ -30,7 +31,7 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         for leftover in root.glob(PROBE_PREFIX + "*"):
             shutil.rmtree(leftover, ignore_errors=True)
         dialect = probe_store(root, base)
-        if mount and mounting.make_mountpoint(root / FIRST_BRANCH):
+        if mount and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
         store = Store.create(
             root, base, dialect, author=whoami(), prepare=lambda upper: copy_root(base, upper)

@@ -9,6 +9,7 @@ from dsbranch.errors import AlreadyExists, DsbranchError, UsageError
 from dsbranch.model import Branch, Mounted
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
+from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.refs import is_branch, resolve
 from dsbranch.overlay import mountinfo
 
@@ -65,13 +66,13 @@ def _mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
                 hint=f"`dsbranch umount {branch.name}` first, or `mount --bind {here[0]} {target}`",
             )
         return Mounted(target if target in here else here[0], branch.name, already=True)
-    made = mounting.make_mountpoint(target)
+    made = make_mountpoint(target)
     try:
         mounting.forget(context, branch.layer)
         mounting.mount_branch(context, branch, target)
     except BaseException:
         if made:
-            mounting.remove_mountpoint(target)
+            remove_mountpoint(target)
         raise
     return Mounted(target, branch.name)
 
@@ -87,12 +88,12 @@ def _mount_commit(context: Context, ref: str, at: Path | None) -> Mounted:
     for entry in mountinfo.find(plan.source):
         if entry.path == os.fsencode(target):
             return Mounted(target, ref, already=True, read_only=True)
-    made = mounting.make_mountpoint(target)
+    made = make_mountpoint(target)
     try:
         with context.driver.prepare(plan) as view:
             mounting.attach(context, view, target, commit=commit, layer=None)
     except BaseException:
         if made:
-            mounting.remove_mountpoint(target)
+            remove_mountpoint(target)
         raise
     return Mounted(target, ref, read_only=True)

@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch.errors import (
-    AlreadyExists,
-    BadPath,
     BusyError,
-    DsbranchError,
     MountRefused,
-    NoPrivilege,
     StorageError,
-    WritersPresent,
 )
 from dsbranch.model import Branch, MountPlan, MountRecord, Process
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.driver import Prepared
-from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
-from dsbranch.overlay.plan import parse_source, plan, source
-from dsbranch.overlay.writers import find_users, find_writers
-from dsbranch.store.faults import storage
+from dsbranch.overlay.plan import plan, source
+from dsbranch.overlay.writers import find_users
 from dsbranch.store.lock import branch_lock
 
 _POLL_SECONDS = 0.1
@@ -292,85 +284,3 @@ def _who_keeps(layer_view: str) -> tuple[Process, ...]:
 def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> bytes:
     home = os.fsencode(context.root / branch.name)
     return home if any(entry.path == home for entry in entries) else entries[0].path
-
-
-@contextmanager
-def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[MountEntry]]:
-    """Make the branch's superblock read-only for the body; writable again if the body fails
-    before its transaction.
-
-    Gives its mounts, none if it is not mounted. `wait` is in seconds.
-
-    :raises WritersPresent: a process writes there, and did not stop in time
-    :raises BusyError: the branch is mounted in another namespace only
-    """
-    mounts = mounts_of(context, branch.layer)
-    if not mounts:
-        # No table shows a mount that was detached by hand and still has users; the kernel tells.
-        with suppress(NoPrivilege), prepare_branch(context, branch):
-            pass
-        yield []
-        return
-    require_bare(mounts)
-    path = Path(os.fsdecode(mounts[0].path))
-    deadline = time.monotonic() + wait
-    while not context.driver.set_read_only(path):
-        if time.monotonic() >= deadline:
-            raise writers_present(branch, path)
-        time.sleep(_POLL_SECONDS)
-    try:
-        yield mounts
-    except BaseException as error:
-        try:
-            # Sealed by the transaction, the layer is not to be written to ever again.
-            # Where that is in doubt it stays read-only, and the next command heals it.
-            if not context.store.may_have_moved(branch):
-                context.driver.set_writable(path)
-        except DsbranchError as second:
-            # The first failure is the one to report; the next command heals the mount.
-            error.add_note(str(second))
-        raise
-
-
-def writers_present(branch: Branch, path: Path) -> WritersPresent:
-    writers = find_writers(path)
-    many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
-    return WritersPresent(
-        f"{many} files of {branch.name} open for writing",
-        processes=writers,
-        hint="let them finish, or give `--wait SECONDS`; nothing was changed",
-    )
-
-
-def remove_mountpoint(path: Path) -> None:
-    """Remove an empty directory that was mounted on; one that is in use stays."""
-    with suppress(OSError):
-        path.rmdir()
-
-
-def make_mountpoint(path: Path) -> bool:
-    """Make the directory `path` to mount on, or find it empty. True: it was made here.
-
-    :raises AlreadyExists: something lies there
-    :raises BadPath: it cannot be made there
-    """
-    with storage(f"make the mount point {path}"):
-        try:
-            path.mkdir()
-            return True
-        except FileExistsError:
-            pass
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise BadPath(f"{path.parent} is no directory", hint="make it first") from error
-    if path.is_symlink() or not path.is_dir():
-        raise AlreadyExists(f"{path} exists and is no directory", hint="choose another name")
-    entry = mount_at(path)
-    if entry is not None and entry.path == os.fsencode(path):
-        shown = parse_source(entry.source)
-        what = "another view" if shown else f"a {entry.fstype} filesystem"
-        raise AlreadyExists(f"{what} is mounted at {path}", hint=f"`dsbranch umount {path}`")
-    if any(path.iterdir()):
-        raise AlreadyExists(
-            f"{path} exists and is not empty", hint="choose another name, or move it away"
-        )
-    return False

@@ -12,13 +12,14 @@ from dsbranch.model import RolledBack
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT, resolve
 
 
 def rollback(context: Context, name: str, to: str | None, *, wait: float) -> RolledBack:
     with mounting.locked(context, name, "rollback") as branch, ExitStack() as held:
         target = branch.head if to is None else resolve(context, to)
-        with mounting.frozen(context, branch, wait) as mounts:
+        with frozen(context, branch, wait) as mounts:
             counts = uncommitted(context, branch, branch.head).counts()
             with layers.new_layer(context, stacks.root_of_view(context, target)) as fresh:
                 view = None

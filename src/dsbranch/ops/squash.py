@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from dsbranch._core import squash as core
+from dsbranch._core.build import build, inherit
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
+from dsbranch._core.squash import plan
 from dsbranch.errors import BusyError, ConflictError, NothingToCommit
 from dsbranch.model import Branch, Commit, Layer, Squashed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import fork_point, uncommitted
+from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -66,10 +68,10 @@ def _build(
     place = context.layout.fs(new.id)
     merged = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
     with stacks.reading(place):
-        steps = core.plan(merged, stacks.sealed_stack(context, start), stacks.base(context))
-        built = core.build(steps, os.fsencode(place), dialect=new.dialect)
+        steps = plan(merged, stacks.sealed_stack(context, start), stacks.base(context))
+        built = build(steps, os.fsencode(place), dialect=new.dialect)
         table = scan(os.fsencode(place), dialect=new.dialect)
-        core.inherit(table, steps)
+        inherit(table, steps)
         if all(context.store.layer(c.layer).hashed for c in commits if c.layer is not None):
             # Only what had to be copied, with metadata of its own, can still lack a digest.
             digest_files(table, progress=context.report("hashing"))
@@ -92,8 +94,7 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
         return True
     with ExitStack() as held:
         try:
-            frozen = mounting.frozen(context, branch, 0.0)
-            with frozen as mounts:
+            with frozen(context, branch, 0.0) as mounts:
                 if len(uncommitted(context, branch, branch.head, directory_times=True)):
                     raise BusyError("what lies in the open layer would go with it")
                 place = stacks.root_of_view(context, branch.head)

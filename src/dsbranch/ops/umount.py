@@ -8,6 +8,7 @@ from pathlib import Path
 from dsbranch.errors import BadPath
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
+from dsbranch.ops.freezing import writers_present
 from dsbranch.ops.refs import is_branch
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
@@ -49,7 +50,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
             # Whoever stays in the old view must not write into a layer that is mounted anew.
             path = Path(os.fsdecode(mounts[0].path))
             if not context.driver.set_read_only(path):
-                raise mounting.writers_present(branch, path)
+                raise writers_present(branch, path)
         gone = detach_all(context, mounts, lazy=lazy)
         if not mounts:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")

@@ -1,0 +1,338 @@
+"""Carrying out a plan of steps below a directory: a squashed layer, or an export.
+
+Hard links where a layer is made; a copy (by reflink where the filesystem can) only where the
+metadata of one layer belong to the data of another, or where nothing may be shared. Otherwise no
+byte is read.
+"""
+
+import os
+import stat
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EMLINK, EPERM
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+
+from dsbranch._core.entries import own_xattrs
+
+from dsbranch._core.files cimport open_below
+from dsbranch._core.linux cimport *
+from dsbranch._core.squash cimport *
+from dsbranch._core.table cimport *
+from dsbranch._core.view cimport Spot, View
+
+MODES = {
+    FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
+}
+
+
+cdef bytes last(bytes path):
+    return path.rpartition(b"/")[2]
+
+
+cdef class Builder:
+    """Carries a plan out below a directory."""
+
+    cdef int target
+    cdef bytes prefix            # of overlay xattrs
+    cdef str dialect
+    cdef bint layer              # the target is a layer, not an export
+    cdef bytes whiteout          # the last one made, to link the next ones to
+    cdef readonly int64_t linked
+    cdef readonly int64_t copied
+    cdef readonly int64_t copied_bytes
+
+    def __init__(self, target: bytes, dialect: str, bint layer):
+        self.target = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.dialect = dialect
+        self.prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
+        self.layer = layer
+
+    def __dealloc__(self):
+        if self.target > 0:
+            close(self.target)
+
+    def run(self, steps: list) -> None:
+        cdef Step step
+        cdef int64_t i
+        for i in range(len(steps)):
+            step = steps[i]
+            if i & 255 == 0:
+                PyErr_CheckSignals()
+            try:
+                self.one(step)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
+        # A directory's times change with each entry made in it.
+        for step in reversed(steps):
+            if step.action == DIRECTORY_STEP:
+                self.set_times(step)
+
+    cdef bint is_own(self, bytes name):
+        """Whether an xattr is the user's; those called like overlay's are stored escaped."""
+        return not name.startswith(self.prefix) or name.startswith(self.prefix + b"overlay.")
+
+    cdef bytes shown(self, bytes name):
+        """The name an xattr has in the target."""
+        if self.layer or not name.startswith(self.prefix + b"overlay."):
+            return name
+        return self.prefix + name[len(self.prefix) + len(b"overlay."):]
+
+    cdef int parent(self, int root, bytes path) except -2:
+        """A descriptor of the directory that holds `path` below `root`."""
+        cdef bytes directory = path.rpartition(b"/")[0]
+        cdef int fd = open_below(root, directory, len(directory), O_RDONLY | O_DIRECTORY)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        return fd
+
+    cdef int one(self, Step step) except -1:
+        cdef bytes name
+        cdef int here, there
+        cdef Table table
+        cdef int64_t row
+        if not step.path:
+            self.describe(step, self.target)
+            return 0
+        name = last(step.path)
+        here = self.parent(self.target, step.path)
+        try:
+            if step.action == DIRECTORY_STEP:
+                os.mkdir(name, 0o700, dir_fd=here)
+                there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                try:
+                    self.describe(step, there)
+                finally:
+                    os.close(there)
+            elif step.action == WHITEOUT_STEP:
+                self.make_whiteout(step.path, here, name)
+            elif step.action == LINK:
+                table, row = step.source
+                self.link(table, row, step, here, name)
+            elif step.action == AGAIN:
+                there = self.parent(self.target, step.first)
+                try:
+                    os.link(last(step.first), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                finally:
+                    os.close(there)
+            elif step.action == NODE:
+                self.make_node(step, here, name)
+            elif step.action == TOMB:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=here))
+            else:
+                self.write(step, here, name)
+        finally:
+            close(here)
+        return 0
+
+    cdef int make_node(self, Step step, int here, bytes name) except -1:
+        cdef Table table
+        cdef int64_t row
+        cdef Row *entry
+        table, row = step.source
+        entry = table.rows + row
+        if entry.kind == SYMLINK:
+            os.symlink(table.text(entry.target), name, dir_fd=here)
+        else:
+            os.mknod(
+                name,
+                MODES[entry.kind] | 0o600,
+                os.makedev(entry.rdev >> 32, entry.rdev & 0xFFFFFFFF),
+                dir_fd=here,
+            )
+        os.chown(name, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
+        place = b"/proc/self/fd/%d/%s" % (here, name)
+        own = own_xattrs(table, row, dialect=self.dialect)
+        for key in map(os.fsencode, os.listxattr(place, follow_symlinks=False)):
+            if key.startswith(b"system.posix_acl_") and key not in own:
+                os.removexattr(place, key, follow_symlinks=False)
+        for key, value in own.items():
+            os.setxattr(place, key, value, follow_symlinks=False)
+        if entry.kind != SYMLINK:
+            os.chmod(name, entry.mode, dir_fd=here)
+        os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
+        return 0
+
+    cdef int make_whiteout(self, bytes path, int here, bytes name) except -1:
+        cdef int there
+        if self.whiteout is not None:
+            there = self.parent(self.target, self.whiteout)
+            try:
+                os.link(last(self.whiteout), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                return 0
+            except OSError as error:
+                if error.errno != EMLINK:
+                    raise
+            finally:
+                os.close(there)
+        os.mknod(name, 0o020000, 0, dir_fd=here)
+        self.whiteout = path
+        return 0
+
+    cdef int link(self, Table table, int64_t row, Step step, int here, bytes name) except -1:
+        """Link a sealed file; copy it where the kernel refuses (too many links, immutable)."""
+        cdef bytes path = table.text(table.rows[row].path)
+        cdef int there = self.parent(table.root_fd, path)
+        try:
+            os.link(last(path), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+            self.linked += 1
+        except OSError as error:
+            if error.errno not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
+                raise
+            step.data = None if table.rows[row].flags & F_METACOPY else step.source
+            if step.data is None:
+                step.action = STUB
+                if table.rows[row].flags & F_REDIRECT:
+                    step.marker = table.text(table.rows[row].redirect)
+            else:
+                step.action = COPY
+            self.write(step, here, name)
+        finally:
+            close(there)
+        return 0
+
+    cdef int write(self, Step step, int here, bytes name) except -1:
+        """Make a regular file with the metadata of `source` and the content of `data`, or a stub."""
+        cdef Table table
+        cdef int64_t row
+        cdef int source
+        cdef int out = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=here
+        )
+        try:
+            if step.action == STUB:
+                table, row = step.source
+                os.ftruncate(out, table.rows[row].size)
+            else:
+                table, row = step.data
+                source = open_below(
+                    table.root_fd, table.path_at(row), table.rows[row].path.size, O_RDONLY | O_NOFOLLOW
+                )
+                if source < 0:
+                    raise OSError(-source, os.strerror(-source))
+                try:
+                    self.copied_bytes += copy_data(source, out, table.rows[row].size)
+                finally:
+                    os.close(source)
+                self.copied += 1
+            self.describe(step, out)
+            os.utime(out, ns=self.times(step))
+        finally:
+            os.close(out)
+        return 0
+
+    cdef int describe(self, Step step, int out) except -1:
+        """Give an open entry the owner, mode and xattrs of its source, and its own marker."""
+        cdef Table table
+        cdef int64_t row
+        cdef int source
+        cdef Row *from_row
+        table, row = step.source
+        from_row = table.rows + row
+        os.fchown(out, from_row.uid, from_row.gid)
+        source = open_below(
+            table.root_fd, table.path_at(row), from_row.path.size, O_RDONLY | O_NOFOLLOW | O_NONBLOCK
+        )
+        if source < 0:
+            raise OSError(-source, os.strerror(-source))
+        try:
+            wanted = os.listxattr(source)
+            # A default ACL of the directory it was made in is not its own.
+            for name in os.listxattr(out):
+                if name.startswith("system.posix_acl_") and name not in wanted:
+                    os.removexattr(out, name)
+            for name in wanted:
+                raw = os.fsencode(name)
+                if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
+                    os.setxattr(out, self.shown(raw), os.getxattr(source, name))
+        finally:
+            os.close(source)
+        # After the ACL, which changes mode bits.
+        os.fchmod(out, from_row.mode)
+        if step.marker is not None:
+            os.setxattr(
+                out, self.prefix + (b"opaque" if step.marker == b"y" else b"redirect"), step.marker
+            )
+        return 0
+
+    cdef tuple times(self, Step step):
+        cdef Table table
+        cdef int64_t row
+        table, row = step.source
+        return table.rows[row].mtime_ns, table.rows[row].mtime_ns
+
+    cdef int set_times(self, Step step) except -1:
+        cdef int fd = open_below(self.target, step.path, len(step.path), O_RDONLY | O_DIRECTORY)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd), os.fsdecode(step.path))
+        try:
+            os.utime(fd, ns=self.times(step))
+        finally:
+            os.close(fd)
+        return 0
+
+
+cdef int64_t copy_data(int source, int out, int64_t size) except -1:
+    """Copy by reflink if the filesystem can, else the data between the holes; bytes copied."""
+    cdef int64_t at = 0, data, hole, got, copied = 0
+    if clone_file(out, source) == 0:
+        return 0
+    os.ftruncate(out, size)
+    while at < size:
+        data = lseek(source, at, SEEK_DATA)
+        if data < 0:
+            break
+        hole = lseek(source, data, SEEK_HOLE)
+        os.lseek(out, data, os.SEEK_SET)
+        os.lseek(source, data, os.SEEK_SET)
+        while data < hole:
+            got = os.sendfile(out, source, None, min(hole - data, 1 << 24))
+            if got == 0:
+                break
+            data += got
+            copied += got
+            PyErr_CheckSignals()
+        at = hole
+    return copied
+
+
+def build(steps: list, target: bytes, *, dialect: str = "trusted", layer: bool = True) -> tuple:
+    """Carry out `steps` in the empty directory `target`: ``(linked, copied, copied bytes)``.
+
+    `layer` False makes an export: xattrs get the names that a mount shows.
+
+    :raises OSError: the first failure, with the path; what was made so far is left there
+    """
+    cdef Builder builder = Builder(target, dialect, layer)
+    builder.run(steps)
+    return builder.linked, builder.copied, builder.copied_bytes
+
+
+def inherit(Table table, steps: list) -> None:
+    """Give the scanned new layer the digests and origins that the steps' sources had."""
+    cdef Step step
+    cdef Table source
+    cdef Row *row
+    cdef Row *known
+    cdef Spot entry, data
+    cdef View view = View([table])
+    cdef int64_t at
+    for step in steps:
+        if step.action == WHITEOUT_STEP or step.action == DIRECTORY_STEP or not step.path:
+            continue
+        view.walk(step.path, 0, &entry, &data)
+        if entry.layer < 0:
+            raise ValueError(f"{step.path!r} is missing from the layer just built")
+        row = table.rows + entry.row
+        source, at = step.source
+        known = source.rows + at
+        if known.flags & F_ORIGIN and not row.flags & F_ORIGIN:
+            if table.put(source.heap + known.origin.at, known.origin.size, &row.origin) < 0:
+                raise_fault(&table.fault)
+            row.flags |= F_ORIGIN
+        if step.data is not None:
+            source, at = step.data
+            known = source.rows + at
+        if known.flags & F_DIGEST and row.kind == FILE and not row.flags & F_METACOPY:
+            memcpy(row.digest, known.digest, 16)
+            row.flags |= F_DIGEST
