@@ -29,6 +29,7 @@ DIRECTORIES = 200
 LARGE_FILES = 8
 LARGE_BYTES = 64 << 20
 ROUNDS = 7
+LEAST_FILES = 200
 
 # Nobody reads these, but they decide how tools sort, compare and format.
 os.environ["LC_ALL"] = "C"
@@ -48,6 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--files") < LEAST_FILES:
+        raise pytest.UsageError(f"--files: {LEAST_FILES} at least, or edits would meet each other")
     config.stash[table_key] = []
     config.stash[facts_key] = []
 
@@ -140,7 +143,7 @@ def needs_mounts(place: Path) -> None:
 
 def edit(view: Path, data: Data, number: int, count: int) -> None:
     """Make `count` edits: of ten, 4 new contents of the old size, 2 appends, 2 new files,
-    a deletion and a chmod. Those of another `number` below 16 touch other files.
+    a deletion and a chmod. Those of another `number` below 20 touch other files.
     """
     step = max(1, len(data.small) // count)
     mine = data.small[number % step :: step][:count]

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.conftest import Comparison, Data, command, edit
-from dsbranch._core import squash
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
+from dsbranch._core.build import build
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 from dsbranch._core.seal import strip
+from dsbranch._core.squash import plan
 from dsbranch._core.view import View
 from tests.overlays import Overlay
 
@@ -75,25 +76,27 @@ def test_changes(data: Data, stack: Overlay, compare: Comparison) -> None:
     """All that a diff of an open layer does, from its directory to the list of changes."""
     layer = stack.lowers[-1]
     copied = [path for path in data.small if (layer / path).is_file()]
-    sides = [os.fsencode(side / path) for path in copied for side in (data.base, layer)]
+    both = [os.fsencode(side / path) for path in copied for side in (data.base, layer)]
     names = data.place / "copied.names"
-    names.write_bytes(b"".join(side + b"\0" for side in sides))
+    names.write_bytes(b"".join(path + b"\0" for path in both))
 
     def diff() -> None:
         base = Base(os.fsencode(data.base))
         found = changes(View([], base), View([scan(os.fsencode(layer))], base))
         assert len(found) == data.edits
 
+    floors = {
+        "`find` in the layer": command("find", layer, "-printf", "%s %T@ %m %i\n"),
+        "`cat` of both sides": command("xargs", "-0", "-a", names, "cat"),
+    }
     with Overlay(data.place, None, lowers=(layer,)) as mounted:
-        rsync = command("rsync", "-na", "--delete", f"{mounted.mountpoint}/", f"{data.base}/")
+        if shutil.which("rsync"):
+            sides = [f"{mounted.mountpoint}/", f"{data.base}/"]
+            floors["`rsync -na` of everything"] = command("rsync", "-na", "--delete", *sides)
         compare(
             f"changes of {data.edits:,} edits",
             diff,
-            {
-                "`find` in the layer": command("find", layer, "-printf", "%s %T@ %m %i\n"),
-                "`cat` of both sides": command("xargs", "-0", "-a", names, "cat"),
-                "`rsync -na` of everything": rsync,
-            },
+            floors,
             amount=data.edits / 1e3,
             unit="k edits",
         )
@@ -110,8 +113,8 @@ def test_squash(data: Data, stack: Overlay, compare: Comparison) -> None:
         return [target]
 
     def run(target: Path) -> None:
-        steps = squash.plan(tables, [], Base(os.fsencode(data.base)))
-        squash.build(steps, os.fsencode(target))
+        steps = plan(tables, [], Base(os.fsencode(data.base)))
+        build(steps, os.fsencode(target))
 
     def copy() -> None:
         command("cp", "-al", *(f"{layer}/." for layer in reversed(stack.lowers)), *fresh())()

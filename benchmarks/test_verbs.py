@@ -121,7 +121,7 @@ def test_commit(
     compare(
         f"`commit`, {edits:,} edits",
         lambda name: bench.run("commit", name, "-m", "edits"),
-        start | mount | {"`sync -f`": command("sync", "-f", bench.root)},
+        start | mount,
         prepare=lambda: [bench.branch(0, edits)],
     )
 

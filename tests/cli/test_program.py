@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -568,3 +569,26 @@ def test_init_takes_the_workspace_once(program: Program) -> None:
     ran = program("-C", "/a", "init", "/data", "/b")
     assert ran.code == 2
     assert ran.err == "error: the workspace is named twice, by -C and by WORKSPACE\n"
+
+
+def test_where_the_workspace_is_named_in_full_no_current_directory_is_needed(
+    program: Program, fake: FakeWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.delenv("PWD", raising=False)
+    assert program("-C", "/elsewhere", "list", "--json").code == 0
+    assert fake.start == Path("/elsewhere")
+    assert usage_error(program, "-C", "sub", "list") == "the current directory no longer exists"
+
+
+def test_as_many_files_may_be_open_as_the_system_allows(program: Program) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        program("--version")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -22,7 +22,7 @@ from tests import core
 from tests import edits as e
 from tests.trees import CAPABILITY, Dir, Fifo, File, Socket, Symlink, assert_same, snapshot
 
-from .conftest import mounts, one_sentence, said
+from .conftest import command, mounts, one_sentence, rows, said
 
 pytestmark = pytest.mark.root
 
@@ -126,10 +126,19 @@ def test_mounted_elsewhere_and_bound(bench):
     bound.mkdir()
     subprocess.run(["mount", "--bind", other, bound], check=True)
     e.append("f", b"1")(other)
+    part = bench.root / "part"
+    part.mkdir()
+    subprocess.run(["mount", "--bind", other / "d", part], check=True)
     assert bench.ws.commit("main", "x").mountpoint == other
-    assert [point for point, _, _ in mounts(bench.root)] == [str(other)]
+    # The bind mounts have followed, the one of a directory too, and all are one superblock.
+    assert {point for point, _, _ in mounts(bench.root)} == {str(other), str(bound), str(part)}
     e.append("f", b"2")(other)
-    assert bench.lines() == ["M f"]
+    e.append("x", b"2")(part)
+    assert (bound / "f").read_bytes() == (other / "f").read_bytes()
+    assert (part / "x").read_bytes() == (other / "d/x").read_bytes()
+    assert bench.lines() == ["M d/x", "M f"]
+    subprocess.run(["umount", part], check=True)
+    subprocess.run(["umount", bound], check=True)
 
 
 def test_from_inside(bench, monkeypatch):
@@ -207,7 +216,8 @@ def test_a_message_is_needed(bench, message):
 def test_a_message_of_any_text(bench):
     message = "\n  ünï \x1b[31m 'quoted' \\ \n" + "x" * 10_000
     head = bench.commit(e.append("f", b"1"), message=message)
-    assert bench.ws.show(head)[0].message == message
+    # But for blank lines around it, so that the first line is the subject.
+    assert bench.ws.show(head)[0].message == message.strip("\n")
 
 
 def test_no_such_branch(bench):
@@ -629,3 +639,138 @@ def test_on_a_kernel_that_cannot_mount_beneath(bench, monkeypatch, verb):
     assert [point for point, _, _ in mounts(bench.root)] == [str(bench.path())]
     bench.edit(e.append("g", b"4"))
     assert bench.lines() == ["M g"]
+
+
+# --- what is in the way, and what fails late ---
+
+
+@pytest.mark.parametrize("step", [None, "dsbranch.ops.layers.sync", "dsbranch.store.writes.log"])
+def test_a_commit_that_does_not_happen_drops_no_copy(bench, monkeypatch, step):
+    """Whoever has the file open would go on writing into one that nobody sees any more."""
+    bench.edit(e.open_and_close("f"))
+    with (bench.path() / "f").open("rb"):
+        if step is None:
+            with pytest.raises(errors.NothingToCommit):
+                bench.ws.commit("main", "x")
+        else:
+            bench.edit(e.append("g", b"1"))
+            monkeypatch.setattr(step, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                bench.ws.commit("main", "x")
+            monkeypatch.undo()
+        bench.edit(e.write("f", b"precious"))
+    assert "M f" in bench.lines()
+    bench.ws.umount("main")
+    bench.ws.mount("main")
+    assert (bench.path() / "f").read_bytes() == b"precious"
+
+
+def interrupted(*arguments, **keywords):
+    raise KeyboardInterrupt
+
+
+NESTED = ("trusted.overlay.opaque", b"y")
+"""What a container store inside a branch has; the kernel escapes it in the upper directory."""
+
+
+def test_the_markers_of_an_overlay_inside_the_branch_are_the_users(bench):
+    name, value = NESTED
+    places = ("f", "d", "")
+    bench.edit(*(e.setxattr(place, name, value) for place in places))
+    assert bench.lines() == ["m .", "m d", "m f"]
+
+    def assert_there(top):
+        for place in places:
+            assert os.getxattr(top / place, name) == value, (top, place)
+
+    bench.ws.commit("main", "x")
+    assert_there(bench.path())
+    assert said(bench.ws.diff("main~1", "main")) == ["m .", "m d", "m f"]
+    bench.commit(e.append("g", b"1"))
+    bench.ws.squash("main")
+    assert_there(bench.path())
+    bench.ws.umount("main")
+    bench.ws.mount("main")
+    assert_there(bench.path())
+    bench.ws.export("main", bench.root / "out")
+    assert_there(bench.root / "out")
+    bench.ws.export("main", bench.root / "all.tar")
+    (bench.root / "unpacked").mkdir()
+    tar = ["tar", "--xattrs", "--xattrs-include=*", "-C", bench.root / "unpacked"]
+    command([*tar, "-xpf", bench.root / "all.tar"])
+    assert_there(bench.root / "unpacked")
+    bench.edit(e.append("f", b"1"), e.add("d/new", File()))
+    bench.ws.commit("main", "y")
+    assert_there(bench.path())
+
+
+ON_A_LIVE_BRANCH = {
+    "commit": lambda ws: ws.commit("main", "x"),
+    "rollback": lambda ws: ws.rollback("main"),
+}
+
+
+@pytest.mark.parametrize("verb", [*ON_A_LIVE_BRANCH, "squash"])
+@pytest.mark.parametrize("where", ["d", ""])
+def test_what_is_mounted_on_the_branch_is_not_torn_away(bench, verb, where):
+    bench.commit(e.append("f", b"1"))
+    bench.commit(e.append("f", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("g", b"3"))
+    guest = bench.path() / where
+    subprocess.run(["mount", "-t", "tmpfs", "none", guest], check=True)
+    (guest / "precious").write_bytes(b"x")
+    before = bench.traces()
+    if verb == "squash":  # needs no new mount
+        assert not bench.ws.squash("main").remounted
+    else:
+        with pytest.raises(errors.BusyError, match=f"tmpfs .*, at {guest}$") as caught:
+            ON_A_LIVE_BRANCH[verb](bench.ws)
+        one_sentence(caught.value)
+        assert bench.traces() == before
+    assert bench.traces()["mounts"] == before["mounts"]
+    assert (guest / "precious").read_bytes() == b"x"
+    subprocess.run(["umount", guest], check=True)
+    bench.edit(e.append("h1", b"still writable"))
+    if verb != "squash":
+        ON_A_LIVE_BRANCH[verb](bench.ws)
+    assert len(mounts(bench.root)) == 1
+
+
+@pytest.mark.parametrize("verb", ["mount", *ON_A_LIVE_BRANCH])
+def test_a_view_that_was_detached_by_hand_and_is_still_used(bench, hold, verb):
+    """No mount table shows it, and its writers would go on writing into the layer."""
+    act = {"mount": lambda ws: ws.mount("main"), **ON_A_LIVE_BRANCH}[verb]
+    bench.edit(e.append("f", b"1"))
+    holder = hold("held = open(sys.argv[1], 'a')", bench.path() / "g")
+    subprocess.run(["umount", "-l", bench.path()], check=True)
+    before = rows(bench.place, "mounts"), bench.traces()["layers"]
+    with pytest.raises(errors.MountInUse, match="in use") as caught:
+        act(bench.ws)
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 4
+    assert (rows(bench.place, "mounts"), bench.traces()["layers"]) == before
+    assert mounts(bench.root) == []
+    holder.end()
+    act(bench.ws)
+
+
+def test_a_mount_that_cannot_be_thawed_hides_no_failure(bench, monkeypatch):
+    bench.edit(e.append("f", b"1"))
+    view = bench.see()
+
+    def full(*arguments):
+        raise errors.StorageError("cannot write the layers: it is full", errno=errno.ENOSPC)
+
+    def refuse(*arguments):
+        raise errors.MountRefused("cannot make it writable", errno=errno.EMFILE)
+
+    monkeypatch.setattr("dsbranch.ops.layers.sync", full)
+    monkeypatch.setattr("dsbranch.overlay.kernel.KernelDriver.set_writable", refuse)
+    with pytest.raises(errors.StorageError, match="it is full") as caught:
+        bench.ws.commit("main", "x")
+    assert caught.value.__notes__ == ["cannot make it writable"]
+    monkeypatch.undo()
+    bench.ws.mount("main")
+    assert_same(bench.see(), view)
+    bench.edit(e.append("g", b"writable again"))

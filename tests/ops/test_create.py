@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
@@ -177,7 +178,7 @@ def test_a_branch_of_a_branch_costs_no_bytes(bench):
 
 
 def test_another_command_makes_a_name(bench, hold, monkeypatch):
-    monkeypatch.setattr("dsbranch.ops.create._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("dsbranch.ops.create.PATIENCE_SECONDS", 0.2)
     lock = bench.place / ".dsbranch" / "locks" / "names"
     hold(
         "import fcntl\nheld = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
@@ -190,3 +191,40 @@ def test_another_command_makes_a_name(bench, hold, monkeypatch):
     one_sentence(caught.value)
     assert caught.value.exit_code == 4
     assert_unchanged(before, bench)
+
+
+def test_a_look_at_the_source_that_fails_leaves_nothing(bench, monkeypatch):
+    before = bench.traces()
+
+    def fail(*arguments):
+        raise errors.StorageError("cannot read it: too many open files", errno=errno.EMFILE)
+
+    monkeypatch.setattr("dsbranch.ops.create.is_dirty", fail)
+    with pytest.raises(errors.StorageError):
+        bench.ws.create("exp1", start="main")
+    assert_unchanged(before, bench)
+
+
+def test_a_mount_that_cannot_be_remembered_stays_and_works(bench, monkeypatch):
+    def full(*arguments):
+        raise errors.StorageError("cannot write it: no space left", errno=errno.ENOSPC)
+
+    monkeypatch.setattr("dsbranch.store.database.Store.record_mount", full)
+    assert bench.ws.create("exp1").mountpoint == bench.path("exp1")
+    monkeypatch.undo()
+    assert bench.ws.mount("exp1").already
+    bench.edit(e.append("f", b"1"), branch="exp1")
+    bench.commit(branch="exp1")
+    assert bench.lines("exp1") == ["M f"]
+
+
+def test_interrupted_once_it_is_mounted(bench, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsbranch.store.database.Store.record_mount", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.ws.create("exp1")
+    monkeypatch.undo()
+    assert bench.ws.mount("exp1").already
+    assert_same(bench.see("exp1"), snapshot(bench.data))

@@ -401,3 +401,58 @@ def test_without_a_mount(bench):
     bench.ws.umount("main")
     bench.ws.export("main", bench.root / "all.tar")
     assert_same(unpack(bench.root / "all.tar", bench.root / "out"), view)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("data/o.tar", "inside the base"),
+        ("data/d/o", "inside the base"),
+        ("link/o.tar", "inside the base"),
+        ("ws/.dsbranch/o.tar", "inside the store"),
+        ("ws/.dsbranch/layers/o", "inside the store"),
+        *((f"o{suffix}", "archive") for suffix in (".tar.gz", ".tgz", ".tar.xz", ".zip", ".ZIP")),
+    ],
+)
+def test_outputs_that_would_do_harm_or_be_another_thing(bench, output, words):
+    (bench.root / "link").symlink_to("data/d")
+    before = bench.traces(), snapshot(bench.data), sorted(os.listdir(bench.root))
+    with pytest.raises(errors.BadPath, match=words) as caught:
+        bench.ws.export("main", bench.root / output)
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 2
+    after = bench.traces(), snapshot(bench.data), sorted(os.listdir(bench.root))
+    assert after == before
+
+
+def test_default_acls_are_inherited_by_nothing(bench):
+    default = ("system.posix_acl_default", acl(1000, 7))
+    bench.commit(
+        e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir({"p": Fifo()})})),
+        e.setxattr("d", *default),
+    )
+    place = bench.root / "place"
+    place.mkdir()
+    os.setxattr(place, *default)
+    bench.ws.export("main", place / "out")
+    assert_same(snapshot(place / "out"), bench.see())
+    bench.ws.export("main~1..main", place / "changes")
+    for path in (place / "changes").rglob("*"):
+        names = os.listxattr(path, follow_symlinks=False)
+        assert [name for name in names if "acl" in name] == [default[0]] * (path.name == "d")
+
+
+def test_names_of_xattrs_that_a_tar_must_escape(bench):
+    names = ("user.a=b", "user.=", "user.100%", "user.a%3Db", "user.%25", "user.a b\n")
+    bench.commit(*(e.setxattr("f", name, name.encode()) for name in names))
+    bench.ws.export("main", bench.root / "all.tar")
+    assert_same(unpack(bench.root / "all.tar", bench.root / "out"), bench.see())
+
+
+def test_acls_come_out_of_a_tar_for_those_who_read_only_their_text(rich):
+    rich.ws.export("main", rich.root / "all.tar")
+    out = rich.root / "out"
+    out.mkdir()
+    command(["tar", "--acls", "-C", out, "-xpf", rich.root / "all.tar"])
+    for path, name in (("acl", "system.posix_acl_access"), ("d", "system.posix_acl_default")):
+        assert os.getxattr(out / path, name) == os.getxattr(rich.path() / path, name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +15,7 @@ from dsbranch.store.database import Store
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, snapshot
 
-from .conftest import mounts, rows
+from .conftest import mounts, one_sentence, rows
 
 pytestmark = pytest.mark.root
 
@@ -341,4 +344,160 @@ def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
     monkeypatch.undo()
     bench.reopen()
     bench.ws.mount("main")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("where", ["d", ""])
+def test_what_was_mounted_on_the_old_view_meanwhile_is_not_torn_away(bench, where):
+    bench.edit(e.append("f", b"1"))
+    view = bench.see()
+    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "after")
+    guest = bench.path() / where
+    subprocess.run(["mount", "-t", "tmpfs", "none", guest], check=True)
+    (guest / "precious").write_bytes(b"x")
+    with pytest.raises(errors.BusyError, match="tmpfs"):
+        bench.ws.mount("main")
+    assert (guest / "precious").read_bytes() == b"x"
+    subprocess.run(["umount", guest], check=True)
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def test_another_namespace_has_committed(bench, hold):
+    """The new view is there only; showing it here too would be a second superblock."""
+    bench.edit(e.append("f", b"1"))
+    view = bench.see()
+    holder = hold("", before=["unshare", "-m", "--propagation", "private"])
+    subprocess.run(
+        ["nsenter", "-t", str(holder.pid), "-m", sys.executable, "-P", "-c", COMMIT, bench.place],
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    bench.reopen()
+    assert bench.ws.log("main")[0].message == "there"
+    before = bench.traces()
+    with pytest.raises(errors.BusyError, match=f"pid {holder.pid}"):
+        bench.ws.mount("main")
+    assert bench.traces() == before
+    holder.end()
+    bench.ws.mount("main")
+    assert_same(bench.see(), view)
+    bench.edit(e.append("f", b"2"))
+    assert bench.lines() == ["M f"]
+    assert len(mounts(bench.root)) == 1
+
+
+COMMIT = "import sys, dsbranch; dsbranch.open(sys.argv[1]).commit('main', 'there')"
+
+
+class FailingCommit:
+    """A SQLite handle whose COMMIT reports an error, whether the next reader sees its writes
+    or not."""
+
+    def __init__(self, real, *, done):
+        self.real = real
+        self.done = done
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def execute(self, sql, *values):
+        if sql != "COMMIT":
+            return self.real.execute(sql, *values)
+        if self.done:
+            self.real.execute(sql)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+
+@pytest.mark.parametrize("verb", INTERRUPTED)
+def test_a_transaction_that_is_said_to_have_failed_and_has_not(bench, verb):
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"), e.rename("d", "moved"))
+    view = bench.see() if verb != "rollback" else snapshot(bench.data)
+    db = bench.ws._context.store._db
+    db._sqlite = FailingCommit(db._sqlite, done=True)
+    with pytest.raises(errors.StorageError, match=r"store\.db"):
+        INTERRUPTED[verb][1](bench.ws)
+    bench.reopen()
+    for branch in bench.ws.list():
+        assert bench.upper(branch.name).is_dir(), branch.name
+    for _, source, options in mounts(bench.root):
+        if bench.ws._context.store.layer(source.rpartition(":")[2]).state == "sealed":
+            assert "ro" in options.split(",")
+    bench.ws.mount("main")
+    if verb.startswith("create"):
+        bench.ws.mount("exp1")
+        bench.ws.delete("exp1")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize("verb", INTERRUPTED)
+def test_a_transaction_that_failed_at_its_end_removes_nothing(bench, verb):
+    """This process cannot know whether the next one will find the layer's row."""
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"))
+    view = bench.see()
+    before = set(os.listdir(bench.place / ".dsbranch" / "layers"))
+    db = bench.ws._context.store._db
+    db._sqlite = FailingCommit(db._sqlite, done=False)
+    with pytest.raises(errors.StorageError):
+        INTERRUPTED[verb][1](bench.ws)
+    assert set(os.listdir(bench.place / ".dsbranch" / "layers")) > before
+    bench.reopen()
+    assert [branch.name for branch in bench.ws.list()] == ["main"]
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+@pytest.mark.parametrize(
+    ("verb", "done"),
+    [("commit", "commit .* was made"), ("rollback", "rolled back"), ("squash", "squashed")],
+)
+def test_a_new_view_that_is_refused_is_told_as_what_it_is(bench, monkeypatch, verb, done):
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"))
+    view = bench.see() if verb != "rollback" else snapshot(bench.data)
+
+    def refuse(*arguments, **keywords):
+        raise errors.MountRefused("cannot mount beneath it", errno=22)
+
+    monkeypatch.setattr("dsbranch.overlay.kernel.KernelPrepared.attach", refuse)
+    with pytest.raises(errors.MountRefused, match=f"{done}, .*old view.*beneath it") as caught:
+        INTERRUPTED[verb][1](bench.ws)
+    assert "`dsbranch mount main`" in one_sentence_hint(caught.value)
+    monkeypatch.undo()
+    bench.reopen()
+    bench.ws.mount("main")
+    healthy(bench, view)
+
+
+def one_sentence_hint(error):
+    one_sentence(error)
+    return error.hint
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback", "squash"])
+def test_who_stands_where_is_no_reason_to_fail(bench, monkeypatch, verb):
+    bench.commit(e.append("g", b"1"))
+    bench.commit(e.append("g", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("f", b"3"))
+    view = bench.see() if verb != "rollback" else snapshot(bench.data)
+
+    def fail(*arguments):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("dsbranch.ops.mounting.find_users", fail)
+    monkeypatch.setattr("dsbranch.overlay.mountinfo.other_namespaces", fail)
+    monkeypatch.setattr("dsbranch.ops.mounting.require_nowhere_else", lambda *_: None)
+    INTERRUPTED[verb][1](bench.ws)
+    monkeypatch.undo()
     healthy(bench, view)

@@ -312,3 +312,35 @@ def test_the_base_gone(bench):
         bench.ws.status("main")
     one_sentence(caught.value)
     assert not Path(bench.data).exists()
+
+
+@pytest.mark.parametrize(
+    "left",
+    [("main",), (".dsbranch.0123456789", "main"), (".dsbranch-probe-mdd71j7g", "main")],
+)
+def test_what_else_a_killed_init_leaves_is_in_nobodys_way(swept, left):
+    make(BASE, swept / "data")
+    for name in left:
+        (swept / "ws" / name).mkdir(parents=True)
+        if name != "main":
+            (swept / "ws" / name / "upper").mkdir()
+    dsbranch.init(swept / "data", swept / "ws").close()
+    assert sorted(os.listdir(swept / "ws")) == [".dsbranch", "main"]
+    assert (swept / "ws" / "main" / "f").exists()
+
+
+def test_what_only_looks_like_a_leftover_is_kept(swept):
+    make(BASE, swept / "data")
+    make(Dir({"main": Dir({"mine": File()})}), swept / "ws")
+    before = snapshot(swept)
+    with pytest.raises(errors.AlreadyExists, match="not empty"):
+        dsbranch.init(swept / "data", swept / "ws")
+    assert snapshot(swept) == before
+
+
+def test_a_workspace_of_a_name_too_long(swept):
+    make(BASE, swept / "data")
+    with pytest.raises(errors.DsbranchError, match="too long") as caught:
+        dsbranch.init(swept / "data", swept / ("n" * 256))
+    one_sentence(caught.value)
+    assert os.listdir(swept) == ["data"]

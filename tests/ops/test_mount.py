@@ -16,7 +16,7 @@ from dsbranch import errors
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, make, snapshot
 
-from .conftest import mounts, one_sentence
+from .conftest import mounts, one_sentence, said
 
 pytestmark = pytest.mark.root
 
@@ -305,3 +305,56 @@ def test_a_killed_process_holds_nothing(bench):
     bench.killed("mount('main')", "dsbranch.overlay.kernel:KernelPrepared.attach", "after")
     assert bench.ws.mount("main").already
     assert superblocks(bench) == [str(bench.path())]
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty directory"])
+def test_the_disk_of_the_dataset_is_not_there(bench, there):
+    bench.commit(e.append("f", b"1"))
+    view = bench.see()
+    bench.ws.umount("main")
+    aside = bench.data.rename(bench.root / "aside")
+    if there != "nothing":
+        bench.data.mkdir()
+    before = bench.traces()
+    for act in (
+        lambda ws: ws.mount("main"),
+        lambda ws: ws.mount_all(),
+        lambda ws: ws.status("main"),
+        lambda ws: ws.diff("main"),
+        lambda ws: ws.create("exp1"),
+        lambda ws: ws.commit("main", "x", allow_empty=True),
+        lambda ws: ws.rollback("main"),
+        lambda ws: ws.export("main", bench.root / "out"),
+    ):
+        with pytest.raises(errors.IntegrityError, match=f"the base {bench.data}") as caught:
+            act(bench.ws)
+        one_sentence(caught.value)
+        assert caught.value.exit_code == 5
+    assert bench.traces() == before
+    if there != "nothing":
+        bench.data.rmdir()
+    aside.rename(bench.data)
+    bench.ws.mount("main")
+    assert_same(bench.see(), view)
+
+
+def test_a_copy_of_a_workspace_leaves_the_mounts_of_the_original_alone(bench):
+    bench.ws.umount("main")
+    copy = bench.root / "copy"
+    subprocess.run(["cp", "-a", bench.place, copy], check=True)
+    bench.ws.mount("main")
+    bench.edit(e.append("f", b"mine"))
+    before = bench.traces()
+    with dsbranch.open(copy) as other:
+        assert [branch.mounted for branch in other.list()] == [False]
+        assert other.status("main").mountpoint is None
+        assert other.current_branch(bench.path() / "d") is None
+        assert other.commit("main", "x", allow_empty=True).mountpoint is None
+        with pytest.raises(errors.BadPath, match="not mounted"):
+            other.umount("main")
+        assert {**bench.traces(), "names": None} == {**before, "names": None}
+        assert not other.mount("main").already
+        e.append("f", b"theirs")(copy / "main")
+        assert said(other.diff(branch="main")) == ["M f"]
+    assert (bench.path() / "f").read_bytes() == b"one\nmine"
+    assert (copy / "main" / "f").read_bytes() == b"one\ntheirs"

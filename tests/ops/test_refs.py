@@ -138,3 +138,21 @@ def test_ranges():
         with pytest.raises(errors.UsageError, match="half a range") as caught:
             split_range(half)
         one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "main" + "~" * 3000,
+        "main" + "~1" * 3000,
+        "main~" + "9" * 5000,
+        "main@{" + "9" * 5000 + "}",
+        "main~\u0661",  # a digit of another script
+        "main@{\uff11}",
+    ],
+    ids=["tildes", "steps", "ancestor", "position", "arabic", "fullwidth"],
+)
+def test_absurd_ones_are_unknown_too(history, ref):
+    with pytest.raises(errors.UnknownRef) as caught:
+        resolve(history.ws._context, ref)
+    one_sentence(caught.value)

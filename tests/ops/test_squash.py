@@ -11,7 +11,7 @@ from dsbranch._core.table import Table
 from dsbranch.store import manifest
 from tests import core
 from tests import edits as e
-from tests.trees import Device, Dir, Fifo, File, Symlink, assert_same, snapshot
+from tests.trees import Device, Dir, Fifo, File, Symlink, acl, assert_same, snapshot
 
 from .conftest import mounts, one_sentence, rows, said
 
@@ -399,3 +399,37 @@ def test_a_failing_step_changes_nothing(bench, monkeypatch, step):
     bench.edit(e.append("g", b"writable"))
     assert said(bench.ws.diff(branch="main")) == ["M g"]
     assert snapshot(bench.data)[b"f"].content == b"one\n"
+
+
+def test_default_acls_are_inherited_by_nothing(bench):
+    """In the view nothing was made after its directory had got the ACL."""
+    default = ("system.posix_acl_default", acl(1000, 7))
+    os.setxattr(bench.place / ".dsbranch" / "layers", *default)
+    done = squashed(
+        bench,
+        (
+            e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir({"p": Fifo()})})),
+            e.setxattr("d", *default),
+        ),
+        (e.append("d/x", b"1"), e.chmod("d/y", 0o600), e.append("f", b"2")),
+    )
+    for path in bench.fs(done.commit.layer).rglob("*"):
+        names = os.listxattr(path, follow_symlinks=False)
+        assert [name for name in names if "acl" in name] == [default[0]] * (path.name == "d")
+
+
+def test_names_of_a_metacopy_file_whose_redirect_is_written_anew_stay_one_inode(bench):
+    squashed(bench, (e.rename("f", "t"),), (e.chmod("t", 0o600), e.link("t", "d/t2")))
+    assert (bench.path() / "t").stat().st_nlink == 2
+
+
+def test_the_times_of_directories_in_the_open_layer_stay(bench):
+    bench.commit(e.append("f", b"1"))
+    bench.commit(e.append("d/x", b"2"))
+    bench.edit(e.utime("", 123_456_789), e.utime("d", 987_654_321))
+    bench.ws.squash("main")
+    for _ in range(2):
+        assert bench.path().stat().st_mtime_ns == 123_456_789
+        assert (bench.path() / "d").stat().st_mtime_ns == 987_654_321
+        bench.ws.umount("main")
+        bench.ws.mount("main")

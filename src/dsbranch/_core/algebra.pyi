@@ -25,6 +25,6 @@ def changes(
     *,
     renames: bool = True,
     directory_times: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     progress: Report | None = None,
 ) -> list[Delta]: ...

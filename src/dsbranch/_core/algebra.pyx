@@ -126,6 +126,8 @@ cdef class Changes:
             delta.new = (self.new.table(after[0]), after.row)
             delta.kind = KINDS[row.kind]
             if row.kind == FILE:
+                if row.flags & F_METACOPY and (data == NULL or data.layer < 0):
+                    raise ValueError(f"no data below the metadata-only copy of {path!r}")
                 delta.size = row.size
                 if data != NULL and data.layer >= 0:
                     delta.content = (self.new.table(data[0]), data.row)
@@ -453,7 +455,7 @@ def changes(
     *,
     renames: bool = True,
     directory_times: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     progress=None,
 ) -> list:
     """The `Delta` of every path that differs from `old` (None: an empty tree) to `new`.
@@ -461,7 +463,7 @@ def changes(
     Sorted by path with '/' lowest. `renames` reads renamed directories off the redirects;
     without it they are a tree deleted and a tree added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
-    content, in `threads` threads; `progress(done, total, bytes)` is told of that.
+    content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
 
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it

@@ -7,8 +7,11 @@ other overlays in the base mean nothing below the last layer and are not read.
 
 from libc.errno cimport ENOENT, ENOMEM, ENOTDIR, errno
 from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset, strlen
+
+from dsbranch._core.syscalls import open_tree_clone
 
 from dsbranch._core.files cimport *
 from dsbranch._core.linux cimport *
@@ -40,8 +43,12 @@ cdef class Base(Table):
         if self.listing == NULL:
             raise MemoryError
         self.open(path)
-        cdef int fd = clone_tree(path)
-        if fd >= 0:
+        try:
+            fd = open_tree_clone(path)
+        except PermissionError:
+            # Without the right to mount, what is mounted inside is seen; so it is by nobody else.
+            pass
+        else:
             close(self.root_fd)
             self.root_fd = fd
         memset(&row, 0, sizeof(Row))
@@ -62,7 +69,8 @@ cdef class Base(Table):
         cdef size_t size = strlen(name)
         cdef char *path = <char *>malloc(up.path.size + size + 2)
         if path == NULL:
-            return blame(&self.fault, ENOMEM, action, b"", 0)
+            blame(&self.fault, ENOMEM, action, b"", 0)
+            return -2
         memcpy(path, self.heap + up.path.at, up.path.size)
         path[up.path.size] = c'/'
         memcpy(path + up.path.size + 1, name, size)
@@ -77,8 +85,8 @@ cdef class Base(Table):
             return 0
         if self.dir_fd >= 0:
             close(self.dir_fd)
-        self.dir_fd = open_below(
-            self.root_fd, self.heap + up.path.at, up.path.size, O_RDONLY | O_DIRECTORY | O_NONBLOCK
+        self.dir_fd = open_to_read(
+            self.root_fd, self.heap + up.path.at, up.path.size, O_DIRECTORY
         )
         self.dir_row = parent
         if self.dir_fd < 0:
@@ -98,7 +106,7 @@ cdef class Base(Table):
             return self.fail(errno, b"stat", parent, name)
         memset(&row, 0, sizeof(Row))
         row_from_stat(&row, &s)
-        if row.kind == WHITEOUT:
+        if row.kind == WHITEOUT or (row.kind == FILE and row.size == 0 and self.is_marked(name)):
             return -1
         here = self.heap_used
         if self.rows[parent].path.size and self.copy_prefix(parent) < 0:
@@ -113,6 +121,14 @@ cdef class Base(Table):
                 return self.fail(-result, b"read link", parent, name)
         here = self.append(&row)
         return here if here >= 0 else -2
+
+    cdef bint is_marked(self, const char *name) noexcept nogil:
+        """Whether an empty file of the entered directory is a whiteout by its xattr."""
+        cdef char link[320]
+        snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", self.dir_fd, name)
+        if self.user:
+            return lgetxattr(link, b"user.overlay.whiteout", NULL, 0) >= 0
+        return lgetxattr(link, b"trusted.overlay.whiteout", NULL, 0) >= 0
 
     cdef int copy_prefix(self, int64_t parent) noexcept nogil:
         """Put the parent's path and a '/' on the heap, without a NUL behind.
@@ -234,7 +250,7 @@ cdef class Base(Table):
             return blame(&self.fault, ENOMEM, b"hold the table", b"", 0) - 1
         memcpy(up, path, above)
         up[above] = 0
-        fd = open_below(self.root_fd, up, above, O_RDONLY | O_DIRECTORY | O_NONBLOCK)
+        fd = open_to_read(self.root_fd, up, above, O_DIRECTORY)
         free(up)
         if fd < 0:
             return blame(&self.fault, -fd, b"open the directory of", path, size) - 1

@@ -9,13 +9,13 @@ import os
 import stat
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EMLINK, EPERM
+from libc.errno cimport EIO, EMLINK, ENXIO, EPERM, errno
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from dsbranch._core.entries import own_xattrs
 
-from dsbranch._core.files cimport open_below
+from dsbranch._core.files cimport open_below, open_to_read
 from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
@@ -205,8 +205,8 @@ cdef class Builder:
                 os.ftruncate(out, table.rows[row].size)
             else:
                 table, row = step.data
-                source = open_below(
-                    table.root_fd, table.path_at(row), table.rows[row].path.size, O_RDONLY | O_NOFOLLOW
+                source = open_to_read(
+                    table.root_fd, table.path_at(row), table.rows[row].path.size, 0
                 )
                 if source < 0:
                     raise OSError(-source, os.strerror(-source))
@@ -230,9 +230,7 @@ cdef class Builder:
         table, row = step.source
         from_row = table.rows + row
         os.fchown(out, from_row.uid, from_row.gid)
-        source = open_below(
-            table.root_fd, table.path_at(row), from_row.path.size, O_RDONLY | O_NOFOLLOW | O_NONBLOCK
-        )
+        source = open_to_read(table.root_fd, table.path_at(row), from_row.path.size, 0)
         if source < 0:
             raise OSError(-source, os.strerror(-source))
         try:
@@ -275,20 +273,24 @@ cdef class Builder:
 cdef int64_t copy_data(int source, int out, int64_t size) except -1:
     """Copy by reflink if the filesystem can, else the data between the holes; bytes copied."""
     cdef int64_t at = 0, data, hole, got, copied = 0
+    if os.fstat(source).st_size != size:
+        raise OSError(EIO, "the file has another size than its layer says")
     if clone_file(out, source) == 0:
         return 0
     os.ftruncate(out, size)
     while at < size:
         data = lseek(source, at, SEEK_DATA)
-        if data < 0:
+        if data < 0 and errno == ENXIO:
             break
-        hole = lseek(source, data, SEEK_HOLE)
+        hole = lseek(source, data, SEEK_HOLE) if data >= 0 else -1
+        if hole < 0:
+            raise OSError(errno, os.strerror(errno))
         os.lseek(out, data, os.SEEK_SET)
         os.lseek(source, data, os.SEEK_SET)
         while data < hole:
             got = os.sendfile(out, source, None, min(hole - data, 1 << 24))
             if got == 0:
-                break
+                raise OSError(EIO, "the file ended before its time")
             data += got
             copied += got
             PyErr_CheckSignals()

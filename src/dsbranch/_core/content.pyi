@@ -6,8 +6,8 @@ from dsbranch._core.table import Table
 Question: TypeAlias = tuple[Table, int, Table, int]
 
 def digest_files(
-    table: Table, *, threads: int = 2, live: bool = False, progress: Report | None = None
+    table: Table, *, threads: int | None = None, progress: Report | None = None
 ) -> None: ...
 def compare_files(
-    questions: list[Question], *, threads: int = 2, progress: Report | None = None
+    questions: list[Question], *, threads: int | None = None, progress: Report | None = None
 ) -> list[bool]: ...

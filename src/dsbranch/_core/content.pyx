@@ -1,35 +1,35 @@
 """Reading what files hold: digests for a table, and whether two files are the same.
 
-Threads take small runs of files from a shared counter, so one file is read by one thread.
+Threads take files from a shared counter, so one file is read by one thread.
 Holes are hashed from a page of zeros, never read.
 """
 
-from libc.errno cimport EAGAIN, EINTR, ENOMEM, ENXIO, EPERM, errno
+from libc.errno cimport EAGAIN, EINTR, ENOMEM, ENXIO, errno
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from dsbranch._core.digest cimport STATE_SIZE, digest_buffer, stream_digest, stream_reset, stream_update
-from dsbranch._core.files cimport open_below
+from dsbranch._core.files cimport open_to_read
 from dsbranch._core.linux cimport *
-from dsbranch._core.scan import run_threads
+from dsbranch._core.scan import crew_size, run_threads
 from dsbranch._core.table cimport *
 
 cdef enum:
     # Twice this stays in the second-level cache, which is where hashing is nearly free.
     PIECE = 1 << 18
-    RUN = 16
 
 cdef struct Side:
     int root
     const char *path
     size_t size
     const uint8_t *digest   # NULL where it is not known
+    bint sparse
 
 cdef struct Pair:
     Side one
     Side two
-    int64_t bytes
+    int failed           # which side could not be read: 1 or 2
     bint same
 
 cdef struct Desk:
@@ -38,6 +38,11 @@ cdef struct Desk:
     char *other
     char *zeros
     void *state
+
+
+cdef bint is_sparse(const Row *row) noexcept nogil:
+    """Whether a file has holes worth skipping; only what was scanned knows its blocks."""
+    return 0 < row.ino and <int64_t>row.blocks * 512 < row.size and row.size > PIECE
 
 
 cdef int furnish(Desk *desk) noexcept nogil:
@@ -58,15 +63,6 @@ cdef void clear(Desk *desk) noexcept nogil:
     free(desk.other)
     free(desk.zeros)
     free(desk.state)
-
-
-cdef int open_file(int root, const char *path, size_t size) noexcept nogil:
-    """Open for reading without touching the access time where that is ours to decide."""
-    cdef int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK
-    cdef int fd = open_below(root, path, size, flags | O_NOATIME)
-    if fd == -EPERM:
-        fd = open_below(root, path, size, flags)
-    return fd
 
 
 cdef ssize_t fill(int fd, char *piece, size_t room) noexcept nogil:
@@ -110,7 +106,7 @@ cdef int64_t hash_file(
             if errno != ENXIO:
                 got = -errno
                 break
-            data = lseek(fd, 0, 2)  # SEEK_END: only a hole is left
+            data = lseek(fd, 0, SEEK_END)  # only a hole is left
             sparse = False
         while total < data and not load_int(stop):
             step = data - total if data - total < PIECE else PIECE
@@ -137,35 +133,35 @@ cdef int64_t hash_file(
 
 
 cdef int same_content(Pair *pair, Desk *desk, int *stop, int64_t *bytes) noexcept nogil:
-    """Set pair.same; -errno on failure, with the failing side in `pair.bytes` as -1 or -2."""
+    """Set pair.same; -errno on failure, with the failing side in `pair.failed`."""
     cdef uint8_t digest[16]
     cdef Side *known = &pair.one if pair.one.digest != NULL else &pair.two
     cdef Side *unknown = &pair.two if pair.one.digest != NULL else &pair.one
     cdef int fd, other
     cdef int64_t got, more
-    fd = open_file(unknown.root, unknown.path, unknown.size)
+    fd = open_to_read(unknown.root, unknown.path, unknown.size, 0)
     if fd < 0:
-        pair.bytes = -1 if unknown == &pair.one else -2
+        pair.failed = 1 if unknown == &pair.one else 2
         return fd
     if known.digest != NULL:
-        got = hash_file(fd, False, digest, desk, stop, bytes)
+        got = hash_file(fd, unknown.sparse, digest, desk, stop, bytes)
         close(fd)
         if got < 0:
-            pair.bytes = -1 if unknown == &pair.one else -2
+            pair.failed = 1 if unknown == &pair.one else 2
             return <int>got
         pair.same = memcmp(digest, known.digest, 16) == 0
         return 0
-    other = open_file(known.root, known.path, known.size)
+    other = open_to_read(known.root, known.path, known.size, 0)
     if other < 0:
         close(fd)
-        pair.bytes = -1 if known == &pair.one else -2
+        pair.failed = 1 if known == &pair.one else 2
         return other
     pair.same = True
     while not load_int(stop):
         got = fill(fd, desk.piece, PIECE)
         more = fill(other, desk.other, PIECE)
         if got < 0 or more < 0:
-            pair.bytes = -1 if (got < 0) == (unknown == &pair.one) else -2
+            pair.failed = 1 if (got < 0) == (unknown == &pair.one) else 2
             close(fd)
             close(other)
             return <int>(got if got < 0 else more)
@@ -201,13 +197,13 @@ cdef class Reading:
     def cancel(self) -> None:
         store_int(&self.stop, 1)
 
-    def start(self, int threads, progress) -> None:
+    def start(self, threads, progress) -> None:
         """Do the job in `threads` threads, telling `progress` of it, and raise what failed."""
         if self.count == 0:
             return
         run_threads(
             self.work,
-            threads if self.count > RUN else 1,
+            min(self.count, crew_size(threads)),
             self.cancel,
             None if progress is None else lambda: progress(
                 min(load_long(&self.taken), self.count), self.count, load_long(&self.bytes)
@@ -233,15 +229,12 @@ cdef class Reading:
         store_int(&self.stop, 1)
 
     cdef void run(self, Desk *desk) noexcept nogil:
-        cdef int64_t at, end
+        cdef int64_t at
         while not load_int(&self.stop):
-            at = fetch_add(&self.taken, RUN)
+            at = fetch_add(&self.taken, 1)
             if at >= self.count:
                 return
-            end = at + RUN if at + RUN < self.count else self.count
-            while at < end and not load_int(&self.stop):
-                self.one(at, desk)
-                at += 1
+            self.one(at, desk)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
@@ -250,13 +243,11 @@ cdef class Reading:
 cdef class Digesting(Reading):
     cdef Table table
     cdef int64_t *rows
-    cdef bint live
 
-    def __cinit__(self, Table table, bint live):
+    def __cinit__(self, Table table):
         cdef int64_t i
         cdef Row *row
         self.table = table
-        self.live = live
         self.rows = <int64_t *>malloc((table.count + 1) * sizeof(int64_t))
         if self.rows == NULL:
             raise MemoryError
@@ -278,33 +269,30 @@ cdef class Digesting(Reading):
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Row *row = self.table.rows + self.rows[at]
         cdef const char *path = self.table.heap + row.path.at
-        cdef bint sparse = <int64_t>row.blocks * 512 < row.size and row.size > PIECE
         cdef int64_t got
-        cdef int fd = open_file(self.table.root_fd, path, row.path.size)
+        cdef int fd = open_to_read(self.table.root_fd, path, row.path.size, 0)
         if fd < 0:
-            # In a live tree a file may go between the walk and now; it stays without a digest.
-            if not self.live:
-                self.fail(-fd, b"open", path, row.path.size)
+            self.fail(-fd, b"open", path, row.path.size)
             return
-        got = hash_file(fd, sparse, row.digest, desk, &self.stop, &self.bytes)
+        got = hash_file(fd, is_sparse(row), row.digest, desk, &self.stop, &self.bytes)
         close(fd)
         if got < 0:
             self.fail(<int>-got, b"read", path, row.path.size)
         elif not load_int(&self.stop) and got == row.size:
             row.flags |= F_DIGEST
-        elif not load_int(&self.stop) and not self.live:
+        elif not load_int(&self.stop):
             self.fail(EAGAIN, b"hash a file while it changes size:", path, row.path.size)
 
 
-def digest_files(Table table, *, int threads = 2, bint live = False, progress=None) -> None:
+def digest_files(Table table, *, threads=None, progress=None) -> None:
     """Fill in the digests of the regular files that have none; metacopy files have no content.
 
-    `live` leaves files without one that vanish or change size meanwhile. `progress(done, total,
-    bytes)` is told of files and of bytes.
+    `progress(done, total, bytes)` is told of files and of bytes. `threads` None: as many as there
+    are processors, up to 8.
 
     :raises OSError: the first failure, with errno and the path relative to the root
     """
-    cdef Digesting job = Digesting(table, live)
+    cdef Digesting job = Digesting(table)
     cdef int64_t i
     cdef Row *row
     job.start(threads, progress)
@@ -348,7 +336,7 @@ cdef class Comparing(Reading):
         cdef Side *bad
         cdef int result = same_content(pair, desk, &self.stop, &self.bytes)
         if result < 0:
-            bad = &pair.one if pair.bytes == -1 else &pair.two
+            bad = &pair.one if pair.failed == 1 else &pair.two
             self.fail(-result, b"read", bad.path, bad.size)
 
 
@@ -358,9 +346,10 @@ cdef void describe(Side *side, Table table, int64_t i) noexcept nogil:
     side.path = table.heap + row.path.at
     side.size = row.path.size
     side.digest = row.digest if row.flags & F_DIGEST else NULL
+    side.sparse = is_sparse(row)
 
 
-def compare_files(questions: list, *, int threads = 2, progress=None) -> list:
+def compare_files(questions: list, *, threads=None, progress=None) -> list:
     """Whether the files of each ``(table, row, table, row)`` hold the same bytes.
 
     Where one digest is known the other file is hashed; else both are read until they differ.

@@ -5,8 +5,8 @@ import os
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport open_below
-from dsbranch._core.linux cimport O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, close
+from dsbranch._core.files cimport open_to_read
+from dsbranch._core.linux cimport O_DIRECTORY, close
 from dsbranch._core.table cimport *
 
 
@@ -16,9 +16,7 @@ def open_entry(Table table, int64_t row) -> int:
     :raises OSError: with the path
     """
     cdef Row *entry = table.rows + row
-    cdef int fd = open_below(
-        table.root_fd, table.path_at(row), entry.path.size, O_RDONLY | O_NOFOLLOW | O_NONBLOCK
-    )
+    cdef int fd = open_to_read(table.root_fd, table.path_at(row), entry.path.size, 0)
     if fd < 0:
         raise OSError(-fd, os.strerror(-fd), os.fsdecode(table.text(entry.path)))
     return fd
@@ -34,7 +32,7 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
     cdef bytes directory, name
     cdef int fd
     directory, _, name = path.rpartition(b"/")
-    fd = open_below(table.root_fd, directory, len(directory), O_RDONLY | O_DIRECTORY)
+    fd = open_to_read(table.root_fd, directory, len(directory), O_DIRECTORY)
     if fd < 0:
         raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
     # The only way to the xattrs of a symlink or device that knows no race and no long path.

@@ -18,6 +18,7 @@ cdef struct Scratch:
 cdef int by_name(const void *a, const void *b) noexcept nogil
 cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil
 cdef void scratch_free(Scratch *scratch) noexcept nogil
+cdef int open_to_read(int root, const char *path, size_t size, int flags) noexcept nogil
 cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil
 cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil
 cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil

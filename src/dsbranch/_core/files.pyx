@@ -3,11 +3,11 @@
 Functions return 0 (or a descriptor) and -errno; the caller knows the path and the blame.
 """
 
-from libc.errno cimport EACCES, EINVAL, ELOOP, ENOMEM, ENOSYS, ENOTDIR, EPERM, ERANGE, errno
+from libc.errno cimport ENOMEM, EPERM, ERANGE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcmp, memcpy, memset, strcmp, strlen, strncmp
+from libc.string cimport memcpy, memset, strcmp, strlen, strncmp
 
 from dsbranch._core.digest cimport digest_buffer
 from dsbranch._core.linux cimport *
@@ -38,11 +38,19 @@ cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil:
 
 
 cdef int open_one(int root, const char *path, int flags) noexcept nogil:
-    """openat2 that crosses neither a symlink nor the root; openat where a filter forbids it."""
+    """openat2 that crosses neither a symlink nor the root."""
     cdef int fd = openat2(root, path, flags | O_CLOEXEC)
-    if fd < 0 and (errno == ENOSYS or errno == EPERM):
-        fd = openat(root, path, flags | O_CLOEXEC | O_NOFOLLOW)
     return fd if fd >= 0 else -errno
+
+
+cdef int open_to_read(int root, const char *path, size_t size, int flags) noexcept nogil:
+    """Open for reading, without touching the access time where that is ours to decide."""
+    cdef int fd
+    flags |= O_RDONLY | O_NOFOLLOW | O_NONBLOCK
+    fd = open_below(root, path, size, flags | O_NOATIME)
+    if fd == -EPERM:
+        fd = open_below(root, path, size, flags)
+    return fd
 
 
 cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil:

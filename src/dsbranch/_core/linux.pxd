@@ -9,6 +9,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <linux/fs.h>
     #include <linux/openat2.h>
+    #include <stdint.h>
     #include <string.h>
     #include <sys/ioctl.h>
     #include <sys/stat.h>
@@ -26,12 +27,16 @@ cdef extern from *:
     static long dsb_getdents(int fd, void *buffer, size_t size) {
         return syscall(SYS_getdents64, fd, buffer, size);
     }
-    static long dsb_mtime_ns(const struct statx *s) {
-        return (long)s->stx_mtime.tv_sec * 1000000000L + s->stx_mtime.tv_nsec;
+    /* Saturated: 64 bits of nanoseconds end in 1677 and 2262, filesystems go further. */
+    static long long dsb_ns(const struct statx_timestamp *t) {
+        long long ns;
+        if (__builtin_mul_overflow((long long)t->tv_sec, 1000000000LL, &ns) ||
+            __builtin_add_overflow(ns, (long long)t->tv_nsec, &ns))
+            return t->tv_sec < 0 ? INT64_MIN : INT64_MAX;
+        return ns;
     }
-    static long dsb_ctime_ns(const struct statx *s) {
-        return (long)s->stx_ctime.tv_sec * 1000000000L + s->stx_ctime.tv_nsec;
-    }
+    static long long dsb_mtime_ns(const struct statx *s) { return dsb_ns(&s->stx_mtime); }
+    static long long dsb_ctime_ns(const struct statx *s) { return dsb_ns(&s->stx_ctime); }
     static int dsb_clone(int to, int from) { return ioctl(to, FICLONE, from); }
     """
     int openat2 "dsb_openat2"(int dir, const char *path, int flags) nogil
@@ -80,13 +85,11 @@ cdef extern from *:
     int SEEK_DATA
     int SEEK_HOLE
     int SEEK_SET
+    int SEEK_END
     int openat(int dir, const char *path, int flags, ...) nogil
     int close(int fd) nogil
     int64_t lseek(int fd, int64_t offset, int whence) nogil
     ssize_t read(int fd, void *buffer, size_t size) nogil
-    ssize_t pread(int fd, void *buffer, size_t size, int64_t offset) nogil
-    int fcntl(int fd, int command, ...) nogil
-    int F_DUPFD_CLOEXEC
 
     unsigned int S_IFMT
     unsigned int S_IFREG

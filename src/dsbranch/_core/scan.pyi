@@ -5,7 +5,7 @@ def scan(
     root: bytes,
     *,
     dialect: str = "trusted",
-    threads: int = 2,
+    threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,
     progress: Report | None = None,

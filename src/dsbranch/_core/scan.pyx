@@ -6,6 +6,7 @@ tree order, which is the order of the table. No descriptor outlives its task, so
 none, and a path is opened in pieces where it is too long for the kernel.
 """
 
+import os
 import threading
 
 from libc.errno cimport ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
@@ -185,8 +186,8 @@ cdef class Walk:
         return -1
 
     cdef int list_one(self, Task *task, Worker worker) noexcept nogil:
-        cdef int fd = open_below(
-            self.table.root_fd, task.path, task.size, O_RDONLY | O_DIRECTORY | O_NONBLOCK
+        cdef int fd = open_to_read(
+            self.table.root_fd, task.path, task.size, O_DIRECTORY
         )
         cdef int result
         if fd < 0:
@@ -227,6 +228,8 @@ cdef class Walk:
             task.items[i].row.path.at = <int64_t>(worker.texts.heap + text.at)
         if task.count > 1:
             qsort(task.items, task.count, sizeof(Item), item_order)
+        if self.live:
+            drop_repeated(task)
         return 0
 
     cdef int take(self, Task *task, Worker worker, int fd, const char *name) noexcept nogil:
@@ -333,6 +336,18 @@ cdef class Walk:
         return 0
 
 
+cdef void drop_repeated(Task *task) noexcept nogil:
+    """A name that is removed and made again while a directory is read can be listed twice."""
+    cdef int64_t i, kept = 0
+    for i in range(task.count):
+        if kept and item_order(task.items + kept - 1, task.items + i) == 0:
+            free_tasks(task.items[i].inner)
+            continue
+        task.items[kept] = task.items[i]
+        kept += 1
+    task.count = kept
+
+
 cdef bint gone(int error) noexcept nogil:
     """What a live tree may answer for a name that was there a moment ago."""
     return error == ENOENT or error == ESTALE or error == ENOTDIR or error == ELOOP
@@ -381,6 +396,11 @@ cdef void free_tasks(Task *top) noexcept nogil:
         task = rest
 
 
+def crew_size(threads) -> int:
+    """How many threads to use: `threads`, or one for each processor, up to 8."""
+    return threads if threads is not None else min(8, len(os.sched_getaffinity(0)))
+
+
 def run_threads(work, int threads, cancel, tick=None):
     """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
 
@@ -407,7 +427,7 @@ def scan(
     root: bytes,
     *,
     dialect: str = "trusted",
-    threads: int = 2,
+    threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,
     progress=None,
@@ -425,11 +445,11 @@ def scan(
     cdef statx_t s
     cdef Walk walk
     cdef Worker first
-    cdef int result
+    cdef int result, crew = crew_size(threads)
     cdef int64_t i
     table.open(root)
     walk = Walk(table, dialect == "user", live, xattrs)
-    for i in range(threads):
+    for i in range(crew):
         walk.workers.append(Worker())
     memset(&row, 0, sizeof(Row))
     if statx(table.root_fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) < 0:
@@ -443,17 +463,17 @@ def scan(
             raise OSError(-result, "cannot read extended attributes of the root", root)
     run_threads(
         lambda number: walk.work(walk.workers[number], number),
-        threads,
+        crew,
         walk.cancel,
         None if progress is None else lambda: progress(walk.done(), None, 0),
     )
     raise_fault(&walk.fault)
     if progress is not None:
         progress(walk.done(), walk.done(), 0)
-    walk.heaps = <const char **>malloc(threads * sizeof(char *))
+    walk.heaps = <const char **>malloc(crew * sizeof(char *))
     if walk.heaps == NULL:
         raise MemoryError
-    for i in range(threads):
+    for i in range(crew):
         walk.heaps[i] = (<Worker>walk.workers[i]).texts.heap
     with nogil:
         result = walk.assemble(walk.top, &row)

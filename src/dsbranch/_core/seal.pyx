@@ -14,7 +14,7 @@ from dsbranch._core.algebra cimport meta_differs
 from dsbranch._core.files cimport open_below
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport MOST_LAYERS, Node, Spot, View, joined, new_node
+from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 
 STALE = (b"origin", b"impure", b"nlink", b"uuid")
 
@@ -24,10 +24,10 @@ cdef Node without_top(Node node):
     cdef int skip = 1 if node.count and node.spots[0].layer == 0 else 0
     if node.count == skip:
         return None
-    return new_node(node.path, node.spots + skip, node.count - skip)
+    return new_node(node.path, node.spots + skip, node.count - skip, 0)
 
 
-def idle_copies(View view, *, int threads=2, progress=None) -> list:
+def idle_copies(View view, *, threads=None, progress=None) -> list:
     """Paths of the topmost layer's files and symlinks that equal what they cover.
 
     They were copied up and not changed, or changed back. Without them the view shows the same.
@@ -91,9 +91,11 @@ def idle_copies(View view, *, int threads=2, progress=None) -> list:
                 found.append(path)
             elif row.flags & F_METACOPY:
                 # Its data were found just now, under whatever row the base gave them this time.
+                if data.layer < 0 or data.layer != under_data.layer:
+                    continue
                 other = view.row(under_data)
                 row = view.row(data)
-                if data.layer == under_data.layer and row.ino == other.ino and row.ino:
+                if row.ino == other.ino and row.ino:
                     found.append(path)
             elif data.layer >= 0 and under_data.layer >= 0:
                 open_paths.append(path)

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 
 from dsbranch._core.algebra cimport same_spot
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport MOST_LAYERS, Node, Spot, View, joined, new_node
+from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 
 cdef class Step:
     """One entry of the new layer.
@@ -91,14 +91,16 @@ cdef class Planner:
 
     cdef Node lower_part(self, Node node):
         """The parts of a directory that lie below the range, as a directory of the view below."""
-        cdef Spot spots[MOST_LAYERS]
-        cdef int i, count = 0
-        for i in range(node.count):
-            if node.spots[i].layer >= self.split:
-                spots[count] = node.spots[i]
-                spots[count].layer -= self.split
-                count += 1
-        return new_node(node.path, spots, count) if count else None
+        cdef int i, upper = 0
+        cdef Node part
+        while upper < node.count and node.spots[upper].layer < self.split:
+            upper += 1
+        if upper == node.count:
+            return None
+        part = new_node(node.path, node.spots + upper, node.count - upper, 0)
+        for i in range(part.count):
+            part.spots[i].layer -= self.split
+        return part
 
     cdef bint same_parts(self, Node one, Node two):
         cdef int i

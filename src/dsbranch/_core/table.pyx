@@ -8,8 +8,9 @@ table may grow while it is used.
 import os
 from collections import namedtuple
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.errno cimport ENOMEM
+from libc.errno cimport EINTR, ENOMEM, EOVERFLOW
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -17,6 +18,9 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from dsbranch._core.columns import KINDS, Columns
 
 from dsbranch._core.linux cimport close
+
+# Row numbers are 32 bits wide.
+cdef int64_t MOST_ROWS = 0xFFFFFFF0
 
 Entry = namedtuple(
     "Entry",
@@ -63,6 +67,8 @@ cdef void raise_fault(Fault *fault) except *:
     cdef int error = fault.error
     if error == 0:
         return
+    if error == EINTR:
+        PyErr_CheckSignals()
     action = (<bytes>fault.action).decode()
     path = PyBytes_FromStringAndSize(fault.path, fault.size) if fault.path != NULL else b""
     free(fault.path)
@@ -125,6 +131,8 @@ cdef class Table:
         """Add a row at the end; its index, or -1 when memory ends."""
         cdef Row *grown
         cdef int64_t room
+        if self.count >= MOST_ROWS:
+            return blame(&self.fault, EOVERFLOW, "hold the table", "", 0)
         if self.count == self.room:
             room = self.room * 2 if self.room else 64
             grown = <Row *>realloc(self.rows, room * sizeof(Row))
@@ -281,10 +289,12 @@ cdef class Table:
         }
 
     def without(self, paths) -> Table:
-        """A copy that lacks the entries at `paths`, none of them a directory with entries."""
+        """The table, or a copy that lacks the entries at `paths`, none of them a directory with entries."""
         cdef Table table = Table()
         cdef int64_t i
         cdef set unwanted = set(paths)
+        if not unwanted:
+            return self
         cdef Text all_of_it
         if self.heap_used and table.put(self.heap, self.heap_used, &all_of_it) < 0:
             raise_fault(&table.fault)

@@ -4,10 +4,6 @@ from libc.stdint cimport int64_t
 
 from dsbranch._core.table cimport Row, Table
 
-cdef enum:
-    # The kernel stacks 500 lowers at most; an open layer comes on top.
-    MOST_LAYERS = 512
-
 cdef struct Spot:
     int layer            # index into the view's tables, the base last; -1: nowhere
     int64_t row
@@ -34,4 +30,4 @@ cdef class View:
     cdef int complete(self, Spot spot) except -1
 
 cdef bytes joined(bytes directory, bytes name)
-cdef Node new_node(bytes path, Spot *spots, int count)
+cdef Node new_node(bytes path, const Spot *spots, int count, int room)

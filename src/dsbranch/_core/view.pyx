@@ -19,9 +19,10 @@ cdef class Node:
         free(self.spots)
 
 
-cdef Node new_node(bytes path, Spot *spots, int count):
+cdef Node new_node(bytes path, const Spot *spots, int count, int room):
+    """A directory made of `count` spots, with room for `room`."""
     cdef Node node = Node()
-    node.spots = <Spot *>malloc((count + 1) * sizeof(Spot))
+    node.spots = <Spot *>malloc(max(room, count, 1) * sizeof(Spot))
     if node.spots == NULL:
         raise MemoryError
     memcpy(node.spots, spots, count * sizeof(Spot))
@@ -41,18 +42,18 @@ cdef class View:
     """
 
     def __init__(self, tables, Table base=None):
-        cdef Spot spots[MOST_LAYERS]
         cdef int i
         self.tables = list(tables)
         if base is not None:
             self.tables.append(base)
         self.depth = len(self.tables)
-        if not 0 < self.depth <= MOST_LAYERS:
-            raise ValueError(f"a stack of {self.depth} layers")
+        if not self.depth:
+            raise ValueError("a stack of no layers")
+        self.root = new_node(b"", NULL, 0, self.depth)
+        self.root.count = self.depth
         for i in range(self.depth):
-            spots[i].layer = i
-            spots[i].row = 0
-        self.root = new_node(b"", spots, self.depth)
+            self.root.spots[i].layer = i
+            self.root.spots[i].row = 0
 
     cdef Node lookup(self, Node parent, bytes name, Spot *entry, Spot *data):
         """Find `name` in `parent`. Returns its Node if it is a directory, else None.
@@ -61,17 +62,16 @@ cdef class View:
         `data` is the spot that holds a regular file's content, which is another one for
         metacopy files, and has layer -1 where it is missing.
         """
-        cdef Spot spots[MOST_LAYERS]
         cdef Spot spot, other
-        cdef int count = 0, i
+        cdef int i
         cdef Table table
         cdef Row *row
-        cdef Node rest
+        cdef Node node = None, rest
         cdef bytes seeking = name
         cdef bytes redirect
         cdef bint seeking_data = False
-        entry.layer = -1
-        data.layer = -1
+        entry.layer = data.layer = -1
+        entry.row = data.row = 0
         for i in range(parent.count):
             spot.layer = parent.spots[i].layer
             table = self.table(spot)
@@ -98,33 +98,34 @@ cdef class View:
             elif row.kind != DIRECTORY:
                 break
             if row.kind == DIRECTORY:
-                spots[count] = spot
-                count += 1
+                if node is None:
+                    # Never more parts than there are layers from here down.
+                    node = new_node(joined(parent.path, name), NULL, 0, self.depth - spot.layer)
+                node.spots[node.count] = spot
+                node.count += 1
                 if row.flags & F_OPAQUE:
                     break
             if row.flags & F_REDIRECT:
                 redirect = table.text(row.redirect)
                 if redirect.startswith(b"/"):
                     rest = self.walk(redirect[1:], spot.layer + 1, &other, data)
-                    if rest is not None and not seeking_data:
-                        memcpy(spots + count, rest.spots, rest.count * sizeof(Spot))
-                        count += rest.count
+                    if rest is not None and node is not None:
+                        memcpy(node.spots + node.count, rest.spots, rest.count * sizeof(Spot))
+                        node.count += rest.count
                     break
                 seeking = redirect
-        if entry.layer < 0 or self.row(entry[0]).kind != DIRECTORY:
-            return None
-        return new_node(joined(parent.path, name), spots, count)
+        return node
 
     cdef Node walk(self, bytes path, int top, Spot *entry, Spot *data):
         """Find `path` from the root of the layers from index `top` down."""
         cdef Node node
         cdef bytes name
         cdef list names = [name for name in path.split(b"/") if name]
-        entry.layer = -1
-        data.layer = -1
+        entry.layer = data.layer = -1
+        entry.row = data.row = 0
         if top >= self.depth:
             return None
-        node = new_node(b"", self.root.spots + top, self.depth - top)
+        node = new_node(b"", self.root.spots + top, self.depth - top, 0)
         entry[0] = node.spots[0]
         for name in names:
             if node is None:

@@ -18,13 +18,14 @@ from dsbranch._core.content import digest_files
 from dsbranch._core.seal import idle_copies, remove, strip
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import NothingToCommit, UsageError
+from dsbranch.errors import NothingToCommit
 from dsbranch.model import Branch, Committed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
 from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT
+from dsbranch.store.faults import storage
 
 
 def commit(
@@ -37,8 +38,7 @@ def commit(
     hash: bool,
     author: str | None,
 ) -> Committed:
-    if not message.strip():
-        raise UsageError("a commit needs a message", hint="give one with `-m MESSAGE`")
+    message = layers.require_message(message)
     with mounting.locked(context, name, "commit") as branch, ExitStack() as held:
         place = context.layout.fs(branch.layer)
         with frozen(context, branch, wait) as mounts:
@@ -63,14 +63,14 @@ def commit(
                     stack = [branch.layer, *context.store.stack(branch.head)]
                     plan = mounting.branch_plan(context, stack, next_layer.id)
                     view = held.enter_context(context.driver.prepare(plan))
-                with stacks.reading(place):
+                with storage(f"write {place}"):
                     strip(table, dialect=open_layer.dialect)
                 layers.sync(context)
                 context.store.seal_and_advance(
-                    branch, sealed, made, next_layer, detail=message.splitlines()[0]
+                    branch, sealed, made, next_layer, detail=layers.subject(message)
                 )
         # From here on nobody can write there any more, so what was copied up for nothing can go.
-        with stacks.reading(place):
+        with storage(f"write {place}"):
             remove(table, idle)
         stale, elsewhere = mounting.settle(
             context, branch, mounts, view, done=f"commit {made.id[:SHORT]} was made"

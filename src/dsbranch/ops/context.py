@@ -49,6 +49,7 @@ class Context:
         return self.store.base
 
     def close(self) -> None:
+        self.tables.clear()
         self.store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,22 +15,23 @@ from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
 from dsbranch.ops.refs import SHORT, is_branch, resolve
 from dsbranch.store.creation import FIRST_BRANCH
-from dsbranch.store.lock import names_lock
+from dsbranch.store.lock import branch_lock, names_lock
 
-_PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
 
 
 def create(context: Context, name: str, *, start: str | None, mount: bool) -> Created:
     check_name(name)
     origin = FIRST_BRANCH if start is None else start
     target = context.root / name
-    with names_lock(context.layout, verb=f"create {name}", timeout=_PATIENCE_SECONDS):
+    # Looked at first: others need not wait for it.
+    dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
+    with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):
         if is_branch(context, name):
             raise AlreadyExists(
                 f"a branch {name} exists already", hint=f"`dsbranch mount {name}` shows where it is"
             )
         head = resolve(context, origin)
-        dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
         if mount:
             _create_mounted(context, name, head, target)
         else:
@@ -46,7 +48,11 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
                 plan = mounting.branch_plan(context, context.store.stack(head), layer.id)
                 view = held.enter_context(context.driver.prepare(plan))
-                _insert(context, name, head, layer)
+
+                def claim(id: int) -> None:
+                    held.enter_context(branch_lock(context.layout, id, verb=f"create {name}"))
+
+                _insert(context, name, head, layer, claim)
             mounting.attach(context, view, target, commit=head, layer=layer.id)
     except BaseException:
         if made:
@@ -54,7 +60,19 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
         raise
 
 
-def _insert(context: Context, name: str, head: str, layer: Layer) -> None:
+def _insert(
+    context: Context,
+    name: str,
+    head: str,
+    layer: Layer,
+    claim: Callable[[int], None] | None = None,
+) -> None:
     context.store.create_branch(
-        name, head, head, layer, author=whoami(), detail=f"{name} at {head[:SHORT]}"
+        name,
+        head,
+        head,
+        layer,
+        author=whoami(),
+        detail=f"{name} at {head[:SHORT]}",
+        claim=claim,
     )

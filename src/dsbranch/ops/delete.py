@@ -6,14 +6,19 @@ from dsbranch.errors import ConflictError, DirtyBranch
 from dsbranch.model import Branch, Deleted
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.diff import uncommitted
 from dsbranch.ops.mountpoints import remove_mountpoint
 from dsbranch.ops.refs import SHORT
 from dsbranch.ops.umount import detach_all
+from dsbranch.store.lock import names_lock
 
 
 def delete(context: Context, name: str, *, force: bool) -> Deleted:
-    with mounting.locked(context, name, "delete") as branch:
+    with (
+        names_lock(context.layout, verb=f"delete {name}", timeout=PATIENCE_SECONDS),
+        mounting.locked(context, name, "delete") as branch,
+    ):
         others = [other for other in context.store.branches() if other.id != branch.id]
         if not others:
             raise ConflictError(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsbranch._core import syscalls
 from dsbranch._core.algebra import Delta
 from dsbranch._core.build import build
 from dsbranch._core.entries import inode
@@ -50,29 +52,27 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     items = list(plan_items(deltas))
     for item in items:
         _refuse_unsayable(item, as_tar=as_tar)
-    draft = output.with_name(f".dsbranch-export-{os.getpid()}.part")
-    try:
-        with stacks.reading(context.root):
+    with storage(f"write {output}"):
+        scratch = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=output.parent))
+        draft = scratch / "draft"
+        try:
             if as_tar:
-                with storage(f"write {output}"):
-                    write_tar(
-                        draft,
-                        items,
-                        dialect=context.store.dialect,
-                        zst=output.suffix == ".zst",
-                        progress=context.report("writing"),
-                    )
+                write_tar(
+                    draft,
+                    items,
+                    dialect=context.store.dialect,
+                    zst=output.suffix == ".zst",
+                    progress=context.report("writing"),
+                )
+                size = draft.stat().st_size
             else:
-                _write_directory(draft, items, view, output, context.store.dialect)
-        with storage(f"write {output}"):
-            size = draft.stat().st_size if as_tar else _size(items)
-            if not as_tar and output.exists():
-                output.rmdir()
+                _write_directory(draft, items, view, context.store.dialect)
+                size = _size(items)
+            # rename(2) replaces an empty directory, as it does a file.
             draft.rename(output)
             sync_directory(output.parent)
-    except BaseException:
-        _remove(draft)
-        raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     notes: tuple[str, ...] = ()
     if is_branch(context, last) and is_dirty(context, last):
         notes = (f"the uncommitted changes of {last} are not in it",)
@@ -163,18 +163,14 @@ def _refuse_unsayable(item: Item, *, as_tar: bool) -> None:
         )
 
 
-def _write_directory(
-    draft: Path, items: Sequence[Item], view: View, output: Path, dialect: str
-) -> None:
-    with storage(f"make {output}"):
-        draft.mkdir()
+def _write_directory(draft: Path, items: Sequence[Item], view: View, dialect: str) -> None:
+    draft.mkdir()
     build(_steps(items, view), os.fsencode(draft), dialect=dialect, layer=False)
-    with storage(f"write {output}"):
-        fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def _steps(items: Sequence[Item], view: View) -> list[Step]:
@@ -215,10 +211,3 @@ def _size(items: Sequence[Item]) -> int:
     return sum(
         item.delta.size or 0 for item in items if item.delta is not None and item.first is None
     )
-
-
-def _remove(draft: Path) -> None:
-    if draft.is_dir():
-        shutil.rmtree(draft, ignore_errors=True)
-    else:
-        draft.unlink(missing_ok=True)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from dsbranch._core import syscalls
 from dsbranch._core.table import Table
+from dsbranch.errors import UsageError
 from dsbranch.model import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
 from dsbranch.store import manifest
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
-from dsbranch.store.layout import new_layer_id
+from dsbranch.store.layout import new_layer_id, sync_directory
 
 
 @contextmanager
@@ -32,6 +33,7 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
         context.layout.make_layer_dirs(layer.id, work=work)
         with storage(f"prepare the layer {layer.id}"):
             copy_root(root_like, context.layout.fs(layer.id))
+            sync_directory(context.layout.fs(layer.id))
         yield layer
     except BaseException:
         if not context.store.may_have_layer(layer.id):
@@ -58,6 +60,21 @@ def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer,
         metacopy=facts["metacopy"],
     )
     return sealed, checksum
+
+
+def require_message(message: str) -> str:
+    """The message without blank lines around it, so that its first line is its subject.
+
+    :raises UsageError: there is nothing else in it
+    """
+    if not message.strip():
+        raise UsageError("a commit needs a message", hint="give one with `-m MESSAGE`")
+    return message.strip("\n")
+
+
+def subject(message: str) -> str:
+    """The first line of a commit's message."""
+    return message.split("\n", 1)[0]
 
 
 def new_commit(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dsbranch.errors import (
     BusyError,
+    Locked,
     MountRefused,
     StorageError,
 )
@@ -28,7 +29,6 @@ from dsbranch.overlay.plan import plan, source
 from dsbranch.overlay.writers import find_users
 from dsbranch.store.lock import branch_lock
 
-_POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 2.0
 
 
@@ -41,6 +41,12 @@ def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> I
     before = context.store.branch(name)
     with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
         branch = context.store.branch(name)
+        if branch.id != before.id:
+            # Deleted and made anew while we waited: that one has another lock.
+            raise Locked(
+                f"another dsbranch command changed branch {name} meanwhile",
+                hint="run the command again",
+            )
         if healing:
             heal(context, branch)
         yield branch
@@ -147,7 +153,7 @@ def require_bare(mounts: list[MountEntry]) -> None:
     """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
     ids = {entry.mount_id for entry in mounts}
     for entry in mountinfo.current() if ids else []:
-        if entry.parent_id in ids:
+        if entry.parent_id in ids and entry.mount_id not in ids:
             path = os.fsdecode(entry.path)
             raise BusyError(
                 f"a {entry.fstype} filesystem is mounted on the branch, at {path}",
@@ -253,13 +259,36 @@ def replace(
     beneath = context.driver.can_mount_beneath
     if not beneath:
         context.driver.detach(target, lazy=True)
-    attach(context, prepared, target, commit=branch.head, layer=branch.layer, beneath=beneath)
-    for entry in old:
-        path = Path(os.fsdecode(entry.path))
-        if beneath or path != target:
-            context.driver.detach(path, lazy=True)
+    attach(
+        context,
+        prepared,
+        target,
+        commit=branch.head,
+        layer=branch.layer,
+        beneath=beneath,
+    )
+    if beneath:
+        context.driver.detach(target, lazy=True)
+    for entry in mountinfo.find(layer_source(context, old_layer)):
+        _follow(context, entry, target, beneath=beneath)
     forget(context, old_layer)
     return standing
+
+
+def _follow(context: Context, entry: MountEntry, target: Path, *, beneath: bool) -> None:
+    """Let a bind mount of the old view, or of a directory in it, show the new one at `target`.
+
+    A directory that the new view does not have is taken off: nothing is left to show.
+    """
+    path = Path(os.fsdecode(entry.path))
+    source = target / os.fsdecode(entry.root.lstrip(b"/"))
+    if source.is_dir() and not source.is_symlink():
+        if not beneath:
+            context.driver.detach(path, lazy=True)
+        context.driver.bind(source, path, beneath=beneath)
+        if not beneath:
+            return
+    context.driver.detach(path, lazy=True)
 
 
 def _who_stands_in(path: Path) -> tuple[Process, ...]:

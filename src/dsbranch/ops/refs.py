@@ -65,7 +65,7 @@ def _plain(context: Context, ref: str) -> str:
 
 
 def is_branch(context: Context, ref: str) -> bool:
-    return any(branch.name == ref for branch in context.store.branches())
+    return context.store.has_branch(ref)
 
 
 def split_range(spec: str) -> tuple[str, str, bool] | None:

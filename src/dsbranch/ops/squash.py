@@ -21,9 +21,12 @@ from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import fork_point, uncommitted
 from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT, resolve
+from dsbranch.store.faults import storage
 
 
 def squash(context: Context, name: str, *, since: str | None, message: str | None) -> Squashed:
+    if message is not None:
+        message = layers.require_message(message)
     with mounting.locked(context, name, "squash") as branch:
         start = fork_point(context, branch) if since is None else resolve(context, since)
         commits = _between(context, branch, start)
@@ -67,9 +70,11 @@ def _build(
 ) -> tuple[Layer, str, tuple[int, int, int]]:
     place = context.layout.fs(new.id)
     merged = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
-    with stacks.reading(place):
+    with stacks.reading(context.root):
         steps = plan(merged, stacks.sealed_stack(context, start), stacks.base(context))
+    with storage(f"make the layer {place}"):
         built = build(steps, os.fsencode(place), dialect=new.dialect)
+    with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect)
         inherit(table, steps)
         if all(context.store.layer(c.layer).hashed for c in commits if c.layer is not None):
@@ -80,7 +85,7 @@ def _build(
 
 
 def _message(commits: list[Commit]) -> str:
-    lines = [f"- {commit.message.splitlines()[0]}" for commit in reversed(commits)]
+    lines = [f"- {layers.subject(commit.message)}" for commit in reversed(commits)]
     return "\n".join([f"squash {len(commits)} commits", "", *lines])
 
 

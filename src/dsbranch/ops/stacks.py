@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
-from dsbranch._core.view import View
 from dsbranch.errors import IntegrityError
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
@@ -24,8 +23,10 @@ def reading(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:
+            raise
         where = place / os.fsdecode(error.filename) if error.filename else place
-        raise from_errno(error.errno or 0, f"read {where}") from error
+        raise from_errno(error.errno, f"read {where}") from error
     except ValueError as error:
         raise IntegrityError(
             f"the layers of {place} contradict each other: {error}",
@@ -101,10 +102,6 @@ def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
             live=live,
             progress=context.report("scanning"),
         )
-
-
-def view(tables: Sequence[Table], below: Base) -> View:
-    return View(tables, below)
 
 
 def root_of_view(context: Context, commit: str) -> Path:

@@ -17,6 +17,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
+from dsbranch._core.table import Table
+from dsbranch.errors import IntegrityError
+from dsbranch.store.faults import from_errno
 
 if TYPE_CHECKING:
     from dsbranch.ops.export import Item
@@ -116,10 +119,42 @@ def _add(tar: tarfile.TarFile, item: Item, dialect: str) -> None:
     elif entry.kind == "file":
         assert item.delta.content is not None
         info.size = entry.size
-        with os.fdopen(open_entry(*item.delta.content), "rb") as content:
+        with _Content(*item.delta.content) as content:
             tar.addfile(info, content)
     else:
         tar.addfile(info)
+
+
+class _Content(io.RawIOBase):
+    """A file of a layer or the base. Its failures are told from those of the tar's own file."""
+
+    def __init__(self, table: Table, row: int) -> None:
+        self._path = os.fsdecode(table.path(row))
+        with self._blame():
+            self._fd = open_entry(table, row)
+
+    @contextmanager
+    def _blame(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise from_errno(error.errno or 0, f"read {self._path}") from error
+
+    def read(self, size: int = -1) -> bytes:
+        with self._blame():
+            found = os.read(self._fd, size)
+        if not found and size:
+            # tarfile asks for no more than there should be.
+            raise IntegrityError(
+                f"{self._path} ended before its time",
+                hint="has something written into `.dsbranch/layers` or the dataset?",
+            )
+        return found
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
 
 
 def _pax_headers(mtime_ns: int, xattrs: dict[bytes, bytes]) -> dict[str, str]:

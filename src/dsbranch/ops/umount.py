@@ -60,6 +60,11 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
 
 
 def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> list[Path]:
+    """Take the mounts of one branch off.
+
+    :raises BusyError: something else is mounted inside or over one of them
+    """
+    mounting.require_bare(mounts)
     paths = [Path(os.fsdecode(entry.path)) for entry in mounts]
     for path in paths:
         context.driver.detach(path, lazy=lazy)

@@ -46,6 +46,13 @@ class Driver(Protocol):
         """
         ...
 
+    def bind(self, source: Path, target: Path, *, beneath: bool) -> None:
+        """Show the directory `source`, of a view, at `target` as well, or under what is there.
+
+        :raises MountRefused: the kernel would not
+        """
+        ...
+
     def set_read_only(self, path: Path) -> bool:
         """Make the superblock mounted at `path` read-only. False: something writes there.
 

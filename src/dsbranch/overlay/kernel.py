@@ -92,6 +92,19 @@ class KernelDriver:
                     logged=log.lines(),
                 ) from error
 
+    def bind(self, source: Path, target: Path, *, beneath: bool) -> None:
+        doing = f"mount {source} {'beneath' if beneath else 'on'} {target}"
+        try:
+            clone = syscalls.open_tree_clone(os.fsencode(source))
+        except OSError as error:
+            raise refusal(doing, error) from error
+        try:
+            syscalls.move_mount(clone, os.fsencode(target), beneath)
+        except OSError as error:
+            raise refusal(doing, error) from error
+        finally:
+            os.close(clone)
+
     def set_read_only(self, path: Path) -> bool:
         return _reconfigure(path, b"ro")
 

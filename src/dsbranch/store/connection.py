@@ -79,6 +79,8 @@ class Connection:
         """
         with storage(f"write {self.path}"):
             self._sqlite.execute("BEGIN IMMEDIATE")
+        # The log has just been read anew, so an earlier doubt is over.
+        self.in_doubt = False
         try:
             yield
             # From here to its end nobody can say whether the next reader will see the writes:

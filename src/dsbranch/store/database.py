@@ -141,6 +141,9 @@ class Store:
             )
         return rows.branch(row)
 
+    def has_branch(self, name: str) -> bool:
+        return self._by_name(rows.BRANCH, name) is not None
+
     def branch_by_id(self, id: int) -> Branch | None:
         """The branch of that id, or None if it is gone."""
         row = self._db.row(f"{rows.BRANCH} WHERE id = ?", id)
@@ -286,9 +289,19 @@ class Store:
             )
 
     def create_branch(
-        self, name: str, head: str, fork: str, layer: Layer, *, author: str, detail: str
+        self,
+        name: str,
+        head: str,
+        fork: str,
+        layer: Layer,
+        *,
+        author: str,
+        detail: str,
+        claim: Callable[[int], None] | None = None,
     ) -> Operation:
         """Add the branch `name` on the commit `head` with the open layer `layer`.
+
+        `claim` is called with the new branch's id before anybody else can see it.
 
         :raises AlreadyExists: the name is taken
         """
@@ -296,6 +309,8 @@ class Store:
         with self._db.transaction():
             writes.insert_layer(self._db, layer)
             id = writes.insert_branch(self._db, Branch(0, name, head, layer.id, fork, now))
+            if claim is not None:
+                claim(id)
             return writes.log(
                 self._db,
                 verb="create",
