@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import core, reference, trees
+from tests import core, interposed, reference, trees
 from tests import edits as e
 from tests.cases import CASES, LONG, Case
 from tests.overlays import Overlay
@@ -253,3 +253,52 @@ def test_a_live_tree_may_lose_names_while_it_is_walked(tmp_path: Path) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("seconds", [13_569_465_600, 1 << 33, -(1 << 31)])
+def test_times_beyond_what_64_bits_of_nanoseconds_hold_are_the_last_ones(
+    seconds: int, tmp_path: Path
+) -> None:
+    trees.make(Dir({"d": Dir()}), tmp_path / "t")
+    os.utime(tmp_path / "t/d", ns=(0, seconds * 10**9))
+    kept = (tmp_path / "t/d").stat().st_mtime_ns  # some filesystems end before
+    found = {entry.path: entry.mtime_ns for entry in core.entries(core.scan(tmp_path / "t"))}
+    assert found[b"d"] == max(-(1 << 63), min(kept, (1 << 63) - 1))
+
+
+TWICE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/syscall.h>
+/* Each directory's last name is listed a second time, as XFS does with one made anew meanwhile. */
+long syscall(long number, long a, long b, long c, long d, long e, long f) {
+    static long (*real)(long, long, long, long, long, long, long);
+    if (!real) real = dlsym(RTLD_NEXT, "syscall");
+    long got = real(number, a, b, c, d, e, f);
+    if (number != SYS_getdents64 || got <= 0) return got;
+    char *bytes = (char *)b;
+    long at = 0, last = 0;
+    unsigned short size = 0;
+    while (at < got) {
+        last = at;
+        memcpy(&size, bytes + at + 16, 2);
+        at += size;
+    }
+    if (got + size > c) return got;
+    memcpy(bytes + got, bytes + last, size);
+    return got + size;
+}
+"""
+WALK = """
+import os, sys
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]), live=sys.argv[2] == "live")
+print([os.fsdecode(table.path(row)) for row in range(len(table))])
+"""
+
+
+def test_a_name_that_a_live_directory_lists_twice_is_one(tmp_path: Path) -> None:
+    trees.make(Dir({"d": Dir({"e": Dir({"f": File(b"x")})})}), tmp_path / "t")
+    said = interposed.python(TWICE, tmp_path, WALK, tmp_path / "t", "live")
+    assert said.splitlines() == ["['', 'd', 'd/e', 'd/e/f']"]

@@ -471,3 +471,18 @@ def test_completion_of_verbs_and_branch_names(dsbranch: Dsbranch, ws: Path) -> N
     assert completed(ws, "dsbranch create x --from e") == ["exp1"]
     assert completed(Path("/"), f"dsbranch -C {ws} log m") == ["main"]
     assert completed(Path("/"), "dsbranch log m") == []
+
+
+def test_init_with_full_paths_from_a_directory_that_is_gone(
+    ws: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; unset PWD; exec "$@"', "sh", *PROGRAM, "init", data, ws],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (ws / "main" / "labels.csv").exists()

@@ -15,8 +15,10 @@ import time
 import pytest
 import xxhash
 
+import dsbranch
 from dsbranch import errors
 from dsbranch._core.table import Table
+from dsbranch.ops import mounting
 from dsbranch.store import manifest
 from tests import core
 from tests import edits as e
@@ -675,17 +677,18 @@ NESTED = ("trusted.overlay.opaque", b"y")
 
 def test_the_markers_of_an_overlay_inside_the_branch_are_the_users(bench):
     name, value = NESTED
-    places = ("f", "d", "")
+    places = ("", "d", "dangling", "f")
     bench.edit(*(e.setxattr(place, name, value) for place in places))
-    assert bench.lines() == ["m .", "m d", "m f"]
+    assert bench.lines() == ["m .", "m d", "m dangling", "m f"]
 
     def assert_there(top):
         for place in places:
-            assert os.getxattr(top / place, name) == value, (top, place)
+            found = os.getxattr(top / place, name, follow_symlinks=False)
+            assert found == value, (top, place)
 
     bench.ws.commit("main", "x")
     assert_there(bench.path())
-    assert said(bench.ws.diff("main~1", "main")) == ["m .", "m d", "m f"]
+    assert bench.lines("main~1", "main") == ["m .", "m d", "m dangling", "m f"]
     bench.commit(e.append("g", b"1"))
     bench.ws.squash("main")
     assert_there(bench.path())
@@ -774,3 +777,83 @@ def test_a_mount_that_cannot_be_thawed_hides_no_failure(bench, monkeypatch):
     bench.ws.mount("main")
     assert_same(bench.see(), view)
     bench.edit(e.append("g", b"writable again"))
+
+
+@pytest.mark.parametrize("verb", [*ON_A_LIVE_BRANCH, "squash"])
+def test_bind_mounts_of_the_branch_follow(bench, verb):
+    act = {**ON_A_LIVE_BRANCH, "squash": lambda ws: ws.squash("main")}[verb]
+    bench.commit(e.append("f", b"1"))
+    bench.commit(e.append("f", b"2"))
+    if verb != "squash":
+        bench.edit(e.append("g", b"3"), e.add("new", Dir({"in": File(b"in")})))
+    bound = {"whole": bench.path(), "d": bench.path() / "d", "new": bench.path() / "new"}
+    for name, source in bound.items():
+        if source.is_dir():
+            bound[name] = bench.root / name
+            bound[name].mkdir()
+            command(["mount", "--bind", source, bound[name]])
+    act(bench.ws)
+    bench.edit(e.append("f", b"later"), e.append("d/x", b"later"))
+    assert_same(snapshot(bound["whole"]), bench.see())
+    assert (bound["d"] / "x").read_bytes() == b"xlater"
+    (bound["whole"] / "back").touch()
+    assert (bench.path() / "back").exists()
+    points = {point for point, _, _ in mounts(bench.root)}
+    # After a rollback there is nothing left to show of it.
+    assert (str(bench.root / "new") in points) == (verb == "commit")
+    assert bench.ws.umount("main")
+    command(["umount", bound["d"]])
+    if verb == "commit":
+        command(["umount", bound["new"]])
+    assert mounts(bench.root) == []
+
+
+def test_a_name_made_anew_while_it_waits_is_another_branch(bench, monkeypatch):
+    bench.ws.create("exp1")
+    other = dsbranch.open(bench.place)
+    branch_lock = mounting.branch_lock
+
+    def late(*arguments, **keywords):
+        monkeypatch.undo()
+        other.delete("exp1", force=True)
+        other.create("exp1")
+        return branch_lock(*arguments, **keywords)
+
+    monkeypatch.setattr(mounting, "branch_lock", late)
+    with pytest.raises(errors.Locked, match="exp1") as caught:
+        bench.ws.commit("exp1", "x", allow_empty=True)
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 4
+    assert len(bench.ws.log("exp1")) == 1
+    other.close()
+    bench.ws.commit("exp1", "x", allow_empty=True)
+
+
+def test_a_metadata_only_copy_without_data_is_not_sealed(bench):
+    """Whatever put it there, its content is nowhere, and an export could not write it."""
+    bench.ws.umount("main")
+    e.add("lost", File(sparse=5))(bench.upper())
+    e.marker("lost", "metacopy", b"")(bench.upper())
+    before = bench.traces()
+    for act in (lambda ws: ws.commit("main", "x"), lambda ws: ws.status("main")):
+        with pytest.raises(errors.IntegrityError, match="lost") as caught:
+            act(bench.ws)
+        one_sentence(caught.value)
+        assert caught.value.exit_code == 5
+    assert bench.traces() == before
+
+
+@pytest.mark.parametrize("step", ["strip", "remove"])
+def test_what_cannot_be_written_is_not_said_to_be_unreadable(bench, monkeypatch, step):
+    bench.edit(e.append("f", b"1"))
+
+    def fail(*arguments, **keywords):
+        raise OSError(errno.EIO, "Input/output error", "f")
+
+    monkeypatch.setattr(f"dsbranch.ops.commit.{step}", fail)
+    with pytest.raises(errors.StorageError, match=f"cannot write {bench.upper()}"):
+        bench.ws.commit("main", "x")
+    monkeypatch.undo()
+    bench.reopen()
+    bench.ws.mount("main")
+    bench.edit(e.append("f", b"2"))

@@ -8,7 +8,10 @@ import subprocess
 
 import pytest
 
+import dsbranch
 from dsbranch import errors
+from dsbranch.overlay.kernel import KernelPrepared
+from dsbranch.store.database import Store
 from tests import edits as e
 from tests.trees import Dir, File, acl, assert_same, make, snapshot
 
@@ -228,3 +231,49 @@ def test_interrupted_once_it_is_mounted(bench, monkeypatch):
     monkeypatch.undo()
     assert bench.ws.mount("exp1").already
     assert_same(bench.see("exp1"), snapshot(bench.data))
+
+
+def test_nobody_else_mounts_it_before_it_is_mounted(bench, monkeypatch):
+    """Two superblocks of one open layer would break each other."""
+    other = dsbranch.open(bench.place)
+    refused = []
+    attach = KernelPrepared.attach
+
+    def meanwhile(*arguments, **keywords):
+        with pytest.raises(errors.Locked) as caught:
+            other.mount("exp1")
+        refused.append(caught.value.exit_code)
+        return attach(*arguments, **keywords)
+
+    monkeypatch.setattr("dsbranch.ops.mounting._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(KernelPrepared, "attach", meanwhile)
+    bench.ws.create("exp1")
+    assert refused == [4]
+    monkeypatch.undo()
+    assert other.mount("exp1").already
+    other.close()
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_its_root_is_on_the_disk_before_anybody_knows_of_it(bench, monkeypatch, mounted):
+    bench.commit(e.chmod("", 0o2750), e.chown("", 12, 34), e.setxattr("", "user.note", b"root"))
+    on_disk = {}
+    fsync, create_branch = os.fsync, Store.create_branch
+
+    def recorded(fd):
+        fsync(fd)
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        on_disk[path] = os.fstat(fd)[:6], os.listxattr(fd)
+
+    def before(store, name, head, fork, layer, **keywords):
+        fs = bench.fs(layer.id)
+        found, xattrs = on_disk[str(fs)]
+        assert found == os.stat(fs)[:6]
+        assert found[0] & 0o7777 == 0o2750
+        assert "user.note" in xattrs
+        return create_branch(store, name, head, fork, layer, **keywords)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(Store, "create_branch", before)
+    bench.ws.create("exp1", mount=mounted)
+    assert on_disk

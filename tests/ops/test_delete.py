@@ -8,7 +8,7 @@ from dsbranch import errors
 from tests import edits as e
 from tests.trees import assert_same, snapshot
 
-from .conftest import mounts, one_sentence
+from .conftest import command, mount_filesystem, mounts, one_sentence
 
 pytestmark = pytest.mark.root
 
@@ -146,3 +146,38 @@ def test_killed_after_the_mount_is_gone(bench):
     assert [b.name for b in bench.ws.list()] == ["main"]
     bench.ws.create("exp1")
     assert_same(bench.see("exp1"), snapshot(bench.data))
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("where", ["d", ""])
+def test_a_stranger_on_top_is_not_taken_off_for_it(bench, force, where):
+    bench.ws.create("exp1")
+    guest = bench.path("exp1") / where
+    mount_filesystem("tmpfs", guest)
+    (guest / "precious").write_bytes(b"x")
+    before = bench.traces()
+    with pytest.raises(errors.BusyError, match=f"tmpfs .*, at {guest}$") as caught:
+        bench.ws.delete("exp1", force=force)
+    one_sentence(caught.value)
+    assert bench.traces() == before
+    assert (guest / "precious").read_bytes() == b"x"
+    command(["umount", guest])
+    bench.ws.delete("exp1", force=force)
+    assert [point for point, _, _ in mounts(bench.root)] == [str(bench.path())]
+
+
+def test_another_command_makes_a_name(bench, hold, monkeypatch):
+    bench.ws.create("exp1")
+    monkeypatch.setattr("dsbranch.ops.delete.PATIENCE_SECONDS", 0.2)
+    lock = bench.place / ".dsbranch" / "locks" / "names"
+    hold(
+        "import fcntl\nheld = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.flock(held, fcntl.LOCK_EX)",
+        lock,
+    )
+    before = bench.traces()
+    with pytest.raises(errors.Locked) as caught:
+        bench.ws.delete("exp1")
+    one_sentence(caught.value)
+    assert caught.value.exit_code == 4
+    assert bench.traces() == before

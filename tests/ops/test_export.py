@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import zstandard
 
+import dsbranch
 from dsbranch import errors
+from dsbranch._core import syscalls
 from tests import edits as e
 from tests.cases import ODD_NAMES
 from tests.trees import (
@@ -28,7 +32,7 @@ from tests.trees import (
     snapshot,
 )
 
-from .conftest import command, one_sentence
+from .conftest import command, mount_filesystem, one_sentence
 
 pytestmark = pytest.mark.root
 
@@ -428,7 +432,8 @@ def test_outputs_that_would_do_harm_or_be_another_thing(bench, output, words):
 def test_default_acls_are_inherited_by_nothing(bench):
     default = ("system.posix_acl_default", acl(1000, 7))
     bench.commit(
-        e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir({"p": Fifo()})})),
+        e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir()})),
+        e.add("d/p", Fifo()),
         e.setxattr("d", *default),
     )
     place = bench.root / "place"
@@ -456,3 +461,121 @@ def test_acls_come_out_of_a_tar_for_those_who_read_only_their_text(rich):
     command(["tar", "--acls", "-C", out, "-xpf", rich.root / "all.tar"])
     for path, name in (("acl", "system.posix_acl_access"), ("d", "system.posix_acl_default")):
         assert os.getxattr(out / path, name) == os.getxattr(rich.path() / path, name)
+
+
+@pytest.mark.parametrize("output", ["o", "o.tar", "o.tar.zst"])
+@pytest.mark.parametrize("size", [None, 0, 1 << 16])
+def test_a_source_that_is_gone_or_short_is_named_and_not_made_up(bench, output, size):
+    sealed = bench.upper()
+    bench.commit(e.add("d/big", File(os.urandom(1 << 17))))
+    bench.reopen()
+    if size is None:
+        (sealed / "d/big").unlink()
+    else:
+        os.truncate(sealed / "d/big", size)
+    before = sorted(os.listdir(bench.root))
+    with pytest.raises((errors.StorageError, errors.IntegrityError)) as caught:
+        bench.ws.export("main", bench.root / output)
+    assert "d/big" in str(caught.value)
+    assert "write" not in str(caught.value)
+    assert "Success" not in str(caught.value)
+    assert sorted(os.listdir(bench.root)) == before
+
+
+def test_a_directory_is_on_the_disk_before_it_has_its_name(bench, monkeypatch):
+    bench.commit(e.add("d/new", File(b"new")))
+    synced = []
+    syncfs = syscalls.syncfs
+
+    def recorded(fd):
+        syncfs(fd)
+        synced.append(snapshot(os.readlink(f"/proc/self/fd/{fd}")))
+        assert not (bench.root / "o").exists()
+
+    monkeypatch.setattr(syscalls, "syncfs", recorded)
+    bench.ws.export("main", bench.root / "o")
+    (at_that_time,) = synced
+    assert_same(at_that_time, snapshot(bench.root / "o"))
+
+
+def test_an_empty_directory_stays_until_it_is_replaced(bench, monkeypatch):
+    out = bench.root / "o"
+    out.mkdir()
+    before = out.stat().st_ino
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for owner, name in ((Path, "rename"), (os, "rename"), (os, "replace")):
+        monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(errors.StorageError):
+        bench.ws.export("main", out)
+    monkeypatch.undo()
+    assert out.stat().st_ino == before
+    assert os.listdir(out) == []
+    bench.ws.export("main", out)
+    assert_same(snapshot(out), bench.see())
+
+
+@pytest.mark.parametrize("output", ["o", "o.tar"])
+def test_two_exports_beside_each_other_at_once(bench, monkeypatch, output):
+    """Of one pid each, as those of two containers can be."""
+    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch.ops.export.build"
+    module, _, name = target.rpartition(".")
+    real = getattr(sys.modules[module], name)
+    other = dsbranch.open(bench.place)
+
+    def meanwhile(*arguments, **keywords):
+        monkeypatch.undo()
+        other.export("main", bench.root / f"other-{output}")
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(target, meanwhile)
+    bench.ws.export("main", bench.root / output)
+    other.close()
+    view = bench.see()
+    for place in (bench.root / output, bench.root / f"other-{output}"):
+        found = (
+            unpack(place, bench.root / f"{place.name}.d") if "tar" in output else snapshot(place)
+        )
+        assert_same(found, view)
+    assert not [name for name in os.listdir(bench.root) if name.startswith(".")]
+
+
+def test_what_is_mounted_inside_the_base_is_not_seen(bench):
+    """The branch does not show it either."""
+    mount_filesystem("tmpfs", bench.data / "d")
+    (bench.data / "d/foreign").touch()
+    bench.edit(e.append("d/x", b"1"), e.unlink("d/y"))
+    assert bench.lines() == ["M d/x", "D d/y"]
+    bench.ws.commit("main", "x")
+    assert bench.lines("main~1", "main") == ["M d/x", "D d/y"]
+    bench.ws.export("main", bench.root / "o")
+    assert_same(snapshot(bench.root / "o"), bench.see())
+    bench.ws.export("main", bench.root / "all.tar")
+    assert_same(unpack(bench.root / "all.tar", bench.root / "out"), bench.see())
+    bench.ws.export("main~1..main", bench.root / "changes")
+    assert sorted(os.listdir(bench.root / "changes/d")) == [".wh.y", "x"]
+
+
+def test_reading_leaves_no_access_times_in_the_dataset(bench):
+    """Not of its directories and files; a symlink cannot be read without."""
+    if os.statvfs(bench.data).f_flag & (os.ST_NOATIME | os.ST_NODIRATIME):
+        pytest.skip("needs a filesystem that keeps access times")
+    bench.edit(e.append("f", b"1"), e.rename("d", "moved"), e.chmod("g", 0o640), e.rmtree("e"))
+    paths = [bench.data, *(p for p in bench.data.rglob("*") if not p.is_symlink())]
+    for path in paths:
+        # Of long ago, which any reading renews, with `relatime` too.
+        os.utime(path, ns=(10**18, path.stat().st_mtime_ns))
+    bench.reopen()
+    bench.lines()
+    bench.ws.commit("main", "x")
+    bench.edit(e.open_and_close("h1"))
+    bench.ws.commit("main", "y", allow_empty=True)
+    bench.lines("main~2", "main")
+    bench.ws.squash("main")
+    for output in ("o", "o.tar"):
+        bench.ws.export("main", bench.root / output)
+        bench.ws.export("main~1", bench.root / f"old-{output}")
+        bench.ws.export("main~1..main", bench.root / f"changes-{output}")
+    assert [str(path) for path in paths if path.stat().st_atime_ns != 10**18] == []

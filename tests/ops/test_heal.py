@@ -501,3 +501,15 @@ def test_who_stands_where_is_no_reason_to_fail(bench, monkeypatch, verb):
     INTERRUPTED[verb][1](bench.ws)
     monkeypatch.undo()
     healthy(bench, view)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_record_that_could_not_be_kept_casts_no_doubt_on_the_next_command(bench, done):
+    bench.ws.umount("main")
+    db = bench.ws._context.store._db
+    real, db._sqlite = db._sqlite, FailingCommit(db._sqlite, done=done)
+    bench.ws.mount("main")
+    db._sqlite = real
+    with pytest.raises(errors.NothingToCommit):
+        bench.ws.commit("main", "x")
+    bench.edit(e.append("f", b"still writable"))

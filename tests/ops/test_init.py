@@ -324,6 +324,8 @@ def test_what_else_a_killed_init_leaves_is_in_nobodys_way(swept, left):
         (swept / "ws" / name).mkdir(parents=True)
         if name != "main":
             (swept / "ws" / name / "upper").mkdir()
+            # Old enough to be nobody's who is at it just now.
+            os.utime(swept / "ws" / name, (0, 0))
     dsbranch.init(swept / "data", swept / "ws").close()
     assert sorted(os.listdir(swept / "ws")) == [".dsbranch", "main"]
     assert (swept / "ws" / "main" / "f").exists()
@@ -344,3 +346,15 @@ def test_a_workspace_of_a_name_too_long(swept):
         dsbranch.init(swept / "data", swept / ("n" * 256))
     one_sentence(caught.value)
     assert os.listdir(swept) == ["data"]
+
+
+def test_another_init_works_there(swept, hold):
+    make(BASE, swept / "data")
+    (swept / "ws" / ".dsbranch.0123456789").mkdir(parents=True)
+    hold(
+        "import fcntl\nheld = os.open(sys.argv[1], os.O_RDONLY)\nfcntl.flock(held, fcntl.LOCK_EX)",
+        swept / "ws",
+    )
+    with pytest.raises(errors.Locked, match="another dsbranch command is making a workspace"):
+        dsbranch.init(swept / "data", swept / "ws")
+    assert os.listdir(swept / "ws") == [".dsbranch.0123456789"]

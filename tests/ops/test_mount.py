@@ -322,6 +322,8 @@ def test_the_disk_of_the_dataset_is_not_there(bench, there):
         lambda ws: ws.status("main"),
         lambda ws: ws.diff("main"),
         lambda ws: ws.create("exp1"),
+        lambda ws: ws.create("exp1", start="main~1"),
+        lambda ws: ws.mount("main~1", at=bench.root / "view"),
         lambda ws: ws.commit("main", "x", allow_empty=True),
         lambda ws: ws.rollback("main"),
         lambda ws: ws.export("main", bench.root / "out"),

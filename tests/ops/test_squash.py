@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -408,7 +409,8 @@ def test_default_acls_are_inherited_by_nothing(bench):
     done = squashed(
         bench,
         (
-            e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir({"p": Fifo()})})),
+            e.add("d/new", Dir({"in": File(b"in"), "deeper": Dir()})),
+            e.add("d/p", Fifo()),
             e.setxattr("d", *default),
         ),
         (e.append("d/x", b"1"), e.chmod("d/y", 0o600), e.append("f", b"2")),
@@ -418,9 +420,10 @@ def test_default_acls_are_inherited_by_nothing(bench):
         assert [name for name in names if "acl" in name] == [default[0]] * (path.name == "d")
 
 
-def test_names_of_a_metacopy_file_whose_redirect_is_written_anew_stay_one_inode(bench):
-    squashed(bench, (e.rename("f", "t"),), (e.chmod("t", 0o600), e.link("t", "d/t2")))
-    assert (bench.path() / "t").stat().st_nlink == 2
+@pytest.mark.parametrize("other", ["d/t2", "f"])
+def test_names_of_a_metacopy_file_whose_redirect_is_written_anew_stay_one_inode(bench, other):
+    squashed(bench, (e.rename("f", "t"),), (e.chmod("t", 0o600), e.link("t", other)))
+    assert (bench.path() / other).samefile(bench.path() / "t")
 
 
 def test_the_times_of_directories_in_the_open_layer_stay(bench):
@@ -433,3 +436,60 @@ def test_the_times_of_directories_in_the_open_layer_stay(bench):
         assert (bench.path() / "d").stat().st_mtime_ns == 987_654_321
         bench.ws.umount("main")
         bench.ws.mount("main")
+
+
+@pytest.mark.parametrize("message", ["", " \n\t", "\n\n"])
+def test_a_message_of_nothing(bench, message):
+    bench.commit(e.append("f", b"1"))
+    bench.commit(e.append("f", b"2"))
+    refused(bench, errors.UsageError, "needs a message", message=message)
+
+
+def test_a_message_that_begins_with_blank_lines_can_be_squashed_again(bench):
+    for number in range(2):
+        bench.commit(e.append("f", b"%d" % number))
+    assert bench.ws.squash("main", message="\n\nsubject\n\nbody\n").commit.message == (
+        "subject\n\nbody"
+    )
+    bench.commit(e.append("f", b"2"), message="\nlast")
+    again = bench.ws.squash("main", since="main~2").commit.message
+    assert again == "squash 2 commits\n\n- subject\n- last"
+
+
+@pytest.mark.parametrize("size", [0, 1 << 16, (1 << 17) + 1])
+def test_a_source_of_another_size_is_not_made_up_with_zeros(bench, size):
+    sealed = bench.upper()
+    bench.commit(e.add("big", File(os.urandom(1 << 17))))
+    # The data are below the new metadata, so squashing has to copy them.
+    bench.commit(e.chmod("big", 0o600))
+    bench.reopen()
+    os.truncate(sealed / "big", size)
+    before = bench.traces()
+    with pytest.raises((errors.StorageError, errors.IntegrityError)) as caught:
+        bench.ws.squash("main")
+    assert "\n" not in str(caught.value)
+    assert bench.traces() == before
+
+
+def test_dates_beyond_2262_stay_as_late_as_can_be_recorded(bench):
+    late = 13_569_465_600 * 10**9  # the year 2400, which ext4 and XFS hold
+    bench.commit(e.add("new", Dir({"f": File(b"f", mtime_ns=late)}, mtime_ns=late)))
+    bench.commit(e.append("new/f", b"f"), e.utime("new/f", late), e.utime("new", late))
+    kept = (bench.path() / "new").stat().st_mtime_ns
+    bench.commit(e.chmod("new/f", 0o600))
+    bench.ws.squash("main")
+    bench.ws.export("main", bench.root / "out")
+    for top in (bench.path(), bench.root / "out"):
+        for path in ("new", "new/f"):
+            assert (top / path).stat().st_mtime_ns >= min(kept, (1 << 63) - 1 - 10**9), path
+
+
+def test_a_disk_that_cannot_take_the_layer_is_not_said_to_be_unreadable(bench, monkeypatch):
+    bench.commit(e.append("f", b"1"))
+    bench.commit(e.append("f", b"2"))
+
+    def fail(*arguments, **keywords):
+        raise OSError(errno.ENOSPC, "No space left on device", "f")
+
+    monkeypatch.setattr("dsbranch.ops.squash.build", fail)
+    refused(bench, errors.StorageError, "^cannot (make|write) .*No space left")

@@ -155,3 +155,26 @@ def test_a_refused_one_of_several_leaves_the_branch_usable(bench, hold):
     where = bench.ws.mount("main").path
     e.append("f", b"still writable")(where)
     assert bench.ws.status("main").counts == {"M": 1}
+
+
+def test_a_stranger_on_top_is_not_taken_off_for_it(bench):
+    bench.ws.mount("main", at=bench.root / "view", read_only=True)
+    for place in (bench.path(), bench.root / "view"):
+        subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+        (place / "precious").write_bytes(b"x")
+    before = bench.traces()
+    for lazy in (False, True):
+        with pytest.raises(errors.BusyError, match=f"tmpfs .*, at {bench.path()}$") as caught:
+            bench.ws.umount("main", lazy=lazy)
+        one_sentence(caught.value)
+        for place in (bench.path(), bench.root / "view"):
+            with pytest.raises(errors.BadPath, match=str(place)):
+                bench.ws.umount(str(place), lazy=lazy)
+    assert bench.traces() == before
+    for place in (bench.path(), bench.root / "view"):
+        assert (place / "precious").read_bytes() == b"x"
+        subprocess.run(["umount", place], check=True)
+    bench.edit(e.append("f", b"still writable"))
+    bench.ws.umount("main")
+    bench.ws.umount(str(bench.root / "view"))
+    assert mounts(bench.root) == []

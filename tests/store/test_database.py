@@ -388,3 +388,26 @@ def test_mount_records(store):
     store.drop_mount(writable.id)
     assert store.mount_records() == [view]
     assert len(store.operations(10)) == 2  # mounting moves no name
+
+
+def test_a_new_branch_is_claimed_before_anybody_can_see_it(store, root):
+    other = Store.open(root)
+    seen = []
+
+    def claim(id):
+        seen.append((id, [branch.name for branch in other.branches()]))
+
+    head = store.branch("main").head
+    store.create_branch("exp1", head, head, open_layer(), author="a", detail="d", claim=claim)
+    assert seen == [(store.branch("exp1").id, ["main"])]
+    other.close()
+
+
+def test_a_claim_that_fails_leaves_no_branch(store):
+    def refuse(id):
+        raise KeyboardInterrupt
+
+    head = store.branch("main").head
+    with pytest.raises(KeyboardInterrupt):
+        store.create_branch("exp1", head, head, open_layer(), author="a", detail="d", claim=refuse)
+    assert [branch.name for branch in store.branches()] == ["main"]

@@ -48,7 +48,7 @@ cdef int item_order(const void *a, const void *b) noexcept nogil:
     cdef const char *two = <const char *>(<Item *>b).row.path.at
     cdef size_t na = (<Item *>a).name.size, nb = (<Item *>b).name.size
     cdef int sign = memcmp(one, two, na if na < nb else nb)
-    return sign if sign else (-1 if na < nb else 1)
+    return sign if sign else <int>(na > nb) - <int>(na < nb)
 
 
 cdef class Worker:

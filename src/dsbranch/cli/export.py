@@ -12,7 +12,7 @@ from dsbranch.cli import render, shapes
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.quote import quote_path
-from dsbranch.cli.scope import here, open_workspace
+from dsbranch.cli.scope import from_here, open_workspace
 from dsbranch.cli.wording import human_size, plural
 
 EXAMPLE = "dsbranch export main..exp1 -o exp1.tar.zst"
@@ -45,7 +45,7 @@ def run(
     A tar holds deletions as OCI whiteouts, as container tools read them.
     """
     with open_workspace(ctx) as workspace:
-        exported = workspace.export(spec, here() / output)
+        exported = workspace.export(spec, from_here(output))
     if json:
         render.as_json(shapes.exported(exported))
     else:

@@ -10,7 +10,7 @@ import typer
 from dsbranch.cli import render
 from dsbranch.cli.parameters import NoMount
 from dsbranch.cli.quote import one_line
-from dsbranch.cli.scope import chosen_directory, from_here, here
+from dsbranch.cli.scope import chosen_directory, from_here
 from dsbranch.errors import UsageError
 from dsbranch.workspace import init
 
@@ -37,7 +37,8 @@ def run(
     elsewhere = chosen_directory(ctx)
     if workspace is not None and elsewhere is not None:
         raise UsageError("the workspace is named twice, by -C and by WORKSPACE")
-    with init(here() / dataset, from_here(workspace) or elsewhere, mount=not no_mount) as made:
+    root = elsewhere if workspace is None else from_here(workspace)
+    with init(from_here(dataset), root, mount=not no_mount) as made:
         (main,) = made.list()
         where = f"mounted at {main.mountpoint}" if main.mounted else "not mounted"
         render.line(one_line(f"adopted {made.base} in {made.root}; branch {main.name} {where}"))

@@ -42,7 +42,9 @@ def run(
             mounted = workspace.mount_all()
         else:
             name = branch_or_current(ctx, workspace, ref)
-            mounted = [workspace.mount(name, at=from_here(at), read_only=read_only)]
+            mounted = [
+                workspace.mount(name, at=None if at is None else from_here(at), read_only=read_only)
+            ]
     if json:
         render.as_json(shapes.mounted(mounted))
     else:

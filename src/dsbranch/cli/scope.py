@@ -32,15 +32,15 @@ def here() -> Path:
         ) from None
 
 
-def from_here(path: Path | None) -> Path | None:
+def from_here(path: Path) -> Path:
     """`path` made absolute, in a current directory that a commit has replaced, too."""
-    return path if path is None or path.is_absolute() else here() / path
+    return path if path.is_absolute() else here() / path
 
 
 def chosen_directory(ctx: typer.Context) -> Path | None:
     """What ``-C`` named, absolute."""
     given: Path | None = ctx.find_root().params["workspace"]
-    return from_here(given)
+    return None if given is None else from_here(given)
 
 
 @contextmanager
@@ -57,7 +57,11 @@ def current_branch(ctx: typer.Context, workspace: Workspace) -> str | None:
         branch = workspace.current_branch(directory)
         if branch is not None:
             return branch
-    return workspace.current_branch(here())
+    try:
+        return workspace.current_branch(here())
+    except BadPath:
+        # A directory that is gone lies in no branch.
+        return None
 
 
 def branch_or_current(ctx: typer.Context, workspace: Workspace, name: str | None) -> str:

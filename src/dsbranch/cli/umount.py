@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from dsbranch.cli import render
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.quote import quote_path
-from dsbranch.cli.scope import here, open_workspace
+from dsbranch.cli.scope import from_here, open_workspace
 
 EXAMPLE = "dsbranch umount exp1"
 
@@ -36,7 +37,7 @@ def run(
     """
     # A name holds no slash, so this is a path, and one counts from where the user stands.
     if "/" in target or target in (".", ".."):
-        target = os.path.normpath(here() / target)
+        target = os.path.normpath(from_here(Path(target)))
     with open_workspace(ctx) as workspace:
         paths = workspace.umount(target, lazy=lazy)
     render.lines(f"unmounted {quote_path(os.fsencode(path))}" for path in paths)

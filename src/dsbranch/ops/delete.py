@@ -29,6 +29,7 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
             _require_nothing_lost(context, branch, others)
         mounts = mounting.mounts_of(context, branch.layer)
         mounting.require_nowhere_else(context, branch.layer)
+        mounting.require_bare(mounts)
         detach_all(context, mounts, lazy=False)
         operation = context.store.delete_branch(
             branch, author=whoami(), detail=f"{name}, which was at {branch.head[:SHORT]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import DOT
 
+_OLD_SECONDS = 60.0
+
 
 def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     base = _check_dataset(dataset)
@@ -29,7 +32,9 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
         for leftover in root.glob(PROBE_PREFIX + "*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            # A probe takes milliseconds; a young one may be that of another init here.
+            if time.time() - leftover.lstat().st_mtime > _OLD_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
         dialect = probe_store(root, base)
         if mount and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)

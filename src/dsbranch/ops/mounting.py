@@ -40,6 +40,7 @@ def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> I
     """
     before = context.store.branch(name)
     with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
+        context.store.settle_doubt()
         branch = context.store.branch(name)
         if branch.id != before.id:
             # Deleted and made anew while we waited: that one has another lock.
@@ -94,23 +95,25 @@ def heal(context: Context, branch: Branch) -> None:
     A mount that still shows the layer of before is replaced: the transaction was the last thing
     that happened.
     """
-    for entry in mounts_of(context, branch.layer):
-        if is_read_only(entry):
-            context.driver.set_writable(Path(os.fsdecode(entry.path)))
-            break
-    former = context.store.former_layer(branch.name)
-    if former is None or former == branch.layer:
-        return
-    left = mounts_of(context, former)
-    require_bare(left)
-    if left and not mounts_of(context, branch.layer):
+    former = context.store.former_layer(branch.name) or branch.layer
+    here = mounts_of(context, branch.layer)
+    left = [] if former == branch.layer else mounts_of(context, former)
+    require_bare([*here, *left])
+    if any(is_read_only(entry) for entry in here):
+        context.driver.set_writable(Path(os.fsdecode(here[0].path)))
+    if left and not here:
         with prepare_branch(context, branch) as prepared:
             replace(context, branch, former, left, prepared)
     elif left:
+        shown = [entry.path for entry in here]
         for entry in left:
-            # Both are there: the new one lies beneath, only the old one's removal was missed.
-            context.driver.detach(Path(os.fsdecode(entry.path)), lazy=True)
-    forget(context, former)
+            if entry.path in shown:
+                # The new view lies beneath, only the old one's removal was missed.
+                context.driver.detach(Path(os.fsdecode(entry.path)), lazy=True)
+            else:
+                _follow(context, entry, Path(os.fsdecode(shown[0])))
+    if former != branch.layer:
+        forget(context, former)
 
 
 def forget(context: Context, layer: str) -> None:
@@ -124,7 +127,11 @@ def forget(context: Context, layer: str) -> None:
 
 
 def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
-    """How to mount the open layer `layer` on the sealed layers of `stack`, newest first."""
+    """How to mount the open layer `layer` on the sealed layers of `stack`, newest first.
+
+    :raises IntegrityError: the base is not there
+    """
+    stacks.require_base(context)
     return plan(
         lowers=[*(context.layout.fs(id) for id in stack), context.base],
         upper=context.layout.fs(layer),
@@ -135,7 +142,11 @@ def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
 
 
 def commit_plan(context: Context, commit: str) -> MountPlan:
-    """How to mount a commit read-only."""
+    """How to mount a commit read-only.
+
+    :raises IntegrityError: the base is not there
+    """
+    stacks.require_base(context)
     return plan(
         lowers=[
             *(context.layout.fs(id) for id in context.store.stack(commit)),
@@ -166,7 +177,6 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
 
     :raises BusyError: it is mounted in another mount namespace, out of our reach
     """
-    stacks.require_base(context)
     require_nowhere_else(context, branch.layer)
     return context.driver.prepare(
         branch_plan(context, context.store.stack(branch.head), branch.layer)
@@ -270,16 +280,17 @@ def replace(
     if beneath:
         context.driver.detach(target, lazy=True)
     for entry in mountinfo.find(layer_source(context, old_layer)):
-        _follow(context, entry, target, beneath=beneath)
+        _follow(context, entry, target)
     forget(context, old_layer)
     return standing
 
 
-def _follow(context: Context, entry: MountEntry, target: Path, *, beneath: bool) -> None:
+def _follow(context: Context, entry: MountEntry, target: Path) -> None:
     """Let a bind mount of the old view, or of a directory in it, show the new one at `target`.
 
     A directory that the new view does not have is taken off: nothing is left to show.
     """
+    beneath = context.driver.can_mount_beneath
     path = Path(os.fsdecode(entry.path))
     source = target / os.fsdecode(entry.root.lstrip(b"/"))
     if source.is_dir() and not source.is_symlink():

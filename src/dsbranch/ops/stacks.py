@@ -105,6 +105,10 @@ def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
 
 
 def root_of_view(context: Context, commit: str) -> Path:
-    """The directory whose metadata the root of a commit's view shows: its topmost layer's."""
+    """The directory whose metadata the root of a commit's view shows: its topmost layer's.
+
+    :raises IntegrityError: the base is not there
+    """
+    require_base(context)
     stack = context.store.stack(commit)
     return context.layout.fs(stack[0]) if stack else context.base

@@ -46,6 +46,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         old = [] if former == branch.layer else mounting.mounts_of(context, former)
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
+        mounting.require_bare(mounts)
         if lazy and mounts:
             # Whoever stays in the old view must not write into a layer that is mounted anew.
             path = Path(os.fsdecode(mounts[0].path))
@@ -60,11 +61,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
 
 
 def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> list[Path]:
-    """Take the mounts of one branch off.
-
-    :raises BusyError: something else is mounted inside or over one of them
-    """
-    mounting.require_bare(mounts)
+    """Take the mounts of one branch off; the caller has seen that nothing is mounted on them."""
     paths = [Path(os.fsdecode(entry.path)) for entry in mounts]
     for path in paths:
         context.driver.detach(path, lazy=lazy)

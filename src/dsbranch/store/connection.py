@@ -79,14 +79,12 @@ class Connection:
         """
         with storage(f"write {self.path}"):
             self._sqlite.execute("BEGIN IMMEDIATE")
-        # The log has just been read anew, so an earlier doubt is over.
-        self.in_doubt = False
         try:
             yield
             # From here to its end nobody can say whether the next reader will see the writes:
             # a commit record may be in the log although syncing it failed.
             self.in_doubt = True
-            with storage(f"write {self.path}"):
+            with storage(f"write {self.path}, and whether it went through is not known"):
                 self._sqlite.execute("COMMIT")
             self.in_doubt = False
         except BaseException:

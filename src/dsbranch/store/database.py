@@ -201,6 +201,10 @@ class Store:
         row = self._db.row("SELECT 1 FROM layers WHERE id = ?", id)
         return self._db.in_doubt or row is not None
 
+    def settle_doubt(self) -> None:
+        """Forget that a transaction failed at its end: what is read from now on is the truth."""
+        self._db.in_doubt = False
+
     def may_have_moved(self, branch: Branch) -> bool:
         """Whether the branch moved since it was read, or may have, as in `may_have_layer`."""
         return self._db.in_doubt or self.branch_by_id(branch.id) != branch
