@@ -80,31 +80,3 @@ def test_no_permission(db, monkeypatch):
     finally:
         os.seteuid(0)
     assert "sudo" in (caught.value.hint or "")
-
-
-class Failing:
-    """A SQLite handle whose COMMIT fails before it wrote anything."""
-
-    def __init__(self, real):
-        self.real = real
-
-    def __getattr__(self, name):
-        return getattr(self.real, name)
-
-    def execute(self, sql, *values):
-        if sql != "COMMIT":
-            return self.real.execute(sql, *values)
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        raise error
-
-
-def test_a_doubt_ends_with_the_next_transaction_whatever_becomes_of_it(db):
-    real, db._sqlite = db._sqlite, Failing(db._sqlite)
-    with pytest.raises(StorageError), db.transaction():
-        db.run("INSERT INTO t (b) VALUES ('x')")
-    assert db.in_doubt
-    db._sqlite = real
-    with pytest.raises(RuntimeError), db.transaction():
-        raise RuntimeError
-    assert not db.in_doubt

@@ -411,3 +411,33 @@ def test_a_claim_that_fails_leaves_no_branch(store):
     with pytest.raises(KeyboardInterrupt):
         store.create_branch("exp1", head, head, open_layer(), author="a", detail="d", claim=refuse)
     assert [branch.name for branch in store.branches()] == ["main"]
+
+
+class Failing:
+    """A SQLite handle whose COMMIT fails before it wrote anything."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def execute(self, sql, *values):
+        if sql != "COMMIT":
+            return self.real.execute(sql, *values)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+
+def test_a_commit_that_failed_leaves_a_doubt_until_it_is_settled(store):
+    branch, layer = store.branch("main"), open_layer()
+    real, store._db._sqlite = store._db._sqlite, Failing(store._db._sqlite)
+    with pytest.raises(StorageError):
+        store.create_branch("exp1", branch.head, branch.head, layer, author="a", detail="d")
+    store._db._sqlite = real
+    assert store.may_have_layer(layer.id)
+    assert store.may_have_moved(branch)
+    store.settle_doubt()
+    assert not store.may_have_layer(layer.id)
+    assert not store.may_have_moved(branch)

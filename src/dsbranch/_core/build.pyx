@@ -9,7 +9,7 @@ import os
 import stat
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EIO, EMLINK, ENXIO, EPERM, errno
+from libc.errno cimport ELOOP, EMLINK, ENOENT, ENOTDIR, ENXIO, EPERM, errno
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -24,6 +24,13 @@ from dsbranch._core.view cimport Spot, View
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
 }
+
+
+def missing(int error) -> Exception:
+    """What to raise for a source that cannot be opened: a layer that lacks it is unsound."""
+    if error == -ENOENT or error == -ENOTDIR or error == -ELOOP:
+        return ValueError("it is missing from its layer")
+    return OSError(-error, os.strerror(-error))
 
 
 cdef bytes last(bytes path):
@@ -63,6 +70,8 @@ cdef class Builder:
                 self.one(step)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
+            except ValueError as error:
+                raise ValueError(f"{os.fsdecode(step.path)!r}: {error}") from error
         # A directory's times change with each entry made in it.
         for step in reversed(steps):
             if step.action == DIRECTORY_STEP:
@@ -209,7 +218,7 @@ cdef class Builder:
                     table.root_fd, table.path_at(row), table.rows[row].path.size, 0
                 )
                 if source < 0:
-                    raise OSError(-source, os.strerror(-source))
+                    raise missing(source)
                 try:
                     self.copied_bytes += copy_data(source, out, table.rows[row].size)
                 finally:
@@ -232,7 +241,7 @@ cdef class Builder:
         os.fchown(out, from_row.uid, from_row.gid)
         source = open_to_read(table.root_fd, table.path_at(row), from_row.path.size, 0)
         if source < 0:
-            raise OSError(-source, os.strerror(-source))
+            raise missing(source)
         try:
             wanted = os.listxattr(source)
             # A default ACL of the directory it was made in is not its own.
@@ -274,7 +283,7 @@ cdef int64_t copy_data(int source, int out, int64_t size) except -1:
     """Copy by reflink if the filesystem can, else the data between the holes; bytes copied."""
     cdef int64_t at = 0, data, hole, got, copied = 0
     if os.fstat(source).st_size != size:
-        raise OSError(EIO, "the file has another size than its layer says")
+        raise ValueError(f"a file of {os.fstat(source).st_size} bytes should have {size}")
     if clone_file(out, source) == 0:
         return 0
     os.ftruncate(out, size)
@@ -290,7 +299,7 @@ cdef int64_t copy_data(int source, int out, int64_t size) except -1:
         while data < hole:
             got = os.sendfile(out, source, None, min(hole - data, 1 << 24))
             if got == 0:
-                raise OSError(EIO, "the file ended before its time")
+                raise ValueError("a file ended before its time")
             data += got
             copied += got
             PyErr_CheckSignals()

@@ -29,6 +29,8 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
             _require_nothing_lost(context, branch, others)
         mounts = mounting.mounts_of(context, branch.layer)
         mounting.require_nowhere_else(context, branch.layer)
+        if not mounts:
+            mounting.require_unused(context, branch)
         mounting.require_bare(mounts)
         detach_all(context, mounts, lazy=False)
         operation = context.store.delete_branch(

@@ -52,7 +52,7 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     items = list(plan_items(deltas))
     for item in items:
         _refuse_unsayable(item, as_tar=as_tar)
-    with storage(f"write {output}"):
+    with storage(f"write {output}"), stacks.consistent(context.root):
         scratch = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=output.parent))
         draft = scratch / "draft"
         try:

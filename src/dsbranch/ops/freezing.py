@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from dsbranch.errors import DsbranchError, NoPrivilege, WritersPresent
+from dsbranch.errors import DsbranchError, WritersPresent
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
-from dsbranch.ops.mounting import mounts_of, prepare_branch, require_bare
+from dsbranch.ops.mounting import mounts_of, require_bare, require_unused
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.writers import find_writers
 
@@ -30,9 +30,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     """
     mounts = mounts_of(context, branch.layer)
     if not mounts:
-        # No table shows a mount that was detached by hand and still has users; the kernel tells.
-        with suppress(NoPrivilege), prepare_branch(context, branch):
-            pass
+        require_unused(context, branch)
         yield []
         return
     require_bare(mounts)

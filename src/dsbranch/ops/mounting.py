@@ -17,6 +17,7 @@ from dsbranch.errors import (
     BusyError,
     Locked,
     MountRefused,
+    NoPrivilege,
     StorageError,
 )
 from dsbranch.model import Branch, MountPlan, MountRecord, Process
@@ -98,8 +99,10 @@ def heal(context: Context, branch: Branch) -> None:
     former = context.store.former_layer(branch.name) or branch.layer
     here = mounts_of(context, branch.layer)
     left = [] if former == branch.layer else mounts_of(context, former)
-    require_bare([*here, *left])
-    if any(is_read_only(entry) for entry in here):
+    frozen = any(is_read_only(entry) for entry in here)
+    if left or frozen:
+        require_bare([*here, *left])
+    if frozen:
         context.driver.set_writable(Path(os.fsdecode(here[0].path)))
     if left and not here:
         with prepare_branch(context, branch) as prepared:
@@ -181,6 +184,16 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
     return context.driver.prepare(
         branch_plan(context, context.store.stack(branch.head), branch.layer)
     )
+
+
+def require_unused(context: Context, branch: Branch) -> None:
+    """:raises BusyError: the branch, which is not mounted here, is mounted out of our reach
+
+    No table shows a mount that was detached by hand and still has users; the kernel tells, when
+    asked for another superblock. Without the right to ask there can be none of ours either.
+    """
+    with suppress(NoPrivilege), prepare_branch(context, branch):
+        pass
 
 
 def require_nowhere_else(context: Context, layer: str) -> None:

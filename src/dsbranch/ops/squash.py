@@ -72,7 +72,7 @@ def _build(
     merged = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
     with stacks.reading(context.root):
         steps = plan(merged, stacks.sealed_stack(context, start), stacks.base(context))
-    with storage(f"make the layer {place}"):
+    with storage(f"make the layer {place}"), stacks.consistent(context.root):
         built = build(steps, os.fsencode(place), dialect=new.dialect)
     with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect)

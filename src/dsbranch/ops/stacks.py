@@ -21,12 +21,20 @@ from dsbranch.store.faults import from_errno
 def reading(place: Path) -> Iterator[None]:
     """Give the core's errors domain names; `place` is the directory their paths are relative to."""
     try:
-        yield
+        with consistent(place):
+            yield
     except OSError as error:
         if error.errno is None:
             raise
         where = place / os.fsdecode(error.filename) if error.filename else place
         raise from_errno(error.errno, f"read {where}") from error
+
+
+@contextmanager
+def consistent(place: Path) -> Iterator[None]:
+    """Take the core's ValueError for what it is: layers that contradict each other."""
+    try:
+        yield
     except ValueError as error:
         raise IntegrityError(
             f"the layers of {place} contradict each other: {error}",

@@ -107,7 +107,9 @@ def _add(tar: tarfile.TarFile, item: Item, dialect: str) -> None:
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     info.mtime = entry.mtime_ns // _SECOND
-    info.pax_headers = _pax_headers(entry.mtime_ns, own_xattrs(table, row, dialect=dialect))
+    with _reading(entry.path):
+        xattrs = own_xattrs(table, row, dialect=dialect)
+    info.pax_headers = _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
         info.linkname = os.fsdecode(entry.target or b"")
     elif entry.kind in ("char", "block"):
@@ -125,28 +127,30 @@ def _add(tar: tarfile.TarFile, item: Item, dialect: str) -> None:
         tar.addfile(info)
 
 
+@contextmanager
+def _reading(path: bytes) -> Iterator[None]:
+    """Tell what fails on the side that is read from the tar's own failures."""
+    try:
+        yield
+    except OSError as error:
+        raise from_errno(error.errno or 0, f"read {os.fsdecode(path)}") from error
+
+
 class _Content(io.RawIOBase):
     """A file of a layer or the base. Its failures are told from those of the tar's own file."""
 
     def __init__(self, table: Table, row: int) -> None:
-        self._path = os.fsdecode(table.path(row))
-        with self._blame():
+        self._path = table.path(row)
+        with _reading(self._path):
             self._fd = open_entry(table, row)
 
-    @contextmanager
-    def _blame(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise from_errno(error.errno or 0, f"read {self._path}") from error
-
     def read(self, size: int = -1) -> bytes:
-        with self._blame():
+        with _reading(self._path):
             found = os.read(self._fd, size)
         if not found and size:
             # tarfile asks for no more than there should be.
             raise IntegrityError(
-                f"{self._path} ended before its time",
+                f"{os.fsdecode(self._path)} ended before its time",
                 hint="has something written into `.dsbranch/layers` or the dataset?",
             )
         return found
