@@ -8,7 +8,7 @@ from dsbranch import errors
 from tests import edits as e
 from tests.trees import assert_same, snapshot
 
-from .conftest import command, mount_filesystem, mounts, one_sentence
+from .conftest import command, mount_filesystem, mounts, one_sentence, rows
 
 pytestmark = pytest.mark.root
 
@@ -181,3 +181,18 @@ def test_another_command_makes_a_name(bench, hold, monkeypatch):
     one_sentence(caught.value)
     assert caught.value.exit_code == 4
     assert bench.traces() == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_view_that_was_detached_by_hand_and_is_still_written_to(bench, hold, force):
+    bench.ws.create("exp1")
+    holder = hold("held = open(sys.argv[1], 'a')", bench.path("exp1") / "f")
+    command(["umount", "-l", bench.path("exp1")])
+    before = rows(bench.place)
+    with pytest.raises(errors.MountInUse, match="in use") as caught:
+        bench.ws.delete("exp1", force=force)
+    one_sentence(caught.value)
+    assert rows(bench.place) == before
+    holder.end()
+    bench.ws.delete("exp1", force=force)
+    assert [branch.name for branch in bench.ws.list()] == ["main"]

@@ -25,7 +25,8 @@ cdef Node new_node(bytes path, const Spot *spots, int count, int room):
     node.spots = <Spot *>malloc(max(room, count, 1) * sizeof(Spot))
     if node.spots == NULL:
         raise MemoryError
-    memcpy(node.spots, spots, count * sizeof(Spot))
+    if count:
+        memcpy(node.spots, spots, count * sizeof(Spot))
     node.count = count
     node.path = path
     return node

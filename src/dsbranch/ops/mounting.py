@@ -41,7 +41,6 @@ def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> I
     """
     before = context.store.branch(name)
     with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
-        context.store.settle_doubt()
         branch = context.store.branch(name)
         if branch.id != before.id:
             # Deleted and made anew while we waited: that one has another lock.
@@ -51,6 +50,8 @@ def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> I
             )
         if healing:
             heal(context, branch)
+        # Whatever failed at its end before has been seen for what it became.
+        context.store.settle_doubt()
         yield branch
 
 
