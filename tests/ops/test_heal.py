@@ -7,11 +7,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 
 from dsbranch import errors
+from dsbranch.ops.freezing import frozen
 from dsbranch.store.database import Store
+from dsbranch.store.lock import branch_lock
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, snapshot
 
@@ -118,6 +121,29 @@ def test_the_next_command_is_another_commit(bench, point):
     with pytest.raises(errors.NothingToCommit):
         bench.ws.commit("main", "y")
     healthy(bench, view)
+
+
+@pytest.mark.parametrize("point", [BEFORE_COMMIT[3], *AFTER_COMMIT[:4]], ids=ids)
+def test_the_next_command_only_looks(bench, point):
+    bench.edit(*EDITS)
+    view = bench.see()
+    bench.killed("commit('main', 'x')", *point)
+    assert bench.ws.status("main").mounted
+    assert not os.statvfs(bench.path()).f_flag & os.ST_RDONLY
+    healthy(bench, view)
+
+
+def test_whoever_looks_leaves_a_command_at_work_alone(bench):
+    bench.edit(e.append("f", b"1"))
+    branch = bench.ws._context.store.branch("main")
+    with (
+        branch_lock(bench.ws._context.layout, branch.id, verb="commit main"),
+        frozen(bench.ws._context, branch, 0.0),
+    ):
+        started = time.monotonic()
+        assert bench.ws.status("main").counts == {"M": 1}
+        assert time.monotonic() - started < 1
+        assert os.statvfs(bench.path()).f_flag & os.ST_RDONLY
 
 
 @pytest.mark.parametrize("point", [BEFORE_COMMIT[3], AFTER_COMMIT[2], AFTER_COMMIT[3]], ids=ids)

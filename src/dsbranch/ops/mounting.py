@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dsbranch.errors import (
     BusyError,
+    DsbranchError,
     Locked,
     MountRefused,
     NoPrivilege,
@@ -34,13 +35,22 @@ _PATIENCE_SECONDS = 2.0
 
 
 @contextmanager
-def locked(context: Context, name: str, verb: str, *, healing: bool = True) -> Iterator[Branch]:
+def locked(
+    context: Context,
+    name: str,
+    verb: str,
+    *,
+    healing: bool = True,
+    patience: float = _PATIENCE_SECONDS,
+) -> Iterator[Branch]:
     """Hold the branch's lock, with what an interrupted command left put right if `healing`.
+
+    `patience` is how many seconds to wait for the lock.
 
     :raises Locked: another command works on the branch
     """
     before = context.store.branch(name)
-    with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=_PATIENCE_SECONDS):
+    with branch_lock(context.layout, before.id, verb=f"{verb} {name}", timeout=patience):
         branch = context.store.branch(name)
         if branch.id != before.id:
             # Deleted and made anew while we waited: that one has another lock.
@@ -88,6 +98,20 @@ def mountpoint(context: Context, branch: Branch) -> Path | None:
 
 def is_read_only(entry: MountEntry) -> bool:
     return b"ro" in entry.super_options.split(b",")
+
+
+def heal_if_idle(context: Context, name: str) -> None:
+    """For commands that only look: put right what an interrupted command left, if nobody minds.
+
+    A frozen mount or an old view may also belong to a command that is still at work; then, and
+    without the right to mount, nothing happens.
+    """
+    branch = context.store.branch(name)
+    former = context.store.former_layer(name) or branch.layer
+    left = [] if former == branch.layer else mounts_of(context, former)
+    if left or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
+        with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
+            pass
 
 
 def heal(context: Context, branch: Branch) -> None:

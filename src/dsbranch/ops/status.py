@@ -9,6 +9,7 @@ from dsbranch.ops.diff import uncommitted
 
 
 def status(context: Context, name: str) -> Status:
+    mounting.heal_if_idle(context, name)
     branch = context.store.branch(name)
     counts = uncommitted(context, branch, branch.head).counts()
     place = mounting.mountpoint(context, branch)
