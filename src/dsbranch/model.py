@@ -197,14 +197,6 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Trouble with one path, reported as data beside a result."""
-
-    path: bytes
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Mounted:
     """The answer of mount. `already` means that it had been mounted there before the call."""
 

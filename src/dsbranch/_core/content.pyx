@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 from dsbranch._core.digest cimport STATE_SIZE, digest_buffer, stream_digest, stream_reset, stream_update
 from dsbranch._core.files cimport open_to_read
 from dsbranch._core.linux cimport *
-from dsbranch._core.scan import crew_size, run_threads
+from dsbranch._core.crew import crew_size, run_threads
 from dsbranch._core.table cimport *
 
 cdef enum:

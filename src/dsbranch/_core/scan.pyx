@@ -6,19 +6,16 @@ tree order, which is the order of the table. No descriptor outlives its task, so
 none, and a path is opened in pieces where it is too long for the kernel.
 """
 
-import os
-import threading
-
 from libc.errno cimport ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
+from dsbranch._core.crew import crew_size, run_threads
+
 from dsbranch._core.files cimport *
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
-
-TICK_SECONDS = 0.1
 
 cdef enum:
     LISTING = 1 << 16
@@ -394,33 +391,6 @@ cdef void free_tasks(Task *top) noexcept nogil:
         free(task.path)
         free(task)
         task = rest
-
-
-def crew_size(threads) -> int:
-    """How many threads to use: `threads`, or one for each processor, up to 8."""
-    return threads if threads is not None else min(8, len(os.sched_getaffinity(0)))
-
-
-def run_threads(work, int threads, cancel, tick=None):
-    """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
-
-    `tick`, if given, is called ten times a second meanwhile.
-    """
-    crew = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
-    try:
-        for thread in crew:
-            thread.start()
-        for thread in crew:
-            thread.join(None if tick is None else TICK_SECONDS)
-            while thread.is_alive():
-                tick()
-                thread.join(TICK_SECONDS)
-    except BaseException:
-        cancel()
-        for thread in crew:
-            if thread.ident is not None:
-                thread.join()
-        raise
 
 
 def scan(

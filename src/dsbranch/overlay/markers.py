@@ -9,9 +9,6 @@ from pathlib import Path
 
 from dsbranch.model import Dialect
 
-STRIPPED: tuple[bytes, ...] = (b"origin", b"impure", b"nlink", b"uuid")
-"""What a commit removes: true of the open layer only, wrong or harmful in a sealed one."""
-
 _PREFIXES: dict[Dialect, bytes] = {"trusted": b"trusted.overlay.", "user": b"user.overlay."}
 
 _COPIED = ("user.", "trusted.", "security.", "system.posix_acl_")
