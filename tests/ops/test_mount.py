@@ -360,3 +360,114 @@ def test_a_copy_of_a_workspace_leaves_the_mounts_of_the_original_alone(bench):
         assert said(other.diff(branch="main")) == ["M f"]
     assert (bench.path() / "f").read_bytes() == b"one\nmine"
     assert (copy / "main" / "f").read_bytes() == b"one\ntheirs"
+
+
+# --- bind mounts of a branch, made by hand ---
+
+
+@pytest.fixture
+def bind(bench):
+    """Bind a path of the mounted branch somewhere: gives where. Taken off at the end."""
+    made = []
+
+    def make(inside, name, *options, file=False):
+        target = bench.root / name
+        target.touch() if file else target.mkdir()
+        subprocess.run(["mount", "--bind", bench.path() / inside, target], check=True)
+        made.append(target)
+        if options:
+            flags = ",".join(("remount", "bind", *options))
+            subprocess.run(["mount", "-o", flags, target], check=True)
+        return target
+
+    yield make
+    for target in reversed(made):
+        subprocess.run(["umount", "-l", target], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_bind_mounts_follow_with_their_flags(bench, bind):
+    views = [bind("", "all", "ro", "noexec"), bind("d", "part"), bind("f", "one", file=True)]
+    bench.commit(e.append("f", b"1"), e.append("d/x", b"1"))
+    bench.edit(e.append("f", b"2"), e.append("d/x", b"2"))
+    assert (views[0] / "f").read_bytes() == (bench.path() / "f").read_bytes()
+    assert (views[1] / "x").read_bytes() == (bench.path() / "d/x").read_bytes()
+    assert views[2].read_bytes() == (bench.path() / "f").read_bytes()
+    flags = os.statvfs(views[0]).f_flag
+    assert flags & os.ST_RDONLY
+    assert flags & os.ST_NOEXEC
+    assert not os.statvfs(views[1]).f_flag & os.ST_RDONLY
+
+
+def test_what_is_mounted_in_a_bind_of_a_part_is_not_taken_along(bench, bind):
+    inner = bind("d", "part") / "m"
+    bench.edit(e.mkdir("d/m"))
+    subprocess.run(["mount", "-t", "tmpfs", "none", inner], check=True)
+    try:
+        (inner / "precious").write_bytes(b"p")
+        for act in (
+            lambda ws: ws.commit("main", "x"),
+            lambda ws: ws.rollback("main"),
+            lambda ws: ws.umount("main"),
+        ):
+            with pytest.raises(errors.BusyError, match="mounted on the branch") as caught:
+                act(bench.ws)
+            one_sentence(caught.value)
+        assert (inner / "precious").read_bytes() == b"p"
+    finally:
+        subprocess.run(["umount", inner], check=True)
+
+
+def test_umount_takes_the_binds_of_parts_off(bench, bind):
+    home, part = bench.path(), bind("d", "part")
+    assert set(bench.ws.umount("main")) == {home, part}
+    assert list(part.iterdir()) == []
+    bench.ws.mount("main")
+
+
+def test_a_part_that_stayed_is_named(bench, bind):
+    part = bind("d", "part")
+    subprocess.run(["umount", bench.path()], check=True)
+    with pytest.raises(errors.BusyError, match=str(part)) as caught:
+        bench.ws.mount("main")
+    one_sentence(caught.value)
+
+
+def test_a_mount_that_something_hides_is_left_alone(bench):
+    bench.ws.umount("main")
+    place = bench.root / "p" / "y"
+    place.mkdir(parents=True)
+    bench.ws.mount("main", at=place)
+    e.append("f", b"1")(place)
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "none", place.parent], check=True)
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+        (place / "precious").write_bytes(b"p")
+        for act in (lambda ws: ws.commit("main", "x"), lambda ws: ws.umount("main")):
+            with pytest.raises(errors.BusyError, match="hides it") as caught:
+                act(bench.ws)
+            one_sentence(caught.value)
+        assert (place / "precious").read_bytes() == b"p"
+    finally:
+        subprocess.run(["umount", place], check=False)
+        subprocess.run(["umount", place.parent], check=False)
+    bench.ws.commit("main", "x")
+
+
+def test_umount_where_mounts_propagate(bench):
+    bench.ws.umount("main")
+    shared, peer = bench.root / "shared", bench.root / "peer"
+    shared.mkdir()
+    peer.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", shared], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", shared], check=True)
+        (shared / "at").mkdir()
+        subprocess.run(["mount", "--bind", shared, peer], check=True)
+        bench.ws.mount("main", at=shared / "at")
+        assert (peer / "at" / "f").exists()
+        bench.ws.umount("main")
+        assert list((peer / "at").iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", peer], check=False)
+        subprocess.run(["umount", "-l", shared], check=False)

@@ -62,6 +62,14 @@ cdef extern from *:
                                   DSB_MOVE_MOUNT_F_EMPTY_PATH
                                   | (beneath ? DSB_MOVE_MOUNT_BENEATH : 0)));
     }
+    #ifndef SYS_mount_setattr
+    #define SYS_mount_setattr 442
+    #endif
+    static long long dsb_mount_setattr(int fd, unsigned long long attributes) {
+        /* struct mount_attr: attr_set, attr_clr, propagation, userns_fd */
+        unsigned long long request[4] = {attributes, 0, 0, 0};
+        return dsb_result(syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, request, sizeof request));
+    }
     static long long dsb_open_tree_clone(const char *path) {
         return dsb_result(syscall(SYS_open_tree, AT_FDCWD, path,
                                   DSB_OPEN_TREE_CLONE | O_CLOEXEC));
@@ -103,6 +111,7 @@ cdef extern from *:
     ) noexcept nogil
     long long dsb_fsmount(int fd) noexcept nogil
     long long dsb_move_mount(int fd, const char *target, int beneath) noexcept nogil
+    long long dsb_mount_setattr(int fd, unsigned long long attributes) noexcept nogil
     long long dsb_open_tree_clone(const char *path) noexcept nogil
     long long dsb_umount(const char *path, int lazy) noexcept nogil
     long long dsb_syncfs(int fd) noexcept nogil

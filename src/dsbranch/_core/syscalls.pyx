@@ -128,6 +128,14 @@ def open_tree_clone(bytes path not None) -> int:
     return answer(result, path)
 
 
+def mount_setattr(int fd, unsigned long long attributes) -> None:
+    """Set MOUNT_ATTR_* flags on the mount behind `fd`, besides those it has."""
+    cdef long long result
+    with nogil:
+        result = dsb_mount_setattr(fd, attributes)
+    answer(result, None)
+
+
 def umount(bytes path not None, bint lazy=False) -> None:
     """Take off the topmost mount at `path`, never following a symlink. EBUSY unless `lazy`."""
     cdef const char *name = text(path)

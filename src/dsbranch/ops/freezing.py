@@ -11,7 +11,7 @@ from pathlib import Path
 from dsbranch.errors import DsbranchError, WritersPresent
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
-from dsbranch.ops.mounting import mounts_of, require_bare, require_unused
+from dsbranch.ops.mounting import mounts_of, require_bare, require_unused, whole
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.writers import find_writers
 
@@ -23,7 +23,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     """Make the branch's superblock read-only for the body; writable again if the body fails
     before its transaction.
 
-    Gives its mounts, none if it is not mounted. `wait` is in seconds.
+    Gives the mounts of the whole view, none if it is not mounted. `wait` is in seconds.
 
     :raises WritersPresent: a process writes there, and did not stop in time
     :raises BusyError: the branch is mounted in another namespace only
@@ -41,7 +41,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
             raise writers_present(branch, path)
         time.sleep(_POLL_SECONDS)
     try:
-        yield mounts
+        yield whole(mounts)
     except BaseException as error:
         try:
             # Sealed by the transaction, the layer is not to be written to ever again.

@@ -30,7 +30,7 @@ def mount_all(context: Context) -> list[Mounted]:
     done = []
     failures: list[DsbranchError] = []
     for branch in context.store.branches():
-        if mounting.mounts_of(context, branch.layer):
+        if mounting.whole(mounting.mounts_of(context, branch.layer)):
             continue
         try:
             done.append(_mount_one(context, branch.name))
@@ -58,7 +58,8 @@ def _before_reboot(context: Context, branch: Branch) -> Path | None:
 
 def _mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
     target = context.root / branch.name if at is None else Path(os.path.abspath(at))
-    here = [Path(os.fsdecode(entry.path)) for entry in mounting.mounts_of(context, branch.layer)]
+    mounts = mounting.whole(mounting.mounts_of(context, branch.layer))
+    here = [Path(os.fsdecode(entry.path)) for entry in mounts]
     if here:
         if at is not None and target not in here:
             raise AlreadyExists(

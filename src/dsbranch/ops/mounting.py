@@ -26,6 +26,7 @@ from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.driver import Prepared
+from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import plan, source
 from dsbranch.overlay.writers import find_users
@@ -70,9 +71,14 @@ def layer_source(context: Context, layer: str) -> str:
 
 
 def mounts_of(context: Context, layer: str) -> list[MountEntry]:
-    """Where an open layer is mounted in this namespace, whole; bind mounts of parts are not."""
+    """Where an open layer is mounted in this namespace, bind mounts and those of parts included."""
     found = mountinfo.find(layer_source(context, layer))
-    return [entry for entry in found if entry.root == b"/" and is_of(context, entry, layer)]
+    return [entry for entry in found if is_of(context, entry, layer)]
+
+
+def whole(mounts: list[MountEntry]) -> list[MountEntry]:
+    """Those that show the whole view."""
+    return [entry for entry in mounts if entry.root == b"/"]
 
 
 def is_of(context: Context, entry: MountEntry, layer: str) -> bool:
@@ -90,7 +96,7 @@ def is_of(context: Context, entry: MountEntry, layer: str) -> bool:
 def mountpoint(context: Context, branch: Branch) -> Path | None:
     """Where the branch is mounted, its own directory in the workspace first."""
     home = os.fsencode(context.root / branch.name)
-    paths = [entry.path for entry in mounts_of(context, branch.layer)]
+    paths = [entry.path for entry in whole(mounts_of(context, branch.layer))]
     if not paths:
         return None
     return Path(os.fsdecode(home if home in paths else paths[0]))
@@ -129,17 +135,18 @@ def heal(context: Context, branch: Branch) -> None:
         require_bare([*here, *left])
     if frozen:
         context.driver.set_writable(Path(os.fsdecode(here[0].path)))
-    if left and not here:
+    if whole(left) and not here:
         with prepare_branch(context, branch) as prepared:
             replace(context, branch, former, left, prepared)
-    elif left:
+    elif whole(here):
         shown = [entry.path for entry in here]
+        target = Path(os.fsdecode(whole(here)[0].path))
         for entry in left:
             if entry.path in shown:
                 # The new view lies beneath, only the old one's removal was missed.
                 context.driver.detach(Path(os.fsdecode(entry.path)), lazy=True)
             else:
-                _follow(context, entry, Path(os.fsdecode(shown[0])))
+                _follow(context, entry, target)
     if former != branch.layer:
         forget(context, former)
 
@@ -191,6 +198,13 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
 def require_bare(mounts: list[MountEntry]) -> None:
     """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
     ids = {entry.mount_id for entry in mounts}
+    for entry in mounts:
+        reached = mount_at(Path(os.fsdecode(entry.path)))
+        if reached is None or reached.mount_id not in ids:
+            raise BusyError(
+                f"the branch is mounted at {os.fsdecode(entry.path)}, but something else hides it",
+                hint="unmount what lies over it first",
+            )
     for entry in mountinfo.current() if ids else []:
         if entry.parent_id in ids and entry.mount_id not in ids:
             path = os.fsdecode(entry.path)
@@ -234,7 +248,15 @@ def require_nowhere_else(context: Context, layer: str) -> None:
 
 
 def mount_branch(context: Context, branch: Branch, target: Path) -> None:
-    """Mount the branch at `target`, an existing directory. The caller holds its lock."""
+    """Mount the branch at `target`, an existing directory. The caller holds its lock.
+
+    :raises BusyError: it is mounted out of our reach, or a part of it still is somewhere
+    """
+    for entry in mounts_of(context, branch.layer):
+        raise BusyError(
+            f"a part of {branch.name} is still mounted at {os.fsdecode(entry.path)}",
+            hint=f"unmount it first: `umount {os.fsdecode(entry.path)}`",
+        )
     with prepare_branch(context, branch) as prepared:
         attach(context, prepared, target, commit=branch.head, layer=branch.layer)
 
@@ -317,24 +339,24 @@ def replace(
     )
     if beneath:
         context.driver.detach(target, lazy=True)
-    for entry in mountinfo.find(layer_source(context, old_layer)):
+    for entry in mounts_of(context, old_layer):
         _follow(context, entry, target)
     forget(context, old_layer)
     return standing
 
 
 def _follow(context: Context, entry: MountEntry, target: Path) -> None:
-    """Let a bind mount of the old view, or of a directory in it, show the new one at `target`.
+    """Let a bind mount of the old view, or of a part of it, show the new one at `target`.
 
-    A directory that the new view does not have is taken off: nothing is left to show.
+    A part that the new view does not have is taken off: nothing is left to show.
     """
     beneath = context.driver.can_mount_beneath
     path = Path(os.fsdecode(entry.path))
     source = target / os.fsdecode(entry.root.lstrip(b"/"))
-    if source.is_dir() and not source.is_symlink():
+    if source.exists() and not source.is_symlink():
         if not beneath:
             context.driver.detach(path, lazy=True)
-        context.driver.bind(source, path, beneath=beneath)
+        context.driver.bind(source, path, beneath=beneath, options=entry.options)
         if not beneath:
             return
     context.driver.detach(path, lazy=True)
@@ -361,4 +383,5 @@ def _who_keeps(layer_view: str) -> tuple[Process, ...]:
 
 def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> bytes:
     home = os.fsencode(context.root / branch.name)
-    return home if any(entry.path == home for entry in entries) else entries[0].path
+    paths = [entry.path for entry in whole(entries)]
+    return home if home in paths else paths[0]

@@ -100,7 +100,8 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
     with ExitStack() as held:
         try:
             with frozen(context, branch, 0.0) as mounts:
-                if len(uncommitted(context, branch, branch.head, directory_times=True)):
+                pending = uncommitted(context, branch, branch.head, directory_times=True)
+                if not mounts or len(pending):
                     raise BusyError("what lies in the open layer would go with it")
                 place = stacks.root_of_view(context, branch.head)
                 with layers.new_layer(context, place) as fresh:

@@ -10,6 +10,7 @@ from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.ops.freezing import writers_present
 from dsbranch.ops.refs import is_branch
+from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import parse_source
@@ -62,10 +63,14 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
 
 def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> list[Path]:
     """Take the mounts of one branch off; the caller has seen that nothing is mounted on them."""
-    paths = [Path(os.fsdecode(entry.path)) for entry in mounts]
-    for path in paths:
-        context.driver.detach(path, lazy=lazy)
-    return paths
+    gone = []
+    for entry in mounts:
+        path = Path(os.fsdecode(entry.path))
+        # Where mounts propagate, taking one off takes its peers off, too.
+        if mountinfo.by_id(entry.mount_id) is not None:
+            context.driver.detach(path, lazy=lazy)
+        gone.append(path)
+    return gone
 
 
 def _forget_path(context: Context, path: Path) -> None:

@@ -46,8 +46,10 @@ class Driver(Protocol):
         """
         ...
 
-    def bind(self, source: Path, target: Path, *, beneath: bool) -> None:
-        """Show the directory `source`, of a view, at `target` as well, or under what is there.
+    def bind(self, source: Path, target: Path, *, beneath: bool, options: bytes = b"") -> None:
+        """Show `source`, in a view, at `target` as well, or under what is there.
+
+        `options` are those of a mount in mountinfo; ro, nosuid, nodev and noexec are kept.
 
         :raises MountRefused: the kernel would not
         """

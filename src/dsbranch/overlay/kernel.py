@@ -24,6 +24,8 @@ from dsbranch.overlay.refusal import refusal
 from dsbranch.overlay.writers import find_users
 
 _STRING_LIMIT = 255
+# MOUNT_ATTR_* of linux/mount.h
+_ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
 # fs/overlayfs/super.c, ovl_report_in_use: the one sign of a mount that no mount table shows.
 _IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 
@@ -92,13 +94,16 @@ class KernelDriver:
                     logged=log.lines(),
                 ) from error
 
-    def bind(self, source: Path, target: Path, *, beneath: bool) -> None:
+    def bind(self, source: Path, target: Path, *, beneath: bool, options: bytes = b"") -> None:
         doing = f"mount {source} {'beneath' if beneath else 'on'} {target}"
         try:
             clone = syscalls.open_tree_clone(os.fsencode(source))
         except OSError as error:
             raise refusal(doing, error) from error
+        attributes = sum(_ATTRIBUTES.get(option, 0) for option in options.split(b","))
         try:
+            if attributes:
+                syscalls.mount_setattr(clone, attributes)
             syscalls.move_mount(clone, os.fsencode(target), beneath)
         except OSError as error:
             raise refusal(doing, error) from error
