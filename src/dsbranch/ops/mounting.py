@@ -198,19 +198,19 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
 def require_bare(mounts: list[MountEntry]) -> None:
     """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
     ids = {entry.mount_id for entry in mounts}
-    for entry in mounts:
-        reached = mount_at(Path(os.fsdecode(entry.path)))
-        if reached is None or reached.mount_id not in ids:
-            raise BusyError(
-                f"the branch is mounted at {os.fsdecode(entry.path)}, but something else hides it",
-                hint="unmount what lies over it first",
-            )
     for entry in mountinfo.current() if ids else []:
         if entry.parent_id in ids and entry.mount_id not in ids:
             path = os.fsdecode(entry.path)
             raise BusyError(
                 f"a {entry.fstype} filesystem is mounted on the branch, at {path}",
                 hint=f"unmount it first: `umount {path}`",
+            )
+    for entry in mounts:
+        reached = mount_at(Path(os.fsdecode(entry.path)))
+        if reached is None or reached.mount_id not in ids:
+            raise BusyError(
+                f"the branch is mounted at {os.fsdecode(entry.path)}, but something else hides it",
+                hint="unmount what lies over it first",
             )
 
 
