@@ -539,3 +539,20 @@ def test_a_record_that_could_not_be_kept_casts_no_doubt_on_the_next_command(benc
     with pytest.raises(errors.NothingToCommit):
         bench.ws.commit("main", "x")
     bench.edit(e.append("f", b"still writable"))
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_bind_mount_of_a_part_that_had_not_followed(bench, moment):
+    part = bench.root / "part"
+    part.mkdir()
+    subprocess.run(["mount", "--bind", bench.path() / "d", part], check=True)
+    bench.edit(e.append("f", b"1"))
+    view = bench.see()
+    bench.killed("commit('main', 'x')", DRIVER + "bind", moment)
+    bench.ws.status("main")
+    assert_same(bench.see(), view)
+    (part / "new").touch()
+    assert (bench.path() / "d/new").exists()
+    assert [point for point, _, _ in mounts(bench.root)].count(str(part)) == 1
+    bench.ws.umount("main")
+    assert mounts(bench.root) == []
