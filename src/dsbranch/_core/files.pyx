@@ -4,7 +4,7 @@ Functions return 0 (or a descriptor) and -errno; the caller knows the path and t
 """
 
 from libc.errno cimport ENOMEM, EPERM, ERANGE, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcpy, memset, strcmp, strlen, strncmp

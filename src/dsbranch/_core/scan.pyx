@@ -7,7 +7,7 @@ none, and a path is opened in pieces where it is too long for the kernel.
 """
 
 from libc.errno cimport ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 

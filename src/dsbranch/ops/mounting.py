@@ -95,11 +95,25 @@ def is_of(context: Context, entry: MountEntry, layer: str) -> bool:
 
 def mountpoint(context: Context, branch: Branch) -> Path | None:
     """Where the branch is mounted, its own directory in the workspace first."""
+    return home_first(context, branch, whole(mounts_of(context, branch.layer)))
+
+
+def home_first(context: Context, branch: Branch, mounts: list[MountEntry]) -> Path | None:
+    """Of the places of a branch its own directory in the workspace, or else any."""
     home = os.fsencode(context.root / branch.name)
-    paths = [entry.path for entry in whole(mounts_of(context, branch.layer))]
+    paths = [entry.path for entry in mounts]
     if not paths:
         return None
     return Path(os.fsdecode(home if home in paths else paths[0]))
+
+
+def left_behind(context: Context, branch: Branch) -> tuple[str, list[MountEntry]]:
+    """The layer the branch had before its last move, and what an interrupted command left of it.
+
+    A branch that never moved, or kept its layer, has nothing left behind.
+    """
+    former = context.store.former_layer(branch.name) or branch.layer
+    return former, [] if former == branch.layer else mounts_of(context, former)
 
 
 def is_read_only(entry: MountEntry) -> bool:
@@ -113,8 +127,7 @@ def heal_if_idle(context: Context, name: str) -> None:
     without the right to mount, nothing happens.
     """
     branch = context.store.branch(name)
-    former = context.store.former_layer(name) or branch.layer
-    left = [] if former == branch.layer else mounts_of(context, former)
+    _, left = left_behind(context, branch)
     if left or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
             pass
@@ -127,9 +140,8 @@ def heal(context: Context, branch: Branch) -> None:
     A mount that still shows the layer of before is replaced: the transaction was the last thing
     that happened.
     """
-    former = context.store.former_layer(branch.name) or branch.layer
+    former, left = left_behind(context, branch)
     here = mounts_of(context, branch.layer)
-    left = [] if former == branch.layer else mounts_of(context, former)
     frozen = any(is_read_only(entry) for entry in here)
     if left or frozen:
         require_bare([*here, *left])
@@ -324,7 +336,9 @@ def replace(
     The new mount goes beneath the old one, which is then taken off: the path never disappears.
     Where the kernel cannot (before 6.5), it is gone for an instant.
     """
-    target = Path(os.fsdecode(_home_first(context, branch, old)))
+    target = home_first(context, branch, whole(old))
+    if target is None:
+        raise ValueError(f"the old view of {branch.name} is mounted nowhere as a whole")
     standing = _who_stands_in(target)
     beneath = context.driver.can_mount_beneath
     if not beneath:
@@ -379,9 +393,3 @@ def _who_keeps(layer_view: str) -> tuple[Process, ...]:
         return tuple(mountinfo.other_namespaces(layer_view))
     except OSError:
         return ()
-
-
-def _home_first(context: Context, branch: Branch, entries: list[MountEntry]) -> bytes:
-    home = os.fsencode(context.root / branch.name)
-    paths = [entry.path for entry in whole(entries)]
-    return home if home in paths else paths[0]

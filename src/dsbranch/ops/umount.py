@@ -43,8 +43,7 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
 def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
     # Not healed first: whoever takes a view off must not need another one to be mountable.
     with mounting.locked(context, name, "umount", healing=False) as branch:
-        former = context.store.former_layer(name) or branch.layer
-        old = [] if former == branch.layer else mounting.mounts_of(context, former)
+        former, old = mounting.left_behind(context, branch)
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         mounting.require_bare(mounts)
