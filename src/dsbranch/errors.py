@@ -75,8 +75,11 @@ class NotAWorkspace(UsageError):
 class UnknownRef(UsageError):
     """`suggestions` are existing names close to the one asked for, best first."""
 
-    def __init__(self, message: str, *, ref: str, suggestions: Sequence[str] = ()) -> None:
-        hint = f"did you mean {', '.join(suggestions)}?" if suggestions else None
+    def __init__(
+        self, message: str, *, ref: str, suggestions: Sequence[str] = (), hint: str | None = None
+    ) -> None:
+        if suggestions:
+            hint = f"did you mean {', '.join(suggestions)}?"
         super().__init__(
             message, hint=hint or "`dsbranch list` and `dsbranch log` show what there is"
         )

@@ -52,7 +52,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A name for a commit plus one open layer. `fork` is the commit it was created from."""
+    """A name for a commit plus one open layer. `fork` is the commit it was created from.
+
+    `pending` are sealed layers between the commit and the open layer, newest first: they hold
+    uncommitted changes whose commit was undone.
+    """
 
     id: int
     name: str
@@ -60,6 +64,7 @@ class Branch:
     layer: str
     fork: str
     created_ns: int
+    pending: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +75,31 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where a branch stood: what the operation log keeps before and after each move."""
+class Move:
+    """One branch or tag moved by one operation; None on a side: it did not exist there.
 
-    id: int
-    head: str
-    layer: str
-    fork: str
+    A rename is two moves: the old name ends, and the new one begins with the same id.
+    """
+
+    before: Branch | Tag | None
+    after: Branch | Tag | None
+
+    @property
+    def name(self) -> str:
+        side = self.before or self.after
+        assert side is not None
+        return side.name
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """One name moved by one operation; None on a side means the name did not exist there."""
+class Checkpoint:
+    """A sealed layer that shows what the `span` commits from `top` down to, but without,
+    `bottom` show together."""
 
-    name: str
-    before: Position | None
-    after: Position | None
+    layer: str
+    top: str
+    bottom: str
+    span: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,7 @@ class Operation:
     author: str
     detail: str
     moves: tuple[Move, ...] = ()
+    undoes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,22 +258,22 @@ def test_nobody_else_mounts_it_before_it_is_mounted(bench, monkeypatch):
 def test_its_root_is_on_the_disk_before_anybody_knows_of_it(bench, monkeypatch, mounted):
     bench.commit(e.chmod("", 0o2750), e.chown("", 12, 34), e.setxattr("", "user.note", b"root"))
     on_disk = {}
-    fsync, create_branch = os.fsync, Store.create_branch
+    fsync, record = os.fsync, Store.record
 
     def recorded(fd):
         fsync(fd)
         path = os.readlink(f"/proc/self/fd/{fd}")
         on_disk[path] = os.fstat(fd)[:6], os.listxattr(fd)
 
-    def before(store, name, head, fork, layer, **keywords):
-        fs = bench.fs(layer.id)
+    def before(store, *arguments, layers, **keywords):
+        fs = bench.fs(layers[0].id)
         found, xattrs = on_disk[str(fs)]
         assert found == os.stat(fs)[:6]
         assert found[0] & 0o7777 == 0o2750
         assert "user.note" in xattrs
-        return create_branch(store, name, head, fork, layer, **keywords)
+        return record(store, *arguments, layers=layers, **keywords)
 
     monkeypatch.setattr(os, "fsync", recorded)
-    monkeypatch.setattr(Store, "create_branch", before)
+    monkeypatch.setattr(Store, "record", before)
     bench.ws.create("exp1", mount=mounted)
     assert on_disk

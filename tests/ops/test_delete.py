@@ -139,10 +139,10 @@ def test_mounted_elsewhere_and_its_directory_not_empty(bench):
 
 def test_killed_after_the_mount_is_gone(bench):
     bench.ws.create("exp1")
-    bench.killed("delete('exp1')", "dsbranch.store.database:Store.delete_branch", "before")
+    bench.killed("delete('exp1')", "dsbranch.store.database:Store.record", "before")
     assert [b.name for b in bench.ws.list()] == ["exp1", "main"]
     bench.ws.mount("exp1")
-    bench.killed("delete('exp1')", "dsbranch.store.database:Store.delete_branch", "after")
+    bench.killed("delete('exp1')", "dsbranch.store.database:Store.record", "after")
     assert [b.name for b in bench.ws.list()] == ["main"]
     bench.ws.create("exp1")
     assert_same(bench.see("exp1"), snapshot(bench.data))

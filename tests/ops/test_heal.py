@@ -35,12 +35,12 @@ BEFORE_COMMIT = [
     (DRIVER + "prepare", "after"),
     ("dsbranch.ops.commit:strip", "after"),
     ("dsbranch.ops.layers:sync", "after"),
-    (STORE + "seal_and_advance", "before"),
+    (STORE + "record", "before"),
     ("dsbranch.store.writes:insert_commit", "after"),
     ("dsbranch.store.writes:log", "after"),
 ]
 AFTER_COMMIT = [
-    (STORE + "seal_and_advance", "after"),
+    (STORE + "record", "after"),
     ("dsbranch.ops.mounting:settle", "before"),
     (PREPARED + "attach", "before"),
     (PREPARED + "attach", "after"),
@@ -48,7 +48,7 @@ AFTER_COMMIT = [
     (DRIVER + "detach", "before"),
     (DRIVER + "detach", "after"),
     (STORE + "drop_mount", "after"),
-    ("dsbranch.ops.layers:drop_workdir", "before"),
+    ("dsbranch.ops.layers:drop_workdir_if_sealed", "before"),
 ]
 
 
@@ -184,8 +184,8 @@ def test_mounted_elsewhere_killed_before_the_swap(bench):
 ROLLBACK = [
     (DRIVER + "set_read_only", "after"),
     ("dsbranch.ops.layers:copy_root", "after"),
-    (STORE + "replace_layer", "before"),
-    (STORE + "replace_layer", "after"),
+    (STORE + "record", "before"),
+    (STORE + "record", "after"),
     (PREPARED + "attach", "before"),
     (PREPARED + "attach", "after"),
     (DRIVER + "detach", "after"),
@@ -207,11 +207,11 @@ def test_a_rollback(bench, point):
 
 
 SQUASH = [
-    ("dsbranch.ops.squash:_build", "after"),
+    ("dsbranch.ops.build:built", "after"),
     (DRIVER + "set_read_only", "after"),
     (DRIVER + "prepare", "after"),
-    (STORE + "insert_squash", "before"),
-    (STORE + "insert_squash", "after"),
+    (STORE + "record", "before"),
+    (STORE + "record", "after"),
     (PREPARED + "attach", "before"),
     (PREPARED + "attach", "after"),
     (DRIVER + "detach", "after"),
@@ -232,8 +232,8 @@ def test_a_squash(bench, point):
 CREATE = [
     ("dsbranch.ops.layers:copy_root", "after"),
     (DRIVER + "prepare", "after"),
-    (STORE + "create_branch", "before"),
-    (STORE + "create_branch", "after"),
+    (STORE + "record", "before"),
+    (STORE + "record", "after"),
     (PREPARED + "attach", "after"),
 ]
 
@@ -280,7 +280,7 @@ def test_the_old_view_was_taken_off_by_hand(bench):
 def test_two_kills_in_a_row(bench):
     bench.edit(*EDITS)
     view = bench.see()
-    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "after")
+    bench.killed("commit('main', 'x')", STORE + "record", "after")
     bench.killed("commit('main', 'y')", PREPARED + "attach", "after")
     bench.ws.mount("main")
     healthy(bench, view)
@@ -288,7 +288,7 @@ def test_two_kills_in_a_row(bench):
 
 def test_a_frozen_mount_and_a_writer_that_could_not_write_loses_nothing(bench):
     bench.edit(*EDITS)
-    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "before")
+    bench.killed("commit('main', 'x')", STORE + "record", "before")
     with pytest.raises(OSError, match="Read-only"):
         bench.edit(e.append("f", b"2"))
     bench.ws.mount("main")
@@ -297,11 +297,11 @@ def test_a_frozen_mount_and_a_writer_that_could_not_write_loses_nothing(bench):
 
 
 INTERRUPTED = {
-    "commit": ("seal_and_advance", lambda ws: ws.commit("main", "x")),
-    "rollback": ("replace_layer", lambda ws: ws.rollback("main", "main~2")),
-    "squash": ("insert_squash", lambda ws: ws.squash("main")),
-    "create": ("create_branch", lambda ws: ws.create("exp1")),
-    "create unmounted": ("create_branch", lambda ws: ws.create("exp1", mount=False)),
+    "commit": lambda ws: ws.commit("main", "x"),
+    "rollback": lambda ws: ws.rollback("main", "main~2"),
+    "squash": lambda ws: ws.squash("main"),
+    "create": lambda ws: ws.create("exp1"),
+    "create unmounted": lambda ws: ws.create("exp1", mount=False),
 }
 
 
@@ -309,7 +309,6 @@ INTERRUPTED = {
 @pytest.mark.parametrize("mounted", [True, False])
 def test_interrupted_right_after_the_transaction(bench, monkeypatch, verb, mounted):
     """Ctrl-C can come between the transaction and the next line of the program."""
-    write, act = INTERRUPTED[verb]
     bench.commit(e.append("g", b"1"))
     bench.commit(e.append("g", b"2"))
     if verb != "squash":
@@ -317,15 +316,15 @@ def test_interrupted_right_after_the_transaction(bench, monkeypatch, verb, mount
     view = bench.see() if verb != "rollback" else snapshot(bench.data)
     if not mounted:
         bench.ws.umount("main")
-    real = getattr(Store, write)
+    real = Store.record
 
     def interrupted(*arguments, **keywords):
         real(*arguments, **keywords)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, write, interrupted)
+    monkeypatch.setattr(Store, "record", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        act(bench.ws)
+        INTERRUPTED[verb](bench.ws)
     monkeypatch.undo()
     bench.reopen()
     for branch in bench.ws.list():
@@ -366,7 +365,7 @@ def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
 
     monkeypatch.setattr(place, fail)
     with pytest.raises(KeyboardInterrupt):
-        INTERRUPTED[verb][1](bench.ws)
+        INTERRUPTED[verb](bench.ws)
     monkeypatch.undo()
     bench.reopen()
     bench.ws.mount("main")
@@ -377,7 +376,7 @@ def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
 def test_what_was_mounted_on_the_old_view_meanwhile_is_not_torn_away(bench, where):
     bench.edit(e.append("f", b"1"))
     view = bench.see()
-    bench.killed("commit('main', 'x')", STORE + "seal_and_advance", "after")
+    bench.killed("commit('main', 'x')", STORE + "record", "after")
     guest = bench.path() / where
     subprocess.run(["mount", "-t", "tmpfs", "none", guest], check=True)
     (guest / "precious").write_bytes(b"x")
@@ -447,7 +446,7 @@ def test_a_transaction_that_is_said_to_have_failed_and_has_not(bench, verb):
     db = bench.ws._context.store._db
     db._sqlite = FailingCommit(db._sqlite, done=True)
     with pytest.raises(errors.StorageError, match=r"store\.db"):
-        INTERRUPTED[verb][1](bench.ws)
+        INTERRUPTED[verb](bench.ws)
     bench.reopen()
     for branch in bench.ws.list():
         assert bench.upper(branch.name).is_dir(), branch.name
@@ -473,7 +472,7 @@ def test_a_transaction_that_failed_at_its_end_removes_nothing(bench, verb):
     db = bench.ws._context.store._db
     db._sqlite = FailingCommit(db._sqlite, done=False)
     with pytest.raises(errors.StorageError):
-        INTERRUPTED[verb][1](bench.ws)
+        INTERRUPTED[verb](bench.ws)
     assert set(os.listdir(bench.place / ".dsbranch" / "layers")) > before
     bench.reopen()
     assert [branch.name for branch in bench.ws.list()] == ["main"]
@@ -497,7 +496,7 @@ def test_a_new_view_that_is_refused_is_told_as_what_it_is(bench, monkeypatch, ve
 
     monkeypatch.setattr("dsbranch.overlay.kernel.KernelPrepared.attach", refuse)
     with pytest.raises(errors.MountRefused, match=f"{done}, .*old view.*beneath it") as caught:
-        INTERRUPTED[verb][1](bench.ws)
+        INTERRUPTED[verb](bench.ws)
     assert "`dsbranch mount main`" in one_sentence_hint(caught.value)
     monkeypatch.undo()
     bench.reopen()
@@ -524,7 +523,7 @@ def test_who_stands_where_is_no_reason_to_fail(bench, monkeypatch, verb):
     monkeypatch.setattr("dsbranch.ops.mounting.find_users", fail)
     monkeypatch.setattr("dsbranch.overlay.mountinfo.other_namespaces", fail)
     monkeypatch.setattr("dsbranch.ops.mounting.require_nowhere_else", lambda *_: None)
-    INTERRUPTED[verb][1](bench.ws)
+    INTERRUPTED[verb](bench.ws)
     monkeypatch.undo()
     healthy(bench, view)
 

@@ -267,14 +267,14 @@ def test_not_a_workspace(swept):
 def test_a_store_of_a_newer_format(bench):
     bench.ws.close()
     with closing(sqlite3.connect(bench.place / ".dsbranch" / "store.db")) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
         db.commit()
     with pytest.raises(errors.NewerFormat) as caught:
         dsbranch.open(bench.place)
     one_sentence(caught.value)
     assert caught.value.exit_code == 6
     with closing(sqlite3.connect(bench.place / ".dsbranch" / "store.db")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_open_finds_the_workspace_from_inside(bench, monkeypatch):

@@ -375,7 +375,7 @@ def test_since_something_that_is_no_ancestor(bench):
 @pytest.mark.parametrize(
     "step",
     [
-        "dsbranch.ops.squash._build",
+        "dsbranch.ops.build.built",
         "dsbranch.ops.layers.sync",
         "dsbranch.overlay.kernel.KernelDriver.prepare",
         "dsbranch.store.writes.log",
@@ -491,5 +491,5 @@ def test_a_disk_that_cannot_take_the_layer_is_not_said_to_be_unreadable(bench, m
     def fail(*arguments, **keywords):
         raise OSError(errno.ENOSPC, "No space left on device", "f")
 
-    monkeypatch.setattr("dsbranch.ops.squash.build", fail)
+    monkeypatch.setattr("dsbranch.ops.build.build", fail)
     refused(bench, errors.StorageError, "^cannot (make|write) .*No space left")

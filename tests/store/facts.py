@@ -1,10 +1,11 @@
 """Literals for the store's tests: layers, commits, and the rows of a manifest."""
 
 import struct
+from dataclasses import replace
 from typing import NamedTuple
 
 from dsbranch._core.columns import KINDS, Columns
-from dsbranch.model import Branch, Commit, Layer
+from dsbranch.model import Branch, Commit, Layer, Move, Operation
 from dsbranch.store.database import Store
 from dsbranch.store.identity import commit_id, new_id
 
@@ -34,8 +35,28 @@ def commit_of(layer: str, *parents: str, message: str = "m", time_ns: int = 5) -
 def advance(store: Store, branch: Branch, message: str = "m") -> Commit:
     """Commit the open layer of `branch`, as `ops` would."""
     commit = commit_of(branch.layer, branch.head, message=message)
-    store.seal_and_advance(branch, sealed_layer(branch.layer), commit, open_layer(), detail=message)
+    fresh = open_layer()
+    store.record(
+        "commit",
+        Move(branch, replace(branch, head=commit.id, layer=fresh.id)),
+        author="ada",
+        detail=message,
+        layers=[sealed_layer(branch.layer), fresh],
+        commit=commit,
+    )
     return commit
+
+
+def set_aside(store: Store, branch: Branch, head: str) -> Operation:
+    """Give `branch` a fresh open layer on `head`, as a rollback would."""
+    fresh = open_layer()
+    return store.record(
+        "rollback",
+        Move(branch, replace(branch, head=head, layer=fresh.id)),
+        author="ada",
+        detail="d",
+        layers=[fresh],
+    )
 
 
 class Row(NamedTuple):

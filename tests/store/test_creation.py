@@ -147,7 +147,7 @@ def test_the_store_is_safe_against_power_loss(store):
     assert store._db.row("PRAGMA journal_mode") == ("wal",)
     assert store._db.row("PRAGMA synchronous") == (2,)
     assert store._db.row("PRAGMA foreign_keys") == (1,)
-    assert store._db.row("PRAGMA user_version") == (1,)
+    assert store._db.row("PRAGMA user_version") == (2,)
 
 
 @pytest.mark.root

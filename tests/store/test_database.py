@@ -16,9 +16,9 @@ from dsbranch.errors import (
     UnknownRef,
     UsageError,
 )
-from dsbranch.model import MountRecord, Position, Tag
+from dsbranch.model import Branch, MountRecord, Move, Tag
 from dsbranch.store.database import Store
-from tests.store.facts import advance, commit_of, open_layer, sealed_layer
+from tests.store.facts import advance, commit_of, open_layer, sealed_layer, set_aside
 
 COMMITTER = """
 import sys
@@ -58,9 +58,13 @@ def free_bytes(path):
     return disk.f_bavail * disk.f_frsize
 
 
-def fork(store, name, source="main"):
+def fork(store, name, source="main", claim=None):
     origin = store.branch(source)
-    store.create_branch(name, origin.head, origin.head, open_layer(), author="ada", detail="d")
+    layer = open_layer()
+    branch = Branch(0, name, origin.head, layer.id, origin.head, 7)
+    store.record(
+        "create", Move(None, branch), author="ada", detail="d", layers=[layer], claim=claim
+    )
     return store.branch(name)
 
 
@@ -86,10 +90,10 @@ def test_no_workspace(tmp_path):
 def test_a_newer_format_is_refused_and_not_touched(store, root):
     store.close()
     raw = sqlite3.connect(store.layout.db)
-    raw.execute("PRAGMA user_version = 2")
+    raw.execute("PRAGMA user_version = 3")
     raw.close()
     before = store.layout.db.read_bytes()
-    with pytest.raises(NewerFormat, match="format 2"):
+    with pytest.raises(NewerFormat, match="format 3"):
         Store.open(root)
     assert store.layout.db.read_bytes() == before
 
@@ -162,85 +166,109 @@ def test_commit(store):
     created = store.layer(before.layer).created_ns
     sealed, next_layer = replace(sealed_layer(before.layer), created_ns=created), open_layer()
     commit = commit_of(sealed.id, before.head, message="first")
-    operation = store.seal_and_advance(before, sealed, commit, next_layer, detail="first")
-    after = store.branch("main")
-    assert after == replace(before, head=commit.id, layer=next_layer.id)
+    after = replace(before, head=commit.id, layer=next_layer.id, pending=(sealed.id,))
+    operation = store.record(
+        "commit",
+        Move(before, after),
+        author="ada",
+        detail="first",
+        layers=[sealed, next_layer],
+        commit=commit,
+    )
+    assert store.branch("main") == after
     assert store.layer(sealed.id) == sealed
     assert store.layer(next_layer.id) == next_layer
     assert store.commit(commit.id) == commit
     assert store.operations(1) == [operation]
-    (move,) = operation.moves
-    assert move.before == Position(before.id, before.head, before.layer, before.fork)
-    assert move.after == Position(after.id, after.head, after.layer, after.fork)
+    assert store.operation(operation.id) == operation
+    assert operation.moves == (Move(before, after),)
 
 
 def test_a_second_parent_is_kept(store):
     main, side = store.branch("main"), fork(store, "side")
     other = advance(store, side)
     commit = commit_of(main.layer, main.head, other.id)
-    store.seal_and_advance(
-        main, sealed_layer(main.layer), commit, open_layer(), verb="merge", detail=""
+    sealed, fresh = sealed_layer(main.layer), open_layer()
+    moved = Move(main, replace(main, head=commit.id, layer=fresh.id))
+    store.record(
+        "merge", moved, author="ada", detail="", layers=[sealed, fresh], commit=commit, undoes=1
     )
     assert store.commit(commit.id).parents == (main.head, other.id)
-    assert store.operations(1)[0].verb == "merge"
+    assert (store.operations(1)[0].verb, store.operations(1)[0].undoes) == ("merge", 1)
 
 
 def test_rollback_keeps_what_it_sets_aside(store):
     start = store.branch("main")
     advance(store, start)
-    before, fresh = store.branch("main"), open_layer()
-    operation = store.replace_layer(before, start.head, fresh, author="bob", detail="d")
-    after = store.branch("main")
-    assert (after.head, after.layer, after.fork) == (start.head, fresh.id, start.fork)
-    assert store.layer(before.layer).state == "open"
-    assert (operation.verb, operation.author) == ("rollback", "bob")
-    (move,) = operation.moves
-    assert move.before is not None
-    assert move.before.layer == before.layer
-
-
-@pytest.mark.parametrize("fresh", [True, False])
-def test_squash(store, fresh):
-    start = store.branch("main")
-    for _ in range(3):
-        advance(store, store.branch("main"))
     before = store.branch("main")
-    sealed = sealed_layer()
-    commit = commit_of(sealed.id, start.head, message="all")
-    next_layer = open_layer() if fresh else None
-    store.insert_squash(before, commit, sealed, next_layer, detail="3 into 1")
+    operation = set_aside(store, before, start.head)
     after = store.branch("main")
-    assert store.stack(after.head) == [sealed.id]
-    assert after.layer == (next_layer.id if next_layer else before.layer)
-    assert store.layer(sealed.id) == sealed
-    assert store.commit(before.head).id == before.head
+    assert (after.head, after.fork) == (start.head, start.fork)
+    assert after.layer != before.layer
+    assert store.layer(before.layer).state == "open"
+    assert operation.moves == (Move(before, after),)
 
 
-def test_delete(store):
+def test_delete_and_come_back(store):
     branch = fork(store, "exp1")
-    operation = store.delete_branch(branch, author="ada", detail="gone")
+    store.record("delete", Move(branch, None), author="ada", detail="gone")
     with pytest.raises(UnknownRef):
         store.branch("exp1")
     assert store.layer(branch.layer).state == "open"
-    (move,) = operation.moves
-    assert move.after is None
-    assert move.before is not None
-    assert move.before.layer == branch.layer
-    assert fork(store, "exp1").id != branch.id
+    other = fork(store, "exp1")
+    assert other.id != branch.id
+    with pytest.raises(AlreadyExists, match="exp1"):
+        store.record("undo", Move(None, branch), author="ada", detail="back")
+    store.record("delete", Move(other, None), author="ada", detail="gone")
+    store.record("undo", Move(None, branch), author="ada", detail="back")
+    assert store.branch("exp1") == branch
+
+
+def test_rename_is_two_moves(store):
+    branch = fork(store, "exp1")
+    advance(store, branch)
+    branch = store.branch("exp1")
+    renamed = replace(branch, name="exp2")
+    store.record(
+        "rename", Move(branch, None), Move(None, renamed), author="ada", detail="exp1 to exp2"
+    )
+    assert store.branch("exp2") == renamed
+    assert not store.has_branch("exp1")
+    assert store.positions(renamed) == [branch.fork]
+
+
+def test_tags_move(store):
+    head = store.branch("main").head
+    commit = advance(store, store.branch("main"))
+    tag, later = Tag("v1", head, 3), Tag("v1", commit.id, 4)
+    store.record("tag", Move(None, tag), author="ada", detail="v1")
+    assert store.tag("v1") == tag
+    with pytest.raises(AlreadyExists, match="tag v1"):
+        store.record("tag", Move(None, later), author="ada", detail="v1")
+    store.record("tag", Move(tag, later), author="ada", detail="v1")
+    assert store.tags() == [later]
+    with pytest.raises(Locked, match="tag v1"):
+        store.record("tag", Move(tag, None), author="ada", detail="v1")
+    store.record("tag", Move(later, None), author="ada", detail="v1")
+    assert store.tag("v1") is None
+    assert store.operations(1)[0].moves == (Move(later, None),)
+
+
+def test_an_unknown_operation(store):
+    with pytest.raises(UnknownRef, match="operation 99"):
+        store.operation(99)
 
 
 def test_positions(store):
-    assert store.positions("main") == []
+    assert store.positions(store.branch("main")) == []
     heads = [store.branch("main").head]
     heads += [advance(store, store.branch("main")).id for _ in range(3)]
-    assert store.positions("main") == heads[2::-1]
+    assert store.positions(store.branch("main")) == heads[2::-1]
     # Setting changes aside moves no head, so it is no position.
-    store.replace_layer(store.branch("main"), heads[3], open_layer(), author="ada", detail="d")
-    assert store.positions("main") == heads[2::-1]
-    store.replace_layer(store.branch("main"), heads[0], open_layer(), author="ada", detail="d")
-    assert store.positions("main") == heads[::-1]
-    assert store.positions("nobody") == []
-    assert store.positions("\udcff") == []
+    set_aside(store, store.branch("main"), heads[3])
+    assert store.positions(store.branch("main")) == heads[2::-1]
+    set_aside(store, store.branch("main"), heads[0])
+    assert store.positions(store.branch("main")) == heads[::-1]
 
 
 def test_operations_are_listed_newest_first(store):
@@ -252,27 +280,21 @@ def test_operations_are_listed_newest_first(store):
 
 
 def stale_writes(store, stale):
-    layer = sealed_layer()
     return {
         "commit": lambda: advance(store, stale),
-        "rollback": lambda: store.replace_layer(
-            stale, stale.head, open_layer(), author="a", detail=""
-        ),
-        "squash": lambda: store.insert_squash(
-            stale, commit_of(layer.id, stale.head), layer, open_layer(), detail=""
-        ),
-        "delete": lambda: store.delete_branch(stale, author="a", detail=""),
+        "rollback": lambda: set_aside(store, stale, stale.head),
+        "delete": lambda: store.record("delete", Move(stale, None), author="a", detail=""),
     }
 
 
-@pytest.mark.parametrize("verb", ["commit", "rollback", "squash", "delete"])
+@pytest.mark.parametrize("verb", ["commit", "rollback", "delete"])
 @pytest.mark.parametrize("meanwhile", ["moved", "deleted"])
 def test_a_branch_that_moved_meanwhile_is_left_alone(store, verb, meanwhile):
     stale = fork(store, "exp1")
     if meanwhile == "moved":
         advance(store, stale, "theirs")
     else:
-        store.delete_branch(stale, author="b", detail="theirs")
+        store.record("delete", Move(stale, None), author="b", detail="theirs")
     before = everything(store)
     with pytest.raises(Locked, match="exp1"):
         stale_writes(store, stale)[verb]()
@@ -295,24 +317,10 @@ def test_text_that_is_no_utf8(store):
     assert everything(store) == before
 
 
-def test_a_commit_that_does_not_fit_is_a_bug_of_the_caller(store):
-    main, elsewhere = store.branch("main"), sealed_layer()
-    before = everything(store)
-    with pytest.raises(ValueError, match="sealed layer"):
-        store.seal_and_advance(
-            main, elsewhere, commit_of(elsewhere.id, main.head), open_layer(), detail=""
-        )
-    with pytest.raises(ValueError, match="does not continue"):
-        store.seal_and_advance(
-            main, sealed_layer(main.layer), commit_of(main.layer, "f" * 40), open_layer(), detail=""
-        )
-    assert everything(store) == before
-
-
 def test_an_unknown_head_is_refused_whole(store):
     before = everything(store)
     with pytest.raises(IntegrityError, match="FOREIGN KEY"):
-        store.create_branch("x", "f" * 40, "f" * 40, open_layer(), author="a", detail="")
+        set_aside(store, store.branch("main"), "f" * 40)
     assert everything(store) == before
 
 
@@ -397,8 +405,7 @@ def test_a_new_branch_is_claimed_before_anybody_can_see_it(store, root):
     def claim(id):
         seen.append((id, [branch.name for branch in other.branches()]))
 
-    head = store.branch("main").head
-    store.create_branch("exp1", head, head, open_layer(), author="a", detail="d", claim=claim)
+    fork(store, "exp1", claim=claim)
     assert seen == [(store.branch("exp1").id, ["main"])]
     other.close()
 
@@ -407,9 +414,8 @@ def test_a_claim_that_fails_leaves_no_branch(store):
     def refuse(id):
         raise KeyboardInterrupt
 
-    head = store.branch("main").head
     with pytest.raises(KeyboardInterrupt):
-        store.create_branch("exp1", head, head, open_layer(), author="a", detail="d", claim=refuse)
+        fork(store, "exp1", claim=refuse)
     assert [branch.name for branch in store.branches()] == ["main"]
 
 
@@ -434,7 +440,7 @@ def test_a_commit_that_failed_leaves_a_doubt_until_it_is_settled(store):
     branch, layer = store.branch("main"), open_layer()
     real, store._db._sqlite = store._db._sqlite, Failing(store._db._sqlite)
     with pytest.raises(StorageError):
-        store.create_branch("exp1", branch.head, branch.head, layer, author="a", detail="d")
+        store.record("m", Move(branch, None), author="a", detail="d", layers=[layer])
     store._db._sqlite = real
     assert store.may_have_layer(layer.id)
     assert store.may_have_moved(branch)

@@ -12,18 +12,21 @@ In this order, so that a kill at any point leaves the old state or the new one:
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from dsbranch._core.content import digest_files
 from dsbranch._core.seal import idle_copies, remove, strip
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import NothingToCommit
-from dsbranch.model import Branch, Committed
+from dsbranch.model import Branch, Committed, Layer
 from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops.advance import switching
+from dsbranch.ops.build import squashed
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
-from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT
 from dsbranch.store.faults import storage
 
@@ -39,50 +42,66 @@ def commit(
     author: str | None,
 ) -> Committed:
     message = layers.require_message(message)
-    with mounting.locked(context, name, "commit") as branch, ExitStack() as held:
+    author = author or whoami()
+    with (
+        mounting.locked(context, name, "commit") as branch,
+        switching(context, branch, wait) as switch,
+    ):
         place = context.layout.fs(branch.layer)
-        with frozen(context, branch, wait) as mounts:
-            table, idle, counts = _examine(context, branch, hash=hash)
-            if not counts and not allow_empty:
-                raise NothingToCommit(
-                    f"nothing to commit: {name} has no uncommitted changes",
-                    hint="`--allow-empty` makes a commit all the same",
-                )
-            open_layer = context.store.layer(branch.layer)
-            sealed, checksum = layers.write_manifest(context, open_layer, table)
-            made = layers.new_commit(
-                sealed,
-                checksum,
-                parents=(branch.head,),
-                message=message,
-                author=author or whoami(),
+        table, idle, counts = _examine(context, branch, hash=hash)
+        if not counts and not allow_empty:
+            raise NothingToCommit(
+                f"nothing to commit: {name} has no uncommitted changes",
+                hint="`--allow-empty` makes a commit all the same",
             )
-            with layers.new_layer(context, place) as next_layer:
-                view = None
-                if mounts:
-                    stack = [branch.layer, *context.store.stack(branch.head)]
-                    plan = mounting.branch_plan(context, stack, next_layer.id)
-                    view = held.enter_context(context.driver.prepare(plan))
-                with storage(f"write {place}"):
-                    strip(table, dialect=open_layer.dialect)
-                layers.sync(context)
-                context.store.seal_and_advance(
-                    branch, sealed, made, next_layer, detail=layers.subject(message)
-                )
-        # From here on nobody can write there any more, so what was copied up for nothing can go.
+        open_layer = context.store.layer(branch.layer)
         with storage(f"write {place}"):
-            remove(table, idle)
-        stale, elsewhere = mounting.settle(
-            context, branch, mounts, view, done=f"commit {made.id[:SHORT]} was made"
-        )
-        layers.drop_workdir(context, branch.layer)
-        return Committed(
-            commit=made,
-            counts=counts,
-            mountpoint=mounting.mountpoint(context, context.store.branch(name)),
-            stale=stale,
-            elsewhere=elsewhere,
-        )
+            strip(table, dialect=open_layer.dialect)
+        sealed, checksum = layers.write_manifest(context, open_layer, table)
+        with _one_layer(context, branch, sealed, checksum, table) as (whole, checksum):
+            made = layers.new_commit(
+                whole, checksum, parents=(branch.head,), message=message, author=author
+            )
+            switch.to(
+                "commit",
+                replace(branch, head=made.id, pending=()),
+                lowers=[whole.id, *stacks.lowers(context, branch.head)],
+                detail=layers.subject(message),
+                done=f"commit {made.id[:SHORT]} was made",
+                root_like=place,
+                layers=[sealed] if whole is sealed else [sealed, whole],
+                commit=made,
+                author=author,
+            )
+
+        def clean_up() -> None:
+            # Nobody can write there any more, so what was copied up for nothing can go.
+            with storage(f"write {place}"):
+                remove(table, idle)
+
+        switch.clean_up = clean_up
+    return Committed(
+        commit=made,
+        counts=counts,
+        mountpoint=switch.mountpoint,
+        stale=switch.stale,
+        elsewhere=switch.elsewhere,
+    )
+
+
+@contextmanager
+def _one_layer(
+    context: Context, branch: Branch, sealed: Layer, checksum: str, table: Table
+) -> Iterator[tuple[Layer, str]]:
+    """The layer of the commit, and its manifest's checksum: the open one, now sealed, or one made
+    of it and what was pending below it."""
+    if not branch.pending:
+        yield sealed, checksum
+        return
+    with layers.new_layer(context, context.layout.fs(sealed.id), work=False) as new:
+        parts = [table, *stacks.tables(context, branch.pending)]
+        whole, checksum, _ = squashed(context, parts, stacks.lowers(context, branch.head), new)
+        yield whole, checksum
 
 
 def _examine(
@@ -91,12 +110,13 @@ def _examine(
     """Scan and hash the open layer, without what was copied up for nothing; count the changes."""
     place = context.layout.fs(branch.layer)
     below = stacks.base(context)
-    stack = stacks.sealed_stack(context, branch.head)
+    stack = stacks.tables(context, stacks.lowers(context, branch.head))
+    covered = [*stacks.tables(context, branch.pending), *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
-        idle = idle_copies(View([table, *stack], below), progress=context.report("comparing"))
+        idle = idle_copies(View([table, *covered], below), progress=context.report("comparing"))
         table = table.without(idle)
         if hash:
             digest_files(table, progress=context.report("hashing"))
-    changed = compare(context, View(stack, below), View([table, *stack], below), renames=True)
+    changed = compare(context, View(stack, below), View([table, *covered], below), renames=True)
     return table, idle, count(changed)

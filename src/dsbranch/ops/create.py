@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists
-from dsbranch.model import Created, Layer
+from dsbranch.model import Branch, Created, Layer, Move
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
@@ -46,7 +47,7 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
     try:
         with ExitStack() as held:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
-                plan = mounting.branch_plan(context, context.store.stack(head), layer.id)
+                plan = mounting.branch_plan(context, stacks.lowers(context, head), layer.id)
                 view = held.enter_context(context.driver.prepare(plan))
 
                 def claim(id: int) -> None:
@@ -67,12 +68,11 @@ def _insert(
     layer: Layer,
     claim: Callable[[int], None] | None = None,
 ) -> None:
-    context.store.create_branch(
-        name,
-        head,
-        head,
-        layer,
+    context.store.record(
+        "create",
+        Move(None, Branch(0, name, head, layer.id, head, time.time_ns())),
         author=whoami(),
         detail=f"{name} at {head[:SHORT]}",
+        layers=[layer],
         claim=claim,
     )

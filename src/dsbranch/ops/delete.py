@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.errors import ConflictError, DirtyBranch
-from dsbranch.model import Branch, Deleted
+from dsbranch.model import Branch, Deleted, Move
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
@@ -33,8 +33,11 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
             mounting.require_unused(context, branch)
         mounting.require_bare(mounts)
         detach_all(context, mounts, lazy=False)
-        operation = context.store.delete_branch(
-            branch, author=whoami(), detail=f"{name}, which was at {branch.head[:SHORT]}"
+        operation = context.store.record(
+            "delete",
+            Move(branch, None),
+            author=whoami(),
+            detail=f"{name}, which was at {branch.head[:SHORT]}",
         )
         mounting.forget(context, branch.layer)
         remove_mountpoint(context.root / name)

@@ -122,8 +122,8 @@ def uncommitted(
 ) -> Diff:
     """From the commit `start` to the branch as it is, its open layer included."""
     below = stacks.base(context)
-    stack = stacks.sealed_stack(context, branch.head)
-    old = View(stacks.sealed_stack(context, start), below)
+    stack = stacks.tables(context, stacks.branch_lowers(context, branch))
+    old = View(stacks.tables(context, stacks.lowers(context, start)), below)
     new = View([stacks.open_table(context, branch), *stack], below)
     found = compare(context, old, new, paths, renames, directory_times=directory_times)
     return Diff(start, None, found)
@@ -140,8 +140,8 @@ def between(
 ) -> Diff:
     """From one commit to another. `shown` is what the user called the second."""
     below = stacks.base(context)
-    old = View(stacks.sealed_stack(context, one), below)
-    new = View(stacks.sealed_stack(context, two), below)
+    old = View(stacks.tables(context, stacks.lowers(context, one)), below)
+    new = View(stacks.tables(context, stacks.lowers(context, two)), below)
     pending = None
     if shown is not None and is_branch(context, shown) and is_dirty(context, shown):
         pending = shown

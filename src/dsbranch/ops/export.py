@@ -84,13 +84,13 @@ def _select(context: Context, spec: str) -> tuple[View, list[Delta], str]:
     spread = split_range(spec)
     below = stacks.base(context)
     if spread is None:
-        view = View(stacks.sealed_stack(context, resolve(context, spec)), below)
+        view = View(stacks.tables(context, stacks.lowers(context, resolve(context, spec))), below)
         return view, compare(context, None, view), spec
     one, two = resolve(context, spread[0]), resolve(context, spread[1])
     if spread[2]:
         one = context.store.merge_base(one, two)
-    old = View(stacks.sealed_stack(context, one), below)
-    view = View(stacks.sealed_stack(context, two), below)
+    old = View(stacks.tables(context, stacks.lowers(context, one)), below)
+    view = View(stacks.tables(context, stacks.lowers(context, two)), below)
     return view, compare(context, old, view, renames=False, directory_times=True), spread[1]
 
 

@@ -105,6 +105,7 @@ def sync(context: Context) -> None:
             os.close(fd)
 
 
-def drop_workdir(context: Context, layer: str) -> None:
+def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
-    shutil.rmtree(context.layout.work(layer), ignore_errors=True)
+    if context.store.layer(layer).state == "sealed":
+        shutil.rmtree(context.layout.work(layer), ignore_errors=True)

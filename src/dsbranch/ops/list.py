@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.model import BranchInfo
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.mountinfo import MountEntry
@@ -23,7 +23,7 @@ def list_branches(context: Context) -> list[BranchInfo]:
     found = []
     for branch in context.store.branches():
         if branch.head not in depths:
-            depths[branch.head] = len(context.store.stack(branch.head)) + 1
+            depths[branch.head] = len(stacks.lowers(context, branch.head)) + 1
         place = mounting.home_first(context, branch, places.get(branch.layer, []))
         found.append(
             BranchInfo(
@@ -31,7 +31,7 @@ def list_branches(context: Context) -> list[BranchInfo]:
                 head=branch.head,
                 mounted=place is not None,
                 mountpoint=place,
-                depth=depths[branch.head],
+                depth=depths[branch.head] + len(branch.pending),
             )
         )
     return found

@@ -112,7 +112,7 @@ def left_behind(context: Context, branch: Branch) -> tuple[str, list[MountEntry]
 
     A branch that never moved, or kept its layer, has nothing left behind.
     """
-    former = context.store.former_layer(branch.name) or branch.layer
+    former = context.store.former_layer(branch) or branch.layer
     return former, [] if former == branch.layer else mounts_of(context, former)
 
 
@@ -196,7 +196,7 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
     stacks.require_base(context)
     return plan(
         lowers=[
-            *(context.layout.fs(id) for id in context.store.stack(commit)),
+            *(context.layout.fs(id) for id in stacks.lowers(context, commit)),
             context.base,
             context.layout.empty,
         ],
@@ -233,7 +233,7 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
     """
     require_nowhere_else(context, branch.layer)
     return context.driver.prepare(
-        branch_plan(context, context.store.stack(branch.head), branch.layer)
+        branch_plan(context, stacks.branch_lowers(context, branch), branch.layer)
     )
 
 
@@ -291,7 +291,7 @@ def attach(
         path=target,
         commit=commit,
         layer=layer,
-        lowers=tuple(context.store.stack(commit)),
+        lowers=tuple(stacks.lowers(context, commit)),
     )
     mount_id = prepared.attach(target, beneath=beneath)
     # On a full disk a mount goes without its record: that only tells where to mount after a reboot.

@@ -33,7 +33,7 @@ def resolve(context: Context, ref: str) -> str:
     if position:
         branch = context.store.branch(position["branch"])
         count = int(position["count"])
-        former = [branch.head, *context.store.positions(branch.name)]
+        former = [branch.head, *context.store.positions(branch)]
         if count >= len(former):
             raise UnknownRef(f"{branch.name} has only {len(former) - 1} former positions", ref=ref)
         return former[count]

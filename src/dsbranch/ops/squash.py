@@ -7,21 +7,16 @@ and nothing is uncommitted, and otherwise goes on with the old layers until it i
 
 from __future__ import annotations
 
-import os
-from contextlib import ExitStack
+from dataclasses import replace
 
-from dsbranch._core.build import build, inherit
-from dsbranch._core.content import digest_files
-from dsbranch._core.scan import scan
-from dsbranch._core.squash import plan
-from dsbranch.errors import BusyError, ConflictError, NothingToCommit
-from dsbranch.model import Branch, Commit, Layer, Squashed
+from dsbranch.errors import BusyError, ConflictError, DirtyBranch, NothingToCommit
+from dsbranch.model import Branch, Commit, Layer, Move, Squashed
 from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops.advance import require_clean, switching
+from dsbranch.ops.build import squashed
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import fork_point, uncommitted
-from dsbranch.ops.freezing import frozen
+from dsbranch.ops.diff import fork_point
 from dsbranch.ops.refs import SHORT, resolve
-from dsbranch.store.faults import storage
 
 
 def squash(context: Context, name: str, *, since: str | None, message: str | None) -> Squashed:
@@ -33,7 +28,8 @@ def squash(context: Context, name: str, *, since: str | None, message: str | Non
         with layers.new_layer(
             context, stacks.root_of_view(context, branch.head), work=False
         ) as new:
-            sealed, checksum, built = _build(context, commits, start, new)
+            parts = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
+            sealed, checksum, effort = squashed(context, parts, stacks.lowers(context, start), new)
             made = layers.new_commit(
                 sealed,
                 checksum,
@@ -41,9 +37,8 @@ def squash(context: Context, name: str, *, since: str | None, message: str | Non
                 message=_message(commits) if message is None else message,
                 author=whoami(),
             )
-            layers.sync(context)
             remounted = _advance(context, branch, made, sealed, len(commits))
-        linked, copied, copied_bytes = built
+        linked, copied, copied_bytes = effort
         return Squashed(made, len(commits), linked, copied, copied_bytes, remounted)
 
 
@@ -65,25 +60,6 @@ def _between(context: Context, branch: Branch, start: str) -> list[Commit]:
     return found
 
 
-def _build(
-    context: Context, commits: list[Commit], start: str, new: Layer
-) -> tuple[Layer, str, tuple[int, int, int]]:
-    place = context.layout.fs(new.id)
-    merged = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
-    with stacks.reading(context.root):
-        steps = plan(merged, stacks.sealed_stack(context, start), stacks.base(context))
-    with storage(f"make the layer {place}"), stacks.consistent(context.root):
-        built = build(steps, os.fsencode(place), dialect=new.dialect)
-    with stacks.reading(place):
-        table = scan(os.fsencode(place), dialect=new.dialect)
-        inherit(table, steps)
-        if all(context.store.layer(c.layer).hashed for c in commits if c.layer is not None):
-            # Only what had to be copied, with metadata of its own, can still lack a digest.
-            digest_files(table, progress=context.report("hashing"))
-    sealed, checksum = layers.write_manifest(context, new, table)
-    return sealed, checksum, built
-
-
 def _message(commits: list[Commit]) -> str:
     lines = [f"- {layers.subject(commit.message)}" for commit in reversed(commits)]
     return "\n".join([f"squash {len(commits)} commits", "", *lines])
@@ -92,26 +68,39 @@ def _message(commits: list[Commit]) -> str:
 def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, replaced: int) -> bool:
     """Move the branch; whether its view now lies on the new stack."""
     detail = f"{replaced} commits of {branch.name} into {made.id[:SHORT]}"
-    mounts = mounting.mounts_of(context, branch.layer)
-    if not mounts:
+    if not mounting.mounts_of(context, branch.layer):
         mounting.require_nowhere_else(context, branch.layer)
-        context.store.insert_squash(branch, made, sealed, None, detail=detail)
+        _keep_layer(context, branch, made, sealed, detail)
         return True
-    with ExitStack() as held:
-        try:
-            with frozen(context, branch, 0.0) as mounts:
-                pending = uncommitted(context, branch, branch.head, directory_times=True)
-                if not mounts or len(pending):
-                    raise BusyError("what lies in the open layer would go with it")
-                place = stacks.root_of_view(context, branch.head)
-                with layers.new_layer(context, place) as fresh:
-                    stack = [sealed.id, *context.store.stack(made.parents[0])]
-                    plan = mounting.branch_plan(context, stack, fresh.id)
-                    view = held.enter_context(context.driver.prepare(plan))
-                    layers.sync(context)
-                    context.store.insert_squash(branch, made, sealed, fresh, detail=detail)
-        except BusyError:
-            context.store.insert_squash(branch, made, sealed, None, detail=detail)
-            return False
-        mounting.settle(context, branch, mounts, view, done=f"{branch.name} was squashed")
+    try:
+        with switching(context, branch, 0.0) as switch:
+            if not switch.mounts:
+                raise BusyError("only a part of it is mounted")
+            require_clean(context, branch, "squash")
+            switch.to(
+                "squash",
+                replace(branch, head=made.id, pending=()),
+                lowers=[sealed.id, *stacks.lowers(context, made.parents[0])],
+                detail=detail,
+                done=f"{branch.name} was squashed",
+                root_like=stacks.root_of_view(context, branch.head),
+                layers=[sealed],
+                commit=made,
+            )
+    except (BusyError, DirtyBranch):
+        _keep_layer(context, branch, made, sealed, detail)
+        return False
     return True
+
+
+def _keep_layer(context: Context, branch: Branch, made: Commit, sealed: Layer, detail: str) -> None:
+    """The open layer goes on lying on the new stack, as it sees the same view."""
+    layers.sync(context)
+    context.store.record(
+        "squash",
+        Move(branch, replace(branch, head=made.id)),
+        author=whoami(),
+        detail=detail,
+        layers=[sealed],
+        commit=made,
+    )

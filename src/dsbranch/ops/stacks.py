@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,9 +95,19 @@ def sealed(context: Context, layer: str) -> Table:
     return table
 
 
-def sealed_stack(context: Context, commit: str) -> list[Table]:
-    """The tables of a commit's sealed layers, newest first."""
-    return [sealed(context, layer) for layer in context.store.stack(commit)]
+def lowers(context: Context, commit: str) -> list[str]:
+    """The sealed layers that show a commit's view over the base, newest first."""
+    return context.store.stack(commit)
+
+
+def branch_lowers(context: Context, branch: Branch) -> list[str]:
+    """The sealed layers below a branch's open one, newest first."""
+    return [*branch.pending, *lowers(context, branch.head)]
+
+
+def tables(context: Context, layers: Sequence[str]) -> list[Table]:
+    """The manifests of sealed layers."""
+    return [sealed(context, layer) for layer in layers]
 
 
 def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
@@ -117,6 +127,10 @@ def root_of_view(context: Context, commit: str) -> Path:
 
     :raises IntegrityError: the base is not there
     """
+    return root_of_stack(context, lowers(context, commit))
+
+
+def root_of_stack(context: Context, layers: Sequence[str]) -> Path:
+    """As `root_of_view`, of a stack of sealed layers, newest first, over the base."""
     require_base(context)
-    stack = context.store.stack(commit)
-    return context.layout.fs(stack[0]) if stack else context.base
+    return context.layout.fs(layers[0]) if layers else context.base

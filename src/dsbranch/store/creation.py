@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, Locked
-from dsbranch.model import Branch, Commit, Dialect, Layer, Position
+from dsbranch.model import Branch, Commit, Dialect, Layer, Move
 from dsbranch.store import writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
@@ -164,17 +164,9 @@ def _first_rows(db: Connection, adoption: Adoption, layer: Layer) -> None:
     )
     writes.insert_commit(db, root)
     writes.insert_layer(db, layer)
-    id = writes.insert_branch(db, Branch(0, FIRST_BRANCH, root.id, layer.id, root.id, now))
-    writes.log(
-        db,
-        verb="init",
-        author=adoption.author,
-        detail=message,
-        time_ns=now,
-        name=FIRST_BRANCH,
-        before=None,
-        after=Position(id, root.id, layer.id, root.id),
-    )
+    main = Branch(0, FIRST_BRANCH, root.id, layer.id, root.id, now)
+    done = writes.carry_out(db, [Move(None, main)], None)
+    writes.log(db, "init", done, author=adoption.author, detail=message)
 
 
 def _signed(number: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
@@ -20,20 +20,21 @@ from typing import cast
 from dsbranch.errors import IntegrityError, NewerFormat, NotAWorkspace, UnknownRef
 from dsbranch.model import (
     Branch,
+    Checkpoint,
     Commit,
     Dialect,
     Layer,
     MountRecord,
+    Move,
     Operation,
-    Position,
     Tag,
 )
-from dsbranch.store import creation, history, rows, writes
+from dsbranch.store import creation, history, rows, upgrade, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION_ID = 0x64736272
 
 
@@ -165,24 +166,26 @@ class Store:
         """Up to three branches and tags whose names resemble `ref`, best first."""
         return self._close(ref, "SELECT name FROM branches UNION SELECT name FROM tags")
 
-    def positions(self, name: str) -> list[str]:
-        """Former heads of a branch, newest first: item N - 1 is what ``BRANCH@{N}`` means."""
-        if not rows.is_text(name):
-            return []
+    def positions(self, branch: Branch) -> list[str]:
+        """Former heads of a branch, newest first: item N - 1 is what ``BRANCH@{N}`` means.
+
+        They are the branch's own, under whatever name it had.
+        """
         found = self._db.rows(
-            "SELECT json_extract(before, '$.head') AS old FROM moves WHERE name = ?"
+            "SELECT json_extract(before, '$.head') AS old FROM moves WHERE branch = ?"
             " AND old IS NOT NULL AND old IS NOT json_extract(after, '$.head')"
-            " ORDER BY operation DESC",
-            name,
+            " AND after IS NOT NULL ORDER BY operation DESC",
+            branch.id,
         )
         return [row[0] for row in found]
 
-    def former_layer(self, name: str) -> str | None:
-        """The open layer that a branch had before its last move; None if it never moved."""
+    def former_layer(self, branch: Branch) -> str | None:
+        """The open layer that a branch had before the last one it got; None if it never did."""
         row = self._db.row(
-            "SELECT json_extract(before, '$.layer') FROM moves WHERE name = ?"
+            "SELECT json_extract(before, '$.layer') AS old FROM moves WHERE branch = ?"
+            " AND old IS NOT json_extract(after, '$.layer') AND after IS NOT NULL"
             " ORDER BY operation DESC LIMIT 1",
-            name,
+            branch.id,
         )
         return None if row is None else cast(str | None, row[0])
 
@@ -225,6 +228,11 @@ class Store:
         )
         return [rows.commit(row) for row in found]
 
+    def checkpoints(self, top: str) -> list[Checkpoint]:
+        """The checkpoints whose newest commit is `top`, those that span the most first."""
+        found = self._db.rows(f"{rows.CHECKPOINT} WHERE top = ? ORDER BY span DESC", top)
+        return [rows.checkpoint(row) for row in found]
+
     def parents(self, commit_id: str) -> tuple[str, ...]:
         return self.commit(commit_id).parents
 
@@ -255,147 +263,56 @@ class Store:
         """The last `limit` operations, newest first."""
         return rows.operations(
             self._db.rows(
-                "SELECT o.id, o.verb, o.time_ns, o.author, o.detail, m.name, m.before, m.after"
-                " FROM (SELECT * FROM operations ORDER BY id DESC LIMIT ?) o"
-                " LEFT JOIN moves m ON m.operation = o.id ORDER BY o.id DESC, m.name",
+                rows.LAST_OPERATIONS,
                 limit,
             )
         )
 
-    # --- writes: each one transaction and one operation ---
-
-    def seal_and_advance(
-        self,
-        branch: Branch,
-        sealed: Layer,
-        commit: Commit,
-        next_layer: Layer,
-        *,
-        verb: str = "commit",
-        detail: str,
-    ) -> Operation:
-        """Seal the open layer of `branch`, add `commit` on it and move the branch to both.
-
-        `branch` is as it was read before; `sealed` is its open layer with the facts now known.
-
-        :raises Locked: the branch moved since it was read; nothing was written
-        """
-        if sealed.id != branch.layer or sealed.state != "sealed" or commit.layer != sealed.id:
-            raise ValueError(f"layer {sealed.id} is not the sealed layer of {branch.name}")
-        _require_on_head(branch, commit)
-        with self._db.transaction():
-            writes.require_unmoved(self._db, branch)
-            writes.seal_layer(self._db, sealed)
-            writes.insert_commit(self._db, commit)
-            writes.insert_layer(self._db, next_layer)
-            return self._move(
-                branch, commit.id, next_layer.id, verb=verb, author=commit.author, detail=detail
+    def operation(self, id: int) -> Operation:
+        """:raises UnknownRef: there is none of that number"""
+        found = rows.operations(self._db.rows(f"{rows.OPERATION} WHERE o.id = ? ORDER BY m.id", id))
+        if not found:
+            raise UnknownRef(
+                f"there is no operation {id}", ref=str(id), hint="`dsbranch op log` shows them"
             )
+        return found[0]
 
-    def create_branch(
+    # --- writes: each one transaction ---
+
+    def record(
         self,
-        name: str,
-        head: str,
-        fork: str,
-        layer: Layer,
-        *,
+        verb: str,
+        *moves: Move,
         author: str,
         detail: str,
+        layers: Sequence[Layer] = (),
+        commit: Commit | None = None,
+        undoes: int | None = None,
         claim: Callable[[int], None] | None = None,
     ) -> Operation:
-        """Add the branch `name` on the commit `head` with the open layer `layer`.
+        """Make an operation happen: the layers and the commit it made, and what it moves.
 
-        `claim` is called with the new branch's id before anybody else can see it.
+        A layer that the store has as open is sealed with the facts given, others are added. A
+        new branch has the id 0 in its move; `claim` is called with the one it gets before
+        anybody else can see it.
 
-        :raises AlreadyExists: the name is taken
-        """
-        now = time.time_ns()
-        with self._db.transaction():
-            writes.insert_layer(self._db, layer)
-            id = writes.insert_branch(self._db, Branch(0, name, head, layer.id, fork, now))
-            if claim is not None:
-                claim(id)
-            return writes.log(
-                self._db,
-                verb="create",
-                author=author,
-                detail=detail,
-                time_ns=now,
-                name=name,
-                before=None,
-                after=Position(id, head, layer.id, fork),
-            )
-
-    def replace_layer(
-        self,
-        branch: Branch,
-        new_head: str,
-        next_layer: Layer,
-        *,
-        verb: str = "rollback",
-        author: str,
-        detail: str,
-    ) -> Operation:
-        """Move `branch` to `new_head` with the fresh open layer `next_layer`.
-
-        The layer set aside stays open and is found through the operation's move.
-
-        :raises Locked: the branch moved since it was read; nothing was written
+        :raises AlreadyExists: a new name is taken
+        :raises Locked: a branch or tag is no longer where its move begins; nothing was written
         """
         with self._db.transaction():
-            writes.require_unmoved(self._db, branch)
-            writes.insert_layer(self._db, next_layer)
-            return self._move(
-                branch, new_head, next_layer.id, verb=verb, author=author, detail=detail
-            )
+            writes.require_unmoved(self._db, moves)
+            for layer in layers:
+                writes.put_layer(self._db, layer)
+            if commit is not None:
+                writes.insert_commit(self._db, commit)
+            done = writes.carry_out(self._db, moves, claim)
+            return writes.log(self._db, verb, done, author=author, detail=detail, undoes=undoes)
 
-    def insert_squash(
-        self,
-        branch: Branch,
-        commit: Commit,
-        sealed: Layer,
-        next_layer: Layer | None,
-        *,
-        verb: str = "squash",
-        detail: str,
-    ) -> Operation:
-        """Add `commit` with the new layer `sealed` and move `branch` to it.
-
-        The branch keeps its open layer if `next_layer` is None.
-
-        :raises Locked: the branch moved since it was read; nothing was written
-        """
-        if sealed.state != "sealed" or commit.layer != sealed.id:
-            raise ValueError(f"layer {sealed.id} is not the sealed layer of the new commit")
+    def add_checkpoint(self, layer: Layer, checkpoint: Checkpoint) -> None:
+        """Remember a checkpoint and its layer; no name moves, so this is no operation."""
         with self._db.transaction():
-            writes.require_unmoved(self._db, branch)
-            writes.insert_layer(self._db, sealed)
-            writes.insert_commit(self._db, commit)
-            if next_layer is not None:
-                writes.insert_layer(self._db, next_layer)
-            layer = branch.layer if next_layer is None else next_layer.id
-            return self._move(
-                branch, commit.id, layer, verb=verb, author=commit.author, detail=detail
-            )
-
-    def delete_branch(self, branch: Branch, *, author: str, detail: str) -> Operation:
-        """Drop the name. Its commits and its open layer stay, found through the operation.
-
-        :raises Locked: the branch moved since it was read; nothing was written
-        """
-        with self._db.transaction():
-            writes.require_unmoved(self._db, branch)
-            self._db.run("DELETE FROM branches WHERE id = ?", branch.id)
-            return writes.log(
-                self._db,
-                verb="delete",
-                author=author,
-                detail=detail,
-                time_ns=time.time_ns(),
-                name=branch.name,
-                before=rows.position(branch),
-                after=None,
-            )
+            writes.put_layer(self._db, layer)
+            writes.insert_checkpoint(self._db, checkpoint)
 
     # --- mount records ---
 
@@ -432,21 +349,6 @@ class Store:
 
     # --- inner ---
 
-    def _move(
-        self, branch: Branch, head: str, layer: str, *, verb: str, author: str, detail: str
-    ) -> Operation:
-        after = writes.move_branch(self._db, branch, head=head, layer=layer)
-        return writes.log(
-            self._db,
-            verb=verb,
-            author=author,
-            detail=detail,
-            time_ns=time.time_ns(),
-            name=branch.name,
-            before=rows.position(branch),
-            after=after,
-        )
-
     def _by_name(self, select: str, name: str) -> tuple[object, ...] | None:
         return self._db.row(f"{select} WHERE name = ?", name) if rows.is_text(name) else None
 
@@ -455,11 +357,6 @@ class Store:
 
     def _close(self, name: str, select: str) -> list[str]:
         return get_close_matches(name, [row[0] for row in self._db.rows(select)], n=3)
-
-
-def _require_on_head(branch: Branch, commit: Commit) -> None:
-    if commit.parents[:1] != (branch.head,):
-        raise ValueError(f"commit {commit.id} does not continue {branch.name}")
 
 
 def _check_format(db: Connection) -> None:
@@ -474,4 +371,4 @@ def _check_format(db: Connection) -> None:
             hint="use a newer dsbranch: `pip install --upgrade dsbranch`",
         )
     if version[0] < FORMAT:
-        raise IntegrityError(f"{db.path} has format {version[0]}, which never was one")
+        upgrade.upgrade(db, FORMAT)

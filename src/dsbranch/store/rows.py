@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dsbranch.errors import UsageError
-from dsbranch.model import Branch, Commit, Layer, MountRecord, Move, Operation, Position, Tag
+from dsbranch.model import Branch, Checkpoint, Commit, Layer, MountRecord, Move, Operation, Tag
 from dsbranch.store.connection import Row, Value
 
 LAYER = (
@@ -23,8 +24,17 @@ COMMIT = (
     "  (SELECT parent_id FROM parents WHERE commit_id = c.id ORDER BY position))"
     " FROM commits c"
 )
-BRANCH = "SELECT id, name, head, layer, fork, created_ns FROM branches"
+BRANCH = "SELECT id, name, head, layer, fork, created_ns, pending FROM branches"
 TAG = "SELECT name, commit_id, created_ns FROM tags"
+CHECKPOINT = "SELECT layer, top, bottom, span FROM checkpoints"
+OPERATION = (
+    "SELECT o.id, o.verb, o.time_ns, o.author, o.detail, o.undoes, m.name, m.branch, m.before,"
+    " m.after FROM operations o LEFT JOIN moves m ON m.operation = o.id"
+)
+LAST_OPERATIONS = (
+    f"{OPERATION} WHERE o.id IN"  # noqa: S608 - joined from constants
+    " (SELECT id FROM operations ORDER BY id DESC LIMIT ?) ORDER BY o.id DESC, m.id"
+)
 MOUNT = "SELECT id, boot_id, namespace, mount_id, path, commit_id, layer, lowers FROM mounts"
 
 
@@ -54,7 +64,24 @@ def commit(row: Row) -> Commit:
 
 
 def branch(row: Row) -> Branch:
-    return Branch(*row)
+    id, name, head, layer, fork, created_ns, pending = row
+    return Branch(id, name, head, layer, fork, created_ns, tuple(json.loads(pending)))
+
+
+def branch_values(branch: Branch) -> tuple[Value, ...]:
+    """All columns but the id."""
+    return (
+        branch.name,
+        branch.head,
+        branch.layer,
+        branch.fork,
+        branch.created_ns,
+        json.dumps(branch.pending),
+    )
+
+
+def checkpoint(row: Row) -> Checkpoint:
+    return Checkpoint(*row)
 
 
 def tag(row: Row) -> Tag:
@@ -75,44 +102,47 @@ def mount(row: Row) -> MountRecord:
     )
 
 
-def position(branch: Branch) -> Position:
-    return Position(branch.id, branch.head, branch.layer, branch.fork)
-
-
-def position_text(position: Position | None) -> str | None:
-    if position is None:
+def side_text(side: Branch | Tag | None) -> str | None:
+    """One side of a move as the log keeps it; the name stands in a column of its own."""
+    if side is None:
         return None
-    return json.dumps(
-        {
-            "id": position.id,
-            "head": position.head,
-            "layer": position.layer,
-            "fork": position.fork,
-        },
-        separators=(",", ":"),
-    )
+    facts: dict[str, object]
+    if isinstance(side, Branch):
+        facts = {
+            "id": side.id,
+            "head": side.head,
+            "layer": side.layer,
+            "fork": side.fork,
+            "created_ns": side.created_ns,
+            "pending": side.pending,
+        }
+    else:
+        facts = {"commit": side.commit, "created_ns": side.created_ns}
+    return json.dumps(facts, separators=(",", ":"))
 
 
-def _position_of(text: str | None) -> Position | None:
-    return None if text is None else Position(**json.loads(text))
+def _side(text: str | None, name: str, *, is_branch: bool) -> Branch | Tag | None:
+    if text is None:
+        return None
+    facts = json.loads(text)
+    if not is_branch:
+        return Tag(name, **facts)
+    return Branch(name=name, **{**facts, "pending": tuple(facts["pending"])})
 
 
 def operations(rows: list[Row]) -> list[Operation]:
-    """Operations out of rows (id, verb, time_ns, author, detail, name, before, after).
+    """Operations out of rows of `OPERATION`.
 
     Rows of one operation follow each other, one for each of its moves; name is null in the
     single row of an operation without any.
     """
     found: dict[int, Operation] = {}
-    moves: dict[int, list[Move]] = {}
-    for id, verb, time_ns, author, detail, name, before, after in rows:
-        found.setdefault(id, Operation(id, verb, time_ns, author, detail))
+    for id, verb, time_ns, author, detail, undoes, name, branch, before, after in rows:
+        operation = found.setdefault(id, Operation(id, verb, time_ns, author, detail, (), undoes))
         if name is not None:
-            moves.setdefault(id, []).append(Move(name, _position_of(before), _position_of(after)))
-    return [
-        Operation(o.id, o.verb, o.time_ns, o.author, o.detail, tuple(moves.get(o.id, ())))
-        for o in found.values()
-    ]
+            sides = (_side(text, name, is_branch=branch is not None) for text in (before, after))
+            found[id] = replace(operation, moves=(*operation.moves, Move(*sides)))
+    return list(found.values())
 
 
 def text(value: str, what: str) -> str:

@@ -1,9 +1,9 @@
--- The store: the only truth about names, parents and states. Format 1.
+-- The store: the only truth about names, parents and states. Format 2.
 -- Times are nanoseconds since the epoch, UTC. Paths are bytes (BLOB): they need not be UTF-8.
 -- docs/internals/format.md explains each table; the two change together.
 
 PRAGMA application_id = 0x64736272;  -- "dsbr"
-PRAGMA user_version = 1;             -- workspace format version
+PRAGMA user_version = 2;             -- workspace format version
 
 CREATE TABLE workspace (
     one        INTEGER PRIMARY KEY CHECK (one = 1),
@@ -51,7 +51,8 @@ CREATE TABLE branches (
     head       TEXT    NOT NULL REFERENCES commits (id),
     layer      TEXT    NOT NULL UNIQUE REFERENCES layers (id),  -- the open layer
     fork       TEXT    NOT NULL REFERENCES commits (id),
-    created_ns INTEGER NOT NULL
+    created_ns INTEGER NOT NULL,
+    pending    TEXT    NOT NULL DEFAULT '[]'  -- JSON list of sealed layers above head, newest first
 ) STRICT;
 
 CREATE TABLE tags (
@@ -65,17 +66,28 @@ CREATE TABLE operations (
     verb    TEXT    NOT NULL,
     time_ns INTEGER NOT NULL,
     author  TEXT    NOT NULL,
-    detail  TEXT    NOT NULL         -- one line for people
+    detail  TEXT    NOT NULL,        -- one line for people
+    undoes  INTEGER                  -- the operation that this one reversed
 ) STRICT;
 
 CREATE TABLE moves (
+    id        INTEGER PRIMARY KEY,
     operation INTEGER NOT NULL REFERENCES operations (id),
-    name      TEXT    NOT NULL,      -- the branch that moved
-    before    TEXT,                  -- JSON {"id","head","layer","fork"}; null: did not exist
-    after     TEXT,
-    PRIMARY KEY (name, operation)
-) STRICT, WITHOUT ROWID;
+    name      TEXT    NOT NULL,      -- of the branch or tag that moved
+    branch    INTEGER,               -- the branch's id; null: a tag
+    before    TEXT,                  -- JSON, see format.md; null: did not exist
+    after     TEXT
+) STRICT;
 CREATE INDEX moves_operation ON moves (operation);
+CREATE INDEX moves_branch ON moves (branch, operation);
+
+CREATE TABLE checkpoints (
+    layer  TEXT    PRIMARY KEY REFERENCES layers (id),
+    top    TEXT    NOT NULL REFERENCES commits (id),  -- it shows what the layers from top down to,
+    bottom TEXT    NOT NULL REFERENCES commits (id),  -- but without, bottom show
+    span   INTEGER NOT NULL          -- how many commits that are
+) STRICT;
+CREATE INDEX checkpoints_top ON checkpoints (top, span);
 
 CREATE TABLE mounts (
     id         INTEGER PRIMARY KEY,

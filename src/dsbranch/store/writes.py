@@ -6,8 +6,12 @@ constraints do not: that a branch still stands where the caller saw it.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from dsbranch.errors import AlreadyExists, Locked
-from dsbranch.model import Branch, Commit, Layer, Move, Operation, Position
+from dsbranch.model import Branch, Checkpoint, Commit, Layer, Move, Operation, Tag
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection
 
@@ -23,6 +27,14 @@ def insert_commit(db: Connection, commit: Commit) -> None:
     )
     for number, parent in enumerate(commit.parents):
         db.run("INSERT INTO parents VALUES (?, ?, ?)", commit.id, number, parent)
+
+
+def put_layer(db: Connection, layer: Layer) -> None:
+    """Add a layer, or seal the one that was open until now."""
+    if db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'open'", layer.id):
+        seal_layer(db, layer)
+    else:
+        insert_layer(db, layer)
 
 
 def insert_layer(db: Connection, layer: Layer) -> None:
@@ -42,65 +54,137 @@ def seal_layer(db: Connection, layer: Layer) -> None:
     )
 
 
-def insert_branch(db: Connection, branch: Branch) -> int:
-    """Gives the new branch's id; that of `branch` does not count.
-
-    :raises AlreadyExists: the name is taken
-    """
-    name = rows.text(branch.name, "branch name")
-    if db.row("SELECT 1 FROM branches WHERE name = ?", name):
-        raise AlreadyExists(
-            f"a branch {name} exists already", hint="`dsbranch list` shows all branches"
-        )
-    return db.run(
-        "INSERT INTO branches (name, head, layer, fork, created_ns) VALUES (?, ?, ?, ?, ?)",
-        name,
-        branch.head,
-        branch.layer,
-        branch.fork,
-        branch.created_ns,
+def insert_checkpoint(db: Connection, checkpoint: Checkpoint) -> None:
+    db.run(
+        "INSERT INTO checkpoints (layer, top, bottom, span) VALUES (?, ?, ?, ?)",
+        checkpoint.layer,
+        checkpoint.top,
+        checkpoint.bottom,
+        checkpoint.span,
     )
 
 
-def require_unmoved(db: Connection, branch: Branch) -> None:
-    """:raises Locked: the branch moved or went since `branch` was read"""
-    row = db.row(f"{rows.BRANCH} WHERE id = ?", branch.id)
-    if row is None or rows.branch(row) != branch:
-        raise Locked(
-            f"another dsbranch command changed branch {branch.name} meanwhile",
-            hint="run the command again",
-        )
+def require_unmoved(db: Connection, moves: Sequence[Move]) -> None:
+    """:raises Locked: a name is no longer where its move begins"""
+    for move in moves:
+        if move.before is not None:
+            _require_there(db, move.before)
 
 
-def move_branch(db: Connection, branch: Branch, *, head: str, layer: str) -> Position:
-    db.run("UPDATE branches SET head = ?, layer = ? WHERE id = ?", head, layer, branch.id)
-    return Position(branch.id, head, layer, branch.fork)
+def carry_out(
+    db: Connection, moves: Sequence[Move], claim: Callable[[int], None] | None
+) -> list[Move]:
+    """Move the names, those that end first, as another may take their place; the moves as done.
+
+    :raises AlreadyExists: a new name is taken
+    """
+    for move in moves:
+        if move.after is None:
+            assert move.before is not None
+            _remove(db, move.before)
+    done = []
+    for move in moves:
+        after = move.after
+        if after is not None and move.before is None:
+            after = _add(db, after)
+            if claim is not None and isinstance(after, Branch):
+                claim(after.id)
+        elif after is not None:
+            _change(db, after)
+        done.append(Move(move.before, after))
+    return done
 
 
 def log(
     db: Connection,
-    *,
     verb: str,
+    moves: Sequence[Move],
+    *,
     author: str,
     detail: str,
-    time_ns: int,
-    name: str,
-    before: Position | None,
-    after: Position | None,
+    undoes: int | None = None,
 ) -> Operation:
-    """Add one operation that moved one name."""
+    """Add the row of one operation, and those of its moves."""
+    now = time.time_ns()
     id = db.run(
-        "INSERT INTO operations (verb, time_ns, author, detail) VALUES (?, ?, ?, ?)",
+        "INSERT INTO operations (verb, time_ns, author, detail, undoes) VALUES (?, ?, ?, ?, ?)",
         verb,
-        time_ns,
+        now,
         rows.text(author, "author"),
         rows.text(detail, "detail"),
+        undoes,
     )
-    db.run(
-        "INSERT INTO moves (operation, name, before, after) VALUES (?, ?, ?, ?)",
-        id,
-        name,
-        rows.position_text(before),
-        rows.position_text(after),
+    for move in moves:
+        side = move.before or move.after
+        db.run(
+            "INSERT INTO moves (operation, name, branch, before, after) VALUES (?, ?, ?, ?, ?)",
+            id,
+            move.name,
+            side.id if isinstance(side, Branch) else None,
+            rows.side_text(move.before),
+            rows.side_text(move.after),
+        )
+    return Operation(id, verb, now, author, detail, tuple(moves), undoes)
+
+
+def _require_there(db: Connection, expected: Branch | Tag) -> None:
+    found: Branch | Tag | None
+    if isinstance(expected, Branch):
+        row = db.row(f"{rows.BRANCH} WHERE id = ?", expected.id)
+        found = None if row is None else rows.branch(row)
+    else:
+        row = db.row(f"{rows.TAG} WHERE name = ?", expected.name)
+        found = None if row is None else rows.tag(row)
+    if found != expected:
+        raise Locked(
+            f"another dsbranch command changed {_kind(expected)} {expected.name} meanwhile",
+            hint="run the command again",
+        )
+
+
+def _kind(side: Branch | Tag) -> str:
+    return "branch" if isinstance(side, Branch) else "tag"
+
+
+def _remove(db: Connection, side: Branch | Tag) -> None:
+    if isinstance(side, Branch):
+        db.run("DELETE FROM branches WHERE id = ?", side.id)
+    else:
+        db.run("DELETE FROM tags WHERE name = ?", side.name)
+
+
+def _add(db: Connection, side: Branch | Tag) -> Branch | Tag:
+    """The side as it is in the store, a new branch with its id."""
+    name = rows.text(side.name, f"{_kind(side)} name")
+    select, shown = (rows.BRANCH, "list") if isinstance(side, Branch) else (rows.TAG, "tag")
+    if db.row(f"{select} WHERE name = ?", name):
+        raise AlreadyExists(
+            f"a {_kind(side)} {name} exists already", hint=f"`dsbranch {shown}` shows what there is"
+        )
+    if isinstance(side, Tag):
+        db.run("INSERT INTO tags VALUES (?, ?, ?)", name, side.commit, side.created_ns)
+        return side
+    id = db.run(
+        "INSERT INTO branches (id, name, head, layer, fork, created_ns, pending)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        side.id or None,
+        *rows.branch_values(side),
     )
-    return Operation(id, verb, time_ns, author, detail, (Move(name, before, after),))
+    return replace(side, id=id)
+
+
+def _change(db: Connection, side: Branch | Tag) -> None:
+    if isinstance(side, Branch):
+        db.run(
+            "UPDATE branches SET name = ?, head = ?, layer = ?, fork = ?, created_ns = ?,"
+            " pending = ? WHERE id = ?",
+            *rows.branch_values(side),
+            side.id,
+        )
+    else:
+        db.run(
+            "UPDATE tags SET commit_id = ?, created_ns = ? WHERE name = ?",
+            side.commit,
+            side.created_ns,
+            side.name,
+        )

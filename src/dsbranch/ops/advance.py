@@ -1,0 +1,127 @@
+"""Moving a branch and its view together: how every verb ends that gives it another open layer.
+
+The branch is frozen for the body. The body's last step is `Switch.to`, which makes the new
+view ready, syncs the disk and runs the transaction; afterwards the view takes the old one's
+place. Before the transaction nothing happened, and if the rest is missed, the next command
+does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dsbranch.errors import DirtyBranch
+from dsbranch.model import Branch, Commit, Layer, Move, Operation, Process
+from dsbranch.ops import layers as layer_steps
+from dsbranch.ops import mounting
+from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.freezing import frozen
+from dsbranch.overlay.driver import Prepared
+from dsbranch.overlay.mountinfo import MountEntry
+
+
+@dataclass
+class Switch:
+    """A frozen branch on its way to another position.
+
+    `clean_up` runs once nobody can write to the old layer any more, and before the new view is
+    seen. `stale` and `elsewhere`, known at the end, are processes that keep the old view.
+    """
+
+    context: Context
+    branch: Branch
+    mounts: list[MountEntry]
+    held: ExitStack
+    view: Prepared | None = None
+    operation: Operation | None = None
+    done: str = ""
+    clean_up: Callable[[], None] | None = None
+    stale: tuple[Process, ...] = field(default=())
+    elsewhere: tuple[Process, ...] = field(default=())
+
+    def to(
+        self,
+        verb: str,
+        after: Branch,
+        *,
+        lowers: list[str],
+        detail: str,
+        done: str,
+        root_like: Path | None,
+        layers: Sequence[Layer] = (),
+        commit: Commit | None = None,
+        author: str | None = None,
+        undoes: int | None = None,
+    ) -> Operation:
+        """Record the operation. `lowers` are the layers below the open one, newest first.
+
+        `done` says what will have happened, should showing the new view then fail.
+        `after` is the branch as it will be. It gets a fresh open layer whose root is like
+        `root_like`; where that is None, `after` names an open layer that there is already.
+
+        :raises Locked: the branch moved meanwhile; nothing was written
+        """
+        with ExitStack() as made:
+            new = list(layers)
+            if root_like is not None:
+                fresh = made.enter_context(layer_steps.new_layer(self.context, root_like))
+                new.append(fresh)
+                after = replace(after, layer=fresh.id)
+            if self.mounts:
+                plan = mounting.branch_plan(self.context, lowers, after.layer)
+                self.view = self.held.enter_context(self.context.driver.prepare(plan))
+            layer_steps.sync(self.context)
+            self.operation = self.context.store.record(
+                verb,
+                Move(self.branch, after),
+                author=author or whoami(),
+                detail=detail,
+                layers=new,
+                commit=commit,
+                undoes=undoes,
+            )
+        self.done = done
+        return self.operation
+
+    @property
+    def mountpoint(self) -> Path | None:
+        """Where the branch is mounted now."""
+        return mounting.mountpoint(self.context, self.context.store.branch(self.branch.name))
+
+
+@contextmanager
+def switching(context: Context, branch: Branch, wait: float) -> Iterator[Switch]:
+    """Freeze `branch` for the body, which may move it once; the caller holds its lock.
+
+    `wait` is how many seconds writers may take to finish.
+
+    :raises WritersPresent: a process writes there, and did not stop in time
+    :raises BusyError: the branch is mounted in another namespace only
+    """
+    with ExitStack() as held:
+        with frozen(context, branch, wait) as mounts:
+            switch = Switch(context, branch, mounts, held)
+            yield switch
+        if switch.operation is None:
+            raise ValueError(f"{branch.name} was frozen and not moved")
+        if switch.clean_up is not None:
+            switch.clean_up()
+        switch.stale, switch.elsewhere = mounting.settle(
+            context, branch, mounts, switch.view, done=switch.done
+        )
+        layer_steps.drop_workdir_if_sealed(context, branch.layer)
+
+
+def require_clean(context: Context, branch: Branch, verb: str) -> None:
+    """:raises DirtyBranch: it has uncommitted changes"""
+    found = uncommitted(context, branch, branch.head, renames=False, directory_times=True)
+    if len(found):
+        raise DirtyBranch(
+            f"{branch.name} has {len(found)} uncommitted changes",
+            hint=f"commit them first, or `dsbranch rollback {branch.name}` sets them aside;"
+            f" then {verb} again",
+        )

@@ -1,0 +1,51 @@
+"""Making a sealed layer out of a plan: by hard links into other layers, with their digests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from dsbranch._core.build import build, inherit
+from dsbranch._core.content import digest_files
+from dsbranch._core.scan import scan
+from dsbranch._core.squash import Step, plan
+from dsbranch._core.table import Table
+from dsbranch.model import Layer
+from dsbranch.ops import layers, stacks
+from dsbranch.ops.context import Context
+from dsbranch.store.faults import storage
+
+Built = tuple[int, int, int]
+"""Files linked, files copied, bytes copied."""
+
+
+def squashed(
+    context: Context, parts: Sequence[Table], lowers: Sequence[str], new: Layer
+) -> tuple[Layer, str, Built]:
+    """Fill the new layer with what `parts`, newest first, show together over the layers `lowers`.
+
+    Gives the layer as it is once sealed, its manifest's checksum, and what it took.
+    """
+    with stacks.reading(context.root):
+        steps = plan(parts, stacks.tables(context, lowers), stacks.base(context))
+    return built(context, steps, new, hash=all(part.summary()["hashed"] for part in parts))
+
+
+def built(
+    context: Context, steps: list[Step], new: Layer, *, hash: bool
+) -> tuple[Layer, str, Built]:
+    """Carry `steps` out in the directory of the new layer and describe it in a manifest.
+
+    `hash`: what the sources' manifests do not tell is read, so that every digest is known.
+    """
+    place = context.layout.fs(new.id)
+    with storage(f"make the layer {place}"), stacks.consistent(context.root):
+        effort = build(steps, os.fsencode(place), dialect=new.dialect)
+    with stacks.reading(place):
+        table = scan(os.fsencode(place), dialect=new.dialect)
+        inherit(table, steps)
+        if hash:
+            # Only what had to be copied, with metadata of its own, can still lack a digest.
+            digest_files(table, progress=context.report("hashing"))
+    sealed, checksum = layers.write_manifest(context, new, table)
+    return sealed, checksum, effort
