@@ -20,15 +20,23 @@ Built = tuple[int, int, int]
 
 
 def squashed(
-    context: Context, parts: Sequence[Table], lowers: Sequence[str], new: Layer
+    context: Context,
+    parts: Sequence[Table],
+    lowers: Sequence[str],
+    new: Layer,
+    *,
+    hash: bool | None = None,
 ) -> tuple[Layer, str, Built]:
     """Fill the new layer with what `parts`, newest first, show together over the layers `lowers`.
 
-    Gives the layer as it is once sealed, its manifest's checksum, and what it took.
+    `hash` None: it is hashed if all of them are. Gives the layer as it is once sealed, its
+    manifest's checksum, and what it took.
     """
     with stacks.reading(context.root):
         steps = plan(parts, stacks.tables(context, lowers), stacks.base(context))
-    return built(context, steps, new, hash=all(part.summary()["hashed"] for part in parts))
+    if hash is None:
+        hash = all(part.summary()["hashed"] for part in parts)
+    return built(context, steps, new, hash=hash)
 
 
 def built(

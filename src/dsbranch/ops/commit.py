@@ -58,7 +58,7 @@ def commit(
         with storage(f"write {place}"):
             strip(table, dialect=open_layer.dialect)
         sealed, checksum = layers.write_manifest(context, open_layer, table)
-        with _one_layer(context, branch, sealed, checksum, table) as (whole, checksum):
+        with _one_layer(context, branch, sealed, checksum, table, hash=hash) as (whole, checksum):
             made = layers.new_commit(
                 whole, checksum, parents=(branch.head,), message=message, author=author
             )
@@ -91,7 +91,7 @@ def commit(
 
 @contextmanager
 def _one_layer(
-    context: Context, branch: Branch, sealed: Layer, checksum: str, table: Table
+    context: Context, branch: Branch, sealed: Layer, checksum: str, table: Table, *, hash: bool
 ) -> Iterator[tuple[Layer, str]]:
     """The layer of the commit, and its manifest's checksum: the open one, now sealed, or one made
     of it and what was pending below it."""
@@ -100,7 +100,8 @@ def _one_layer(
         return
     with layers.new_layer(context, context.layout.fs(sealed.id), work=False) as new:
         parts = [table, *stacks.tables(context, branch.pending)]
-        whole, checksum, _ = squashed(context, parts, stacks.lowers(context, branch.head), new)
+        lowers = stacks.lowers(context, branch.head)
+        whole, checksum, _ = squashed(context, parts, lowers, new, hash=hash)
         yield whole, checksum
 
 
