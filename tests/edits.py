@@ -7,6 +7,7 @@ no mount would write.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -19,6 +20,9 @@ from tests.trees import acl as acl_value
 
 Edit = Callable[[Root], None]
 Name = str | bytes
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def _on(path: Name, action: Callable[[bytes], object]) -> Edit:
@@ -146,6 +150,17 @@ def swap(one: Name, other: Name) -> Edit:
     return sequence(rename(one, aside), rename(other, one), rename(aside, other))
 
 
+def exchange(one: Name, other: Name) -> Edit:
+    """RENAME_EXCHANGE: both at once, of whatever kinds."""
+
+    def action(a: bytes, b: bytes) -> None:
+        if _LIBC.renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), a, None, b)
+
+    return _on_both(one, other, action)
+
+
 def link(existing: Name, new: Name) -> Edit:
     return _on_both(existing, new, lambda a, b: os.link(a, b, follow_symlinks=False))
 
@@ -176,6 +191,11 @@ def removexattr(path: Name, name: str) -> Edit:
 
 def setfacl(path: Name, uid: int, permissions: int) -> Edit:
     return setxattr(path, "system.posix_acl_access", acl_value(uid, permissions))
+
+
+def setdefaultacl(path: Name, uid: int, permissions: int) -> Edit:
+    """What new entries of a directory inherit."""
+    return setxattr(path, "system.posix_acl_default", acl_value(uid, permissions))
 
 
 def refused(edit: Edit, *errors: int) -> Edit:

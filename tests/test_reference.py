@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from tests import reference, trees
+from tests import reference, trees, truth
 from tests.cases import CASES, Case
 from tests.overlays import Overlay
 from tests.steps import OPERATIONS, START, Step, perform, random_layers
-from tests.trees import Snapshot, assert_same
+from tests.trees import assert_same
 
 pytestmark = pytest.mark.root
 
@@ -44,69 +44,8 @@ def check_against_kernel(overlay: Overlay) -> None:
             ((older, before), (newest, at_first)),
             ((newest, at_first), (older, before)),
         ):
-            assert by_path(seen_a, seen_b) == plain(reference.changes(a, b, renames=False))
-            check_replay(seen_a, seen_b, reference.changes(a, b))
-
-
-def by_path(old: Snapshot, new: Snapshot) -> list[tuple[str, bytes]]:
-    """The letters, from nothing but two trees as they were seen."""
-    found = []
-    for path in old.keys() | new.keys():
-        if path not in new:
-            found.append(("D", path))
-        elif path not in old:
-            found.append(("A", path))
-        elif letter := _letter(old[path], new[path]):
-            found.append((letter, path))
-    return sorted(found, key=lambda change: reference.order(change[1]))
-
-
-def _letter(old: trees.Node, new: trees.Node) -> str | None:
-    if old.kind != new.kind:
-        return "T"
-    if (old.content, old.target, old.rdev) != (new.content, new.target, new.rdev):
-        return "M"
-    for name in ("mode", "uid", "gid", "xattrs", "mtime_ns"):
-        if getattr(old, name) != getattr(new, name):
-            return "m"
-    return None
-
-
-def plain(found: list[reference.Change]) -> list[tuple[str, bytes]]:
-    return [(change.status, change.path) for change in found]
-
-
-def check_replay(old: Snapshot, new: Snapshot, found: list[reference.Change]) -> None:
-    """Nothing is missing in a diff with renames: it leads from the one tree to the other."""
-    renamed = {change.path: change.old_path for change in found if change.status == "R"}
-    stated = {change.path: change for change in found if change.status not in "RD"}
-    deleted = {change.path for change in found if change.status == "D"}
-    reached = set()
-    for path, node in new.items():
-        change = stated.get(path)
-        if change is not None and change.status == "A":
-            assert change.old_path is None
-            continue
-        source = _source(path, renamed)
-        reached.add(source)
-        assert source in old, f"{path!r} is explained by {source!r}, which was not there"
-        if change is not None:
-            assert (change.old_path or path) == source
-        letter = change.status if change is not None else None
-        if path not in renamed:
-            assert _letter(old[source], node) == letter, f"{path!r} from {source!r}"
-    assert deleted == old.keys() - reached
-
-
-def _source(path: bytes, renamed: dict[bytes, bytes | None]) -> bytes:
-    tail = b""
-    while path:
-        source = renamed.get(path)
-        if source is not None:
-            return source + tail
-        path, _, name = path.rpartition(b"/")
-        tail = b"/" + name + tail
-    return tail.removeprefix(b"/")
+            assert truth.by_path(seen_a, seen_b) == truth.plain(reference.changes(a, b, renames=False))
+            truth.check_replay(seen_a, seen_b, reference.changes(a, b))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

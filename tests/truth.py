@@ -1,0 +1,81 @@
+"""Test foundation: what a diff must say, from nothing but two trees as they were seen.
+
+Knows neither layers nor the code under test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tests import reference
+from tests.reference import Change
+from tests.trees import Node, Snapshot
+
+
+def by_path(old: Snapshot, new: Snapshot) -> list[tuple[str, bytes]]:
+    """The letters, from nothing but two trees as they were seen."""
+    found = []
+    for path in old.keys() | new.keys():
+        if path not in new:
+            found.append(("D", path))
+        elif path not in old:
+            found.append(("A", path))
+        elif letter := _letter(old[path], new[path]):
+            found.append((letter, path))
+    return sorted(found, key=lambda change: reference.order(change[1]))
+
+
+def _letter(old: Node, new: Node) -> str | None:
+    if old.kind != new.kind:
+        return "T"
+    if (old.content, old.target, old.rdev) != (new.content, new.target, new.rdev):
+        return "M"
+    for name in ("mode", "uid", "gid", "xattrs", "mtime_ns"):
+        if getattr(old, name) != getattr(new, name):
+            return "m"
+    return None
+
+
+def plain(found: Iterable[Change]) -> list[tuple[str, bytes]]:
+    return [(change.status, change.path) for change in found]
+
+
+def check_replay(old: Snapshot, new: Snapshot, found: Iterable[Change]) -> None:
+    """Nothing is missing in a diff with renames: it leads from the one tree to the other."""
+    renamed = {change.path: change.old_path for change in found if change.status == "R"}
+    stated = {change.path: change for change in found if change.status not in "RD"}
+    deleted = {change.path for change in found if change.status == "D"}
+    reached = set()
+    for path, node in new.items():
+        change = stated.get(path)
+        if change is not None and change.status == "A":
+            assert change.old_path is None
+            continue
+        source = _source(path, renamed)
+        reached.add(source)
+        assert source in old, f"{path!r} is explained by {source!r}, which was not there"
+        if change is not None:
+            assert (change.old_path or path) == source
+        letter = change.status if change is not None else None
+        if path not in renamed:
+            assert _letter(old[source], node) == letter, f"{path!r} from {source!r}"
+    assert deleted == old.keys() - reached
+
+
+def _source(path: bytes, renamed: dict[bytes, bytes | None]) -> bytes:
+    tail = b""
+    while path:
+        source = renamed.get(path)
+        if source is not None:
+            return source + tail
+        path, _, name = path.rpartition(b"/")
+        tail = b"/" + name + tail
+    return tail.removeprefix(b"/")
+
+
+def unsayable(paths: Snapshot) -> bool:
+    """Whether a tar cannot hold it."""
+    return any(
+        node.kind == "socket" or any(name.startswith(b".wh.") for name in path.split(b"/"))
+        for path, node in paths.items()
+    )
