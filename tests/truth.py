@@ -13,7 +13,7 @@ from tests.trees import Node, Snapshot
 
 
 def by_path(old: Snapshot, new: Snapshot) -> list[tuple[str, bytes]]:
-    """The letters, from nothing but two trees as they were seen."""
+    """The letters of a diff without renames."""
     found = []
     for path in old.keys() | new.keys():
         if path not in new:
@@ -45,13 +45,15 @@ def check_replay(old: Snapshot, new: Snapshot, found: Iterable[Change]) -> None:
     renamed = {change.path: change.old_path for change in found if change.status == "R"}
     stated = {change.path: change for change in found if change.status not in "RD"}
     deleted = {change.path for change in found if change.status == "D"}
-    reached = set()
+    assert renamed.keys() | stated.keys() <= new.keys()
+    reached: set[bytes] = set()
     for path, node in new.items():
         change = stated.get(path)
         if change is not None and change.status == "A":
             assert change.old_path is None
             continue
         source = _source(path, renamed)
+        assert source not in reached, f"{source!r} became {path!r} and something else, too"
         reached.add(source)
         assert source in old, f"{path!r} is explained by {source!r}, which was not there"
         if change is not None:
@@ -71,11 +73,3 @@ def _source(path: bytes, renamed: dict[bytes, bytes | None]) -> bytes:
         path, _, name = path.rpartition(b"/")
         tail = b"/" + name + tail
     return tail.removeprefix(b"/")
-
-
-def unsayable(paths: Snapshot) -> bool:
-    """Whether a tar cannot hold it."""
-    return any(
-        node.kind == "socket" or any(name.startswith(b".wh.") for name in path.split(b"/"))
-        for path, node in paths.items()
-    )

@@ -1,0 +1,67 @@
+"""Test foundation: what others do with an export, by tar(1), rsync(1) and OCI's rules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+from tests.trees import Snapshot
+
+WHITEOUT = b".wh."
+
+
+def unpack(tar: Path, at: Path) -> Path:
+    """Unpack a tar with GNU tar into the new directory `at`."""
+    at.mkdir()
+    _run("tar", "--xattrs", "--xattrs-include=*", "-C", at, "-xpf", tar)
+    return at
+
+
+def apply(changes: Path, onto: Path) -> None:
+    """Lay an unpacked range over a tree. `changes` is used up."""
+    top, below = os.fsencode(changes), os.fsencode(onto)
+    for directory, inner, files in os.walk(top):
+        place = os.path.join(below, os.path.relpath(directory, top))
+        for name in [*inner, *files]:
+            here, there = os.path.join(directory, name), os.path.join(place, name)
+            if name.startswith(WHITEOUT):
+                remove(os.path.join(place, name.removeprefix(WHITEOUT)))
+                os.unlink(here)
+            elif os.path.lexists(there) and not (_is_directory(here) and _is_directory(there)):
+                remove(there)
+    _run("rsync", "-aHAX", "--numeric-ids", f"{changes}/", f"{onto}/")
+
+
+def remove(path: bytes) -> None:
+    if _is_directory(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def copy(tree: Path, at: Path) -> Path:
+    """The same tree once more, in the new directory `at`."""
+    _run("cp", "-a", "--", tree, at)
+    return at
+
+
+def unsayable(paths: Snapshot, *, as_tar: bool) -> bool:
+    """Whether these entries cannot be exported."""
+    return any(
+        (as_tar and node.kind == "socket")
+        or any(name.startswith(WHITEOUT) for name in path.split(b"/"))
+        for path, node in paths.items()
+    )
+
+
+def _is_directory(path: bytes) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def _run(*arguments: object) -> None:
+    command = [argument if isinstance(argument, bytes) else str(argument) for argument in arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, (command, done.stderr)
