@@ -175,8 +175,9 @@ def _write_directory(draft: Path, items: Sequence[Item], view: View, dialect: st
 
 def _steps(items: Sequence[Item], view: View) -> list[Step]:
     """The steps that write the items, with the unchanged directories that hold them."""
-    made: set[bytes] = set()
-    steps = []
+    # The root is there even if nothing in it changed, and is what the view shows of it.
+    made = {b""}
+    steps = [export_step("directory", b"", view.find(b""))]
     for item in items:
         for ancestor in _ancestors(item.path):
             if ancestor not in made:
@@ -199,8 +200,6 @@ def _steps(items: Sequence[Item], view: View) -> list[Step]:
 
 
 def _ancestors(path: bytes) -> Iterator[bytes]:
-    if path:
-        yield b""
     at = path.find(b"/")
     while at >= 0:
         yield path[:at]
