@@ -1,80 +1,26 @@
 """What changed between two views.
 
 Two directories are compared by the layers that only one of them has: names that occur in
-none of those are the same on both sides, so the cost follows the changes. A directory
-that appears on the new side, but whose lower parts are those of one that vanished from the
-old side, was renamed.
+none of those are the same on both sides, so the cost follows the changes. What was renamed
+is found elsewhere: directories before the comparison, files in what it leaves over.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
 from dsbranch._core.columns import KINDS
 from dsbranch._core.content import compare_files
+from dsbranch._core.delta import by_path
 
-from dsbranch._core.base cimport Base
+from dsbranch._core.delta cimport Delta
+from dsbranch._core.moved cimport Moved
+from dsbranch._core.renames cimport Renames
+from dsbranch._core.sides cimport Sides, meta_differs, same_spot
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
 cdef int KNOWN_EQUAL = 1
 cdef int KNOWN_DIFFERENT = 0
 cdef int UNKNOWN = -1
-
-
-cdef class Delta:
-    """One changed path. `old` and `new` are ``(table, row)`` of the metadata, None where absent;
-    `content` is ``(table, row)`` of the new side's regular file data, None where there are none.
-
-    Sizes are bytes, of regular files only.
-    """
-    cdef readonly str status
-    cdef readonly bytes path
-    cdef readonly bytes old_path
-    cdef readonly str kind
-    cdef readonly object size
-    cdef readonly object old_size
-    cdef readonly tuple old
-    cdef readonly tuple new
-    cdef readonly tuple content
-
-    def astuple(self) -> tuple:
-        """``(status, path, old_path, kind, size, old_size)``."""
-        return (self.status, self.path, self.old_path, self.kind, self.size, self.old_size)
-
-
-cdef bint same_spot(View a, Spot one, View b, Spot two):
-    cdef Table table = a.table(one)
-    cdef Row *left
-    cdef Row *right
-    if table is not b.table(two):
-        return False
-    if one.row == two.row:
-        return True
-    if not isinstance(table, Base):
-        return False
-    # The base looks a path up anew each time it is asked.
-    left = table.rows + one.row
-    right = table.rows + two.row
-    return left.path.size == right.path.size and memcmp(
-        table.heap + left.path.at, table.heap + right.path.at, left.path.size
-    ) == 0
-
-
-cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1:
-    cdef Row *left
-    cdef Row *right
-    a.complete(one)
-    b.complete(two)
-    left = a.row(one)
-    right = b.row(two)
-    if left.mode != right.mode or left.uid != right.uid or left.gid != right.gid:
-        return True
-    if (left.kind != DIRECTORY or times) and left.mtime_ns != right.mtime_ns:
-        return True
-    if (left.flags ^ right.flags) & F_XATTRS:
-        return True
-    return left.flags & F_XATTRS and memcmp(left.xattrs, right.xattrs, 16) != 0
 
 
 cdef class Changes:
@@ -85,30 +31,27 @@ cdef class Changes:
     by its name.
     """
 
+    cdef Sides sides
     cdef View old
     cdef View new
     cdef bint times
-    cdef set shared              # tables that both views have
-    cdef dict matched            # path of a new directory -> the old node that it was
-    cdef set taken               # paths of the old nodes in `matched`
+    cdef Moved moved
     cdef list found
     cdef list open_questions     # (delta, table, row, table, row, bool) that only reading settles
-    cdef int64_t steps
 
     def __init__(self, View old, View new, bint times):
+        self.sides = Sides(old, new)
         self.old = old
         self.new = new
         self.times = times
-        self.shared = set()
-        if old is not None:
-            self.shared = {id(table) for table in old.tables} & {id(table) for table in new.tables}
-        self.matched = {}
-        self.taken = set()
+        self.moved = Moved(self.sides)
         self.found = []
         self.open_questions = []
 
     cdef Delta note(self, str status, bytes path, Spot *before, Spot *after, Spot *data, bytes old_path):
+        """Report a change; `data` is where the new side's data are, the old side's for D."""
         cdef Delta delta = Delta()
+        cdef View view
         cdef Row *row
         delta.status = status
         delta.path = path
@@ -131,136 +74,11 @@ cdef class Changes:
                 delta.size = row.size
                 if data != NULL and data.layer >= 0:
                     delta.content = (self.new.table(data[0]), data.row)
+        if (before == NULL or after == NULL) and data != NULL and data.layer >= 0:
+            view = self.old if after == NULL else self.new
+            delta.place = (view.table(data[0]), data.row)
         self.found.append(delta)
         return delta
-
-    cdef int pulse(self) except -1:
-        """Let Ctrl-C through now and then."""
-        self.steps += 1
-        if self.steps & 1023 == 0:
-            PyErr_CheckSignals()
-        return 0
-
-    cdef list names(self, Node one, Node two):
-        """The names in the parts that two directories do not share; either may be None."""
-        cdef int a = 0 if one is None else one.count
-        cdef int b = 0 if two is None else two.count
-        cdef set names = set()
-        while a > 0 and b > 0 and same_spot(self.old, one.spots[a - 1], self.new, two.spots[b - 1]):
-            a -= 1
-            b -= 1
-        if a:
-            self.old.gather(one, 0, a, names)
-        if b:
-            self.new.gather(two, 0, b, names)
-        return sorted(names)
-
-    # --- which directories moved ---
-
-    cdef tuple identity(self, View view, Node node):
-        """Where the lowest part of a directory lies: what it keeps when it is renamed."""
-        cdef Table table = view.table(node.spots[node.count - 1])
-        return id(table), table.text(table.rows[node.spots[node.count - 1].row].path)
-
-    cdef bint has_redirects(self):
-        """Whether a layer that only one side has renamed a directory at all."""
-        cdef View view
-        cdef Table table
-        cdef int64_t i
-        for view in (self.old, self.new):
-            for table in view.tables:
-                if id(table) not in self.shared and not isinstance(table, Base):
-                    for i in range(table.count):
-                        if table.rows[i].kind == DIRECTORY and table.rows[i].flags & F_REDIRECT:
-                            return True
-        return False
-
-    cdef int find_moved(self) except -1:
-        """Match directories by identity.
-
-        `gone` and `come` hold those of one side whose counterpart is not known yet. They are
-        opened as late as can be: a directory that was moved whole is never looked into.
-        """
-        cdef list pairs = [(self.old.root, self.new.root)]
-        cdef dict gone = {}, come = {}               # identity -> node
-        cdef list closed_gone = [], closed_come = [] # nodes not opened yet
-        cdef Node one, two
-        cdef tuple key
-        while True:
-            while pairs:
-                one, two = pairs.pop()
-                self.open_pair(one, two, pairs, gone, come, closed_gone, closed_come)
-            for key in sorted(gone.keys() & come.keys(), key=come_path(come)):
-                one = gone.pop(key)
-                two = come.pop(key)
-                self.matched[two.path] = one
-                self.taken.add(one.path)
-                pairs.append((one, two))
-            if pairs:
-                continue
-            closed_gone = [node for node in closed_gone if node.path not in self.taken]
-            closed_come = [node for node in closed_come if node.path not in self.matched]
-            # What only one side can have made is opened first: there is no match to wait for.
-            if self.open_some(closed_come, False, self.new, gone, come, closed_gone, closed_come):
-                continue
-            if not come:
-                return 0
-            if self.open_some(closed_gone, True, self.old, gone, come, closed_gone, closed_come):
-                continue
-            if not self.open_some(closed_come, True, self.new, gone, come, closed_gone, closed_come):
-                return 0
-
-    cdef bint open_some(
-        self, list closed, bint all_kinds, View view,
-        dict gone, dict come, list closed_gone, list closed_come,
-    ) except -1:
-        """Open the directories of a list: all, or those that no shared layer has a part of."""
-        cdef Node node
-        cdef list chosen = [], rest = []
-        for node in closed:
-            if all_kinds or self.identity(view, node)[0] not in self.shared:
-                chosen.append(node)
-            else:
-                rest.append(node)
-        if not chosen:
-            return False
-        closed[:] = rest
-        for node in chosen:
-            if view is self.new:
-                self.open_pair(None, node, None, gone, come, closed_gone, closed_come)
-            else:
-                self.open_pair(node, None, None, gone, come, closed_gone, closed_come)
-        return True
-
-    cdef int open_pair(
-        self, Node one, Node two, list pairs,
-        dict gone, dict come, list closed_gone, list closed_come,
-    ) except -1:
-        """Look for directories in the parts that two directories do not share."""
-        cdef bytes name
-        cdef Spot entry, data
-        cdef Node outer, inner
-        cdef tuple key
-        for name in self.names(one, two):
-            self.pulse()
-            outer = None if one is None else self.old.lookup(one, name, &entry, &data)
-            inner = None if two is None else self.new.lookup(two, name, &entry, &data)
-            if outer is not None and inner is not None:
-                key = self.identity(self.old, outer)
-                if key == self.identity(self.new, inner):
-                    self.matched[inner.path] = outer
-                    self.taken.add(outer.path)
-                    pairs.append((outer, inner))
-                    continue
-            if outer is not None:
-                gone.setdefault(self.identity(self.old, outer), outer)
-                closed_gone.append(outer)
-            if inner is not None:
-                come.setdefault(self.identity(self.new, inner), inner)
-                closed_come.append(inner)
-        return 0
-
-    # --- what changed ---
 
     cdef int run(self, bint renames) except -1:
         cdef list pairs
@@ -270,8 +88,8 @@ cdef class Changes:
             self.note("A", b"", NULL, &self.new.root.spots[0], NULL, None)
             self.expand(self.new.root, True)
             return 0
-        if renames and self.has_redirects():
-            self.find_moved()
+        if renames and self.moved.has_redirects():
+            self.moved.find()
         pairs = []
         self.both_directories(self.old.root, self.new.root, pairs)
         while pairs:
@@ -284,30 +102,30 @@ cdef class Changes:
         cdef bytes name
         cdef Spot before, before_data, after, after_data
         cdef Node outer, inner, source
-        cdef bint was, is_
-        for name in self.names(one, two):
-            self.pulse()
+        cdef bint was
+        for name in self.sides.names(one, two):
+            self.sides.pulse()
             outer = self.old.lookup(one, name, &before, &before_data)
             inner = self.new.lookup(two, name, &after, &after_data)
-            source = None if inner is None else self.matched.get(inner.path)
+            source = None if inner is None else self.moved.matched.get(inner.path)
             if source is not None:
                 # Its story is told here; what was under this name, if anything else, is gone.
                 if outer is None or source.path != outer.path:
-                    self.moved(source, inner, pairs)
-                    self.only(False, joined(one.path, name), outer, &before, NULL, pairs)
+                    self.renamed(source, inner, pairs)
+                    self.only(False, joined(one.path, name), outer, &before, &before_data, pairs)
                 else:
                     self.both_directories(outer, inner, pairs)
                 continue
-            was = before.layer >= 0 and not (outer is not None and outer.path in self.taken)
+            was = before.layer >= 0 and not (outer is not None and outer.path in self.moved.taken)
             if was and after.layer >= 0:
                 self.both(one, two, name, outer, inner, before, before_data, after, after_data, pairs)
             else:
                 if was:
-                    self.only(False, joined(one.path, name), outer, &before, NULL, pairs)
+                    self.only(False, joined(one.path, name), outer, &before, &before_data, pairs)
                 self.only(True, joined(two.path, name), inner, &after, &after_data, pairs)
         return 0
 
-    cdef int moved(self, Node source, Node node, list pairs) except -1:
+    cdef int renamed(self, Node source, Node node, list pairs) except -1:
         """Whatever else is new about a renamed directory, its name says the most."""
         self.note("R", node.path, &source.spots[0], &node.spots[0], NULL, source.path)
         pairs.append((source, node))
@@ -321,10 +139,14 @@ cdef class Changes:
             return 0
         if node is not None:
             return self.expand(node, new, pairs)
+        self.note_only(new, path, entry, data)
+        return 0
+
+    cdef int note_only(self, bint new, bytes path, Spot *entry, Spot *data) except -1:
         if new:
             self.note("A", path, NULL, entry, data, None)
         else:
-            self.note("D", path, entry, NULL, NULL, None)
+            self.note("D", path, entry, NULL, data, None)
         return 0
 
     cdef int expand(self, Node top, bint new, list pairs=None, bint inside=False) except -1:
@@ -338,28 +160,23 @@ cdef class Changes:
         while rest:
             node = rest.pop()
             if new:
-                source = self.matched.get(node.path)
+                source = self.moved.matched.get(node.path)
                 if source is not None:
-                    self.moved(source, node, pairs)
+                    self.renamed(source, node, pairs)
                     continue
-            elif node.path in self.taken:
+            elif node.path in self.moved.taken:
                 continue
             if node.path and not (inside and node is top):
-                if new:
-                    self.note("A", node.path, NULL, &node.spots[0], NULL, None)
-                else:
-                    self.note("D", node.path, &node.spots[0], NULL, NULL, None)
+                self.note_only(new, node.path, &node.spots[0], NULL)
             names = set()
             view.gather(node, 0, node.count, names)
             for name in names:
-                self.pulse()
+                self.sides.pulse()
                 inner = view.lookup(node, name, &entry, &data)
                 if inner is not None:
                     rest.append(inner)
-                elif entry.layer >= 0 and new:
-                    self.note("A", joined(node.path, name), NULL, &entry, &data, None)
                 elif entry.layer >= 0:
-                    self.note("D", joined(node.path, name), &entry, NULL, NULL, None)
+                    self.note_only(new, joined(node.path, name), &entry, &data)
         return 0
 
     cdef int both(
@@ -438,17 +255,6 @@ cdef class Changes:
         return UNKNOWN
 
 
-def come_path(come: dict):
-    """A sort key by the path of the new node, so that the answer depends on nothing else."""
-    return lambda key: (<Node>come[key]).path
-
-
-def by_path(Delta delta) -> tuple:
-    """A sort key with '/' lower than every other byte; names hold no NUL. A deletion comes
-    before whatever took the name."""
-    return delta.path.replace(b"/", b"\0"), delta.status != "D"
-
-
 def changes(
     View old,
     View new,
@@ -460,8 +266,9 @@ def changes(
 ) -> list:
     """The `Delta` of every path that differs from `old` (None: an empty tree) to `new`.
 
-    Sorted by path with '/' lowest. `renames` reads renamed directories off the redirects;
-    without it they are a tree deleted and a tree added. `directory_times` also reports
+    Sorted by path with '/' lowest. `renames` pairs directories by where their lowest part lies
+    and files by where their data lie, by what they were copied up from and by known digests;
+    without it what was renamed is deleted and added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
 
@@ -484,4 +291,4 @@ def changes(
                 equal.add(delta)
         job.found = [delta for delta in job.found if delta not in equal]
     job.found.sort(key=by_path)
-    return job.found
+    return Renames(job.sides).paired(job.found) if renames and old is not None else job.found

@@ -37,10 +37,35 @@ cdef extern from *:
     }
     static long long dsb_mtime_ns(const struct statx *s) { return dsb_ns(&s->stx_mtime); }
     static long long dsb_ctime_ns(const struct statx *s) { return dsb_ns(&s->stx_ctime); }
+    /* Where the headers are older than Linux 6.9. */
+    struct dsb_fsuuid2 { unsigned char len, uuid[16]; };
+    #define DSB_GETFSUUID _IOR(0x15, 0, struct dsb_fsuuid2)
+    static int dsb_uuid(int fd, unsigned char *out) {
+        struct dsb_fsuuid2 found;
+        if (ioctl(fd, DSB_GETFSUUID, &found) < 0 || found.len != 16)
+            return -1;
+        memcpy(out, found.uuid, 16);
+        return 0;
+    }
+    /* The bytes of the handle; `type` is what tells kinds of handles apart. */
+    static int dsb_handle(int dir, const char *name, int *type, unsigned char *out) {
+        struct { struct file_handle head; unsigned char room[MAX_HANDLE_SZ]; } found;
+        int mount;
+        found.head.handle_bytes = MAX_HANDLE_SZ;
+        if (name_to_handle_at(dir, name, &found.head, &mount, 0) < 0)
+            return -errno;
+        *type = found.head.handle_type;
+        memcpy(out, found.head.f_handle, found.head.handle_bytes);
+        return (int)found.head.handle_bytes;
+    }
     static int dsb_clone(int to, int from) { return ioctl(to, FICLONE, from); }
     """
     int openat2 "dsb_openat2"(int dir, const char *path, int flags) nogil
     long getdents "dsb_getdents"(int fd, void *buffer, size_t size) nogil
+    int uuid_of_fs "dsb_uuid"(int fd, unsigned char *out) nogil
+    int handle_of "dsb_handle"(int dir, const char *name, int *type, unsigned char *out) nogil
+    enum:
+        MAX_HANDLE_SZ
     int clone_file "dsb_clone"(int to, int source) nogil
 
     struct statx_t "statx":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dsbranch._core.algebra import Delta, changes
+from dsbranch._core.algebra import changes
+from dsbranch._core.delta import Delta
 from dsbranch._core.view import View
 from dsbranch.errors import UsageError
 from dsbranch.model import LETTERS, Branch, Change

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsbranch._core import syscalls
-from dsbranch._core.algebra import Delta
 from dsbranch._core.build import build
+from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode
 from dsbranch._core.squash import Step, export_step
 from dsbranch._core.view import View
