@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dsbranch._core.algebra import changes as core_changes
 from dsbranch._core.base import Base
+from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan as core_scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
@@ -54,6 +55,14 @@ class Stack:
         self.base = Base(os.fsencode(base), dialect=dialect)
         self.layers = [reference.scan(path, dialect) for path in layers]
         self.base_layer = reference.scan(base, dialect)
+
+    def digest(self) -> None:
+        """Let the digests of all layers be known, as after commits; the base has none."""
+        for table, layer in zip(self.tables, self.layers, strict=True):
+            digest_files(table)
+            for path, entry in layer.items():
+                if entry.kind == "file" and not entry.flags & reference.METACOPY:
+                    layer[path] = entry._replace(digest=reference.digest(layer.root, path))
 
     def depth(self) -> int:
         return len(self.tables)

@@ -18,6 +18,7 @@ import xxhash
 
 from tests import trees
 from tests.beneath import Root, beneath, join
+from tests.renames import renamed_files
 
 WHITEOUT, OPAQUE, REDIRECT, METACOPY = 1, 2, 4, 8
 
@@ -358,7 +359,7 @@ def changes(
 
     Every entry of `old` is matched with at most one of `new`; the unmatched are D and A.
     Directories that moved are matched by where their lowest part lies, everything else by
-    its name in the matched parent.
+    its name in the matched parent; what is left of the rest as `tests.renames` says.
     """
     matched = _match(old, new, renames=renames)
     result = []
@@ -366,11 +367,11 @@ def changes(
         changed = _compare(old, new, source, path, directory_times)
         home = matched.get(_parent(path)) if path else b""
         moved = home is None or source != join(home, _name(path))
+        sizes = _size(new[path]), _size(old[source])
         if path and moved:
-            # Whatever else is new about a renamed directory, its name says the most.
-            result.append(Change("R", path, source, "directory", None, None))
+            # Whatever else is new about a renamed entry, its name says the most.
+            result.append(Change("R", path, source, new[path].entry.kind, *sizes))
         elif changed is not None:
-            sizes = _size(new[path]), _size(old[source])
             old_path = source if source != path else None
             result.append(Change(changed, path, old_path, new[path].entry.kind, *sizes))
     result += [
@@ -402,6 +403,10 @@ def _match(old: View, new: View, *, renames: bool) -> dict[bytes, bytes]:
         candidate = join(home, _name(path))
         if candidate in old and candidate not in taken:
             matched[path] = candidate
+    if renames:
+        gone = {p for p in old.keys() - set(matched.values()) if not old[p].is_directory}
+        come = {p for p in new.keys() - matched.keys() if not new[p].is_directory}
+        matched.update(renamed_files(old, new, gone, come))
     return matched
 
 

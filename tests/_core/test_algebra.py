@@ -12,7 +12,6 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from dsbranch._core.base import Base
-from dsbranch._core.content import digest_files
 from dsbranch._core.view import View
 from tests import core, reference, trees
 from tests import edits as e
@@ -86,8 +85,7 @@ def test_the_reference_says_the_same(case: Case, direction: str, tmp_path: Path)
 def test_with_digests(case: Case, direction: str, tmp_path: Path) -> None:
     with case.build(tmp_path) as overlay:
         stack = of(overlay)
-        for table in stack.tables:
-            digest_files(table)
+        stack.digest()
         check_all_ways(stack, direction)
 
 
@@ -102,7 +100,10 @@ def test_random_edits_over_many_layers(
             stack.freeze()
         for step in layer:
             print(number, perform(stack.mountpoint, step))
-    check_all_ways(of(stack), direction)
+    layers = of(stack)
+    check_all_ways(layers, direction)
+    layers.digest()
+    check_all_ways(layers, direction)
 
 
 FOUND = {
@@ -152,7 +153,10 @@ def test_the_user_dialect(seed: int, direction: str, overlay: Callable[..., Over
 def test_any_edits_over_some_layers(direction: str, found: list[list[Step]]) -> None:
     with tempfile.TemporaryDirectory() as root, Overlay(Path(root), START) as stack:
         _apply(stack, found)
-        check_all_ways(of(stack), direction)
+        layers = of(stack)
+        check_all_ways(layers, direction)
+        layers.digest()
+        check_all_ways(layers, direction)
 
 
 @given(layers_of_steps, layers_of_steps, layers_of_steps)
@@ -225,7 +229,7 @@ def test_each_way_to_equal_content_is_no_change(tmp_path: Path) -> None:
     for digests in (False, True):
         stack = Stack([tmp_path / "layer"], tmp_path / "base")
         if digests:
-            digest_files(stack.tables[0])
+            stack.digest()
         found = changes(stack.core_view(1), stack.core_view())
         assert reference.lines(found) == ["M last"]
 

@@ -10,10 +10,10 @@ cdef class Renames:
     cdef Handles handles
     cdef list gone       # what only the old side has, no directories, as long as it is not paired
     cdef list come
-    cdef set asking      # the letters of those whose handles are worth asking for
+    cdef str asked       # the letter of those whose own handles are asked for
 
     cdef list paired(self, list found)
     cdef int pair(self, key) except -1
     cdef int settle(self, list olds, list news) except -1
-    cdef int by_lineage(self) except -1
+    cdef int by_ancestor(self) except -1
     cdef tuple with_origin(self, Delta delta)

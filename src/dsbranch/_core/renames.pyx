@@ -28,7 +28,7 @@ cdef class Renames:
             return found
         self.pair(self.place)
         self.pair(self.inode)
-        self.by_lineage()
+        self.by_ancestor()
         self.pair(digest)
         return [delta for delta in found if delta.status is not None]
 
@@ -99,7 +99,7 @@ cdef class Renames:
             return None
         return table.rows[row].dev, table.rows[row].ino
 
-    cdef int by_lineage(self) except -1:
+    cdef int by_ancestor(self) except -1:
         """Pair by the inode they were copied up from, at first, in a layer that both sides have."""
         cdef Delta delta
         cdef View view
@@ -117,14 +117,15 @@ cdef class Renames:
             for table in view.tables[1:]:
                 if not self.sides.shares(table):
                     self.handles.learn(table, wanted)
-        self.asking = set()
-        if any(self.with_origin(delta) is not None for delta in self.come):
-            self.asking.add("D")
-        if any(self.with_origin(delta) is not None for delta in self.gone):
-            self.asking.add("A")
-        return self.pair(self.lineage)
+        # One of the two has to be a copy: names of one inode in a shared layer are no rename.
+        for asked, copies in (("D", self.come), ("A", self.gone)):
+            if any(self.with_origin(delta) is not None for delta in copies):
+                self.asked = asked
+                self.pair(self.ancestor)
+        return 0
 
-    def lineage(self, Delta delta):
+    def ancestor(self, Delta delta):
+        """The handle of the inode that an entry was copied up from, or its own if it was not."""
         cdef Table table
         cdef int64_t row
         cdef tuple start = self.with_origin(delta)
@@ -133,7 +134,7 @@ cdef class Renames:
             handle = self.handles.origin(table, row)
         else:
             table, row = delta.old or delta.new
-            if delta.status not in self.asking or not self.sides.shares(table):
+            if delta.status != self.asked or not self.sides.shares(table):
                 return None
             handle = self.handles.of(table, row)
         return None if handle is None else (delta.kind, handle)
