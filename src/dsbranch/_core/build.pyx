@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 from dsbranch._core.entries import own_xattrs
 
 from dsbranch._core.files cimport open_below, open_to_read
+from dsbranch._core.handles cimport Handles, ancestors
 from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
@@ -319,10 +320,17 @@ def build(steps: list, target: bytes, *, dialect: str = "trusted", layer: bool =
     return builder.linked, builder.copied, builder.copied_bytes
 
 
-def inherit(Table table, steps: list) -> None:
-    """Give the scanned new layer the digests and origins that the steps' sources had."""
+def inherit(Table table, steps: list, parts=()) -> None:
+    """Give the scanned new layer the digests and origins that the steps' sources had.
+
+    What was copied up from one of `parts`, layers that the new one stands for, newest first, gets
+    the origin that had: it is to be found below the new layer.
+
+    :raises OSError: an entry of a part could not be looked at
+    """
     cdef Step step
     cdef Table source
+    cdef Handles handles = ancestors(parts)
     cdef Row *row
     cdef Row *known
     cdef Spot entry, data
@@ -336,14 +344,16 @@ def inherit(Table table, steps: list) -> None:
             raise ValueError(f"{step.path!r} is missing from the layer just built")
         row = table.rows + entry.row
         source, at = step.source
-        known = source.rows + at
-        if known.flags & F_ORIGIN and not row.flags & F_ORIGIN:
+        if not source.rows[at].flags & F_ORIGIN and step.data is not None:
+            source, at = step.data
+        if source.rows[at].flags & F_ORIGIN and not row.flags & F_ORIGIN:
+            source, at = handles.first(source, at)
+            known = source.rows + at
             if table.put(source.heap + known.origin.at, known.origin.size, &row.origin) < 0:
                 raise_fault(&table.fault)
             row.flags |= F_ORIGIN
-        if step.data is not None:
-            source, at = step.data
-            known = source.rows + at
+        source, at = step.data or step.source
+        known = source.rows + at
         if known.flags & F_DIGEST and row.kind == FILE and not row.flags & F_METACOPY:
             memcpy(row.digest, known.digest, 16)
             row.flags |= F_DIGEST

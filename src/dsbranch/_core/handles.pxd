@@ -18,3 +18,5 @@ cdef class Handles:
     cdef tuple first(self, Table table, int64_t row)
     cdef int enter(self, Table table, bytes path) except -1
     cdef bytes uuid(self, Table table)
+
+cdef Handles ancestors(parts)

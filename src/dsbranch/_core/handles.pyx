@@ -153,3 +153,17 @@ cdef class Handles:
             seen.add(handle)
             place = self.older[handle]
             table, row = place
+
+
+cdef Handles ancestors(parts):
+    """Where the origins of a run of layers, newest first, lead to within it."""
+    cdef Handles handles = Handles(parts)
+    cdef Table table
+    cdef int64_t i
+    cdef set wanted = set()
+    for table in parts:
+        handles.learn(table, wanted)
+        for i in range(table.count):
+            if table.rows[i].flags & F_ORIGIN and table.rows[i].kind != DIRECTORY:
+                wanted.add(handles.origin(table, i))
+    return handles

@@ -36,22 +36,28 @@ def squashed(
         steps = plan(parts, stacks.tables(context, lowers), stacks.base(context))
     if hash is None:
         hash = all(part.summary()["hashed"] for part in parts)
-    return built(context, steps, new, hash=hash)
+    return built(context, steps, new, hash=hash, parts=parts)
 
 
 def built(
-    context: Context, steps: list[Step], new: Layer, *, hash: bool
+    context: Context,
+    steps: list[Step],
+    new: Layer,
+    *,
+    hash: bool,
+    parts: Sequence[Table] = (),
 ) -> tuple[Layer, str, Built]:
     """Carry `steps` out in the directory of the new layer and describe it in a manifest.
 
     `hash`: what the sources' manifests do not tell is read, so that every digest is known.
+    `parts` are the layers, newest first, that the new one stands for.
     """
     place = context.layout.fs(new.id)
     with storage(f"make the layer {place}"), stacks.consistent(context.root):
         effort = build(steps, os.fsencode(place), dialect=new.dialect)
     with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect)
-        inherit(table, steps)
+        inherit(table, steps, parts)
         if hash:
             # Only what had to be copied, with metadata of its own, can still lack a digest.
             digest_files(table, progress=context.report("hashing"))
