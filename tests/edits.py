@@ -229,6 +229,17 @@ def copy_marker(source: Name, path: Name, name: str, *, dialect: str = "trusted"
     return _on_both(source, path, lambda a, b: os.setxattr(b, full, os.getxattr(a, full)))
 
 
+def rename_marker(path: Name, name: str, old: str, new: str) -> Edit:
+    """Make a marker of one dialect one of another."""
+
+    def action(at: bytes) -> None:
+        value = os.getxattr(at, f"{old}.overlay.{name}")
+        os.removexattr(at, f"{old}.overlay.{name}")
+        os.setxattr(at, f"{new}.overlay.{name}", value)
+
+    return _on(path, action)
+
+
 def opaque(path: Name, value: bytes = b"y", *, dialect: str = "trusted") -> Edit:
     return marker(path, "opaque", value, dialect=dialect)
 

@@ -12,7 +12,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from tests import reference, trees, truth
-from tests.cases import CASES, Case
+from tests.cases import CASES, USER_CASES, Case
 from tests.overlays import Overlay
 from tests.steps import OPERATIONS, START, Step, perform, random_layers
 from tests.trees import assert_same
@@ -52,6 +52,12 @@ def check_against_kernel(overlay: Overlay) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_resolve_is_what_the_kernel_shows(case: Case, tmp_path: Path) -> None:
     with case.build(tmp_path) as overlay:
+        check_against_kernel(overlay)
+
+
+@pytest.mark.parametrize("case", USER_CASES, ids=lambda case: case.id)
+def test_resolve_is_what_the_kernel_shows_with_userxattr(case: Case, tmp_path: Path) -> None:
+    with case.build(tmp_path, dialect="user") as overlay:
         check_against_kernel(overlay)
 
 

@@ -15,7 +15,7 @@ from dsbranch._core.base import Base
 from dsbranch._core.view import View
 from tests import core, reference, trees
 from tests import edits as e
-from tests.cases import BASE, CASES, Case
+from tests.cases import BASE, CASES, USER_CASES, Case
 from tests.core import Stack, changes, settled
 from tests.overlays import Overlay
 from tests.steps import OPERATIONS, START, Step, perform, random_layers
@@ -57,7 +57,16 @@ def of(overlay: Overlay) -> Stack:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_person_would_say(case: Case, tmp_path: Path) -> None:
-    with case.build(tmp_path) as overlay:
+    check_expected(case, tmp_path, "trusted")
+
+
+@pytest.mark.parametrize("case", USER_CASES, ids=lambda case: case.id)
+def test_a_person_would_say_of_userxattr_layers(case: Case, tmp_path: Path) -> None:
+    check_expected(case, tmp_path, "user")
+
+
+def check_expected(case: Case, tmp_path: Path, dialect: str) -> None:
+    with case.build(tmp_path, dialect=dialect) as overlay:
         stack = of(overlay)
         found = changes(stack.core_view(stack.depth()), stack.core_view())
         assert reference.lines(settled(found)) == reference.lines(
@@ -77,6 +86,15 @@ def _parse(line: str) -> reference.Change:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_the_reference_says_the_same(case: Case, direction: str, tmp_path: Path) -> None:
     with case.build(tmp_path) as overlay:
+        check_all_ways(of(overlay), direction)
+
+
+@both_ways
+@pytest.mark.parametrize("case", USER_CASES, ids=lambda case: case.id)
+def test_the_reference_says_the_same_of_userxattr_layers(
+    case: Case, direction: str, tmp_path: Path
+) -> None:
+    with case.build(tmp_path, dialect="user") as overlay:
         check_all_ways(of(overlay), direction)
 
 

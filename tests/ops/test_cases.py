@@ -19,7 +19,7 @@ def built(bench: Bench, case: Case) -> None:
     for number, layer in enumerate(case.layers):
         if isinstance(layer, Raw):
             bench.ws.umount("main")
-            for edit in layer.edits:
+            for edit in layer.edits("trusted"):
                 edit(bench.upper())
             bench.ws.mount("main")
             continue
