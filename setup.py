@@ -17,6 +17,7 @@ MODULES = [
     "files",
     "digest",
     "scan",
+    "reading",
     "content",
     "base",
     "view",

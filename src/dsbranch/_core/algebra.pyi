@@ -1,4 +1,4 @@
-from dsbranch._core.columns import Report
+from dsbranch._core.columns import Known, Report
 from dsbranch._core.delta import Delta
 from dsbranch._core.view import View
 
@@ -8,6 +8,7 @@ def changes(
     *,
     renames: bool = True,
     directory_times: bool = False,
+    known: Known | None = None,
     threads: int | None = None,
     progress: Report | None = None,
 ) -> list[Delta]: ...

@@ -261,6 +261,7 @@ def changes(
     *,
     renames: bool = True,
     directory_times: bool = False,
+    known=None,
     threads: int | None = None,
     progress=None,
 ) -> list:
@@ -271,6 +272,7 @@ def changes(
     without it what was renamed is deleted and added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
+    `known` (see `columns.Known`) has digests of files that were read before.
 
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
@@ -281,7 +283,7 @@ def changes(
     if job.open_questions:
         questions = [question[1:5] for question in job.open_questions]
         equal = set()
-        answers = compare_files(questions, threads=threads, progress=progress)
+        answers = compare_files(questions, known=known, threads=threads, progress=progress)
         for question, same in zip(job.open_questions, answers):
             if not same:
                 continue

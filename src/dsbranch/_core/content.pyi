@@ -1,13 +1,21 @@
 from typing import TypeAlias
 
-from dsbranch._core.columns import Report
+from dsbranch._core.columns import Known, Report
 from dsbranch._core.table import Table
 
 Question: TypeAlias = tuple[Table, int, Table, int]
 
 def digest_files(
-    table: Table, *, threads: int | None = None, progress: Report | None = None
+    table: Table,
+    *,
+    known: Known | None = None,
+    threads: int | None = None,
+    progress: Report | None = None,
 ) -> None: ...
 def compare_files(
-    questions: list[Question], *, threads: int | None = None, progress: Report | None = None
+    questions: list[Question],
+    *,
+    known: Known | None = None,
+    threads: int | None = None,
+    progress: Report | None = None,
 ) -> list[bool]: ...

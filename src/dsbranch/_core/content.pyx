@@ -1,253 +1,35 @@
-"""Reading what files hold: digests for a table, and whether two files are the same.
+"""What files hold: digests for a table, and whether two files are the same."""
 
-Threads take files from a shared counter, so one file is read by one thread.
-Holes are hashed from a page of zeros, never read.
-"""
-
-from libc.errno cimport EAGAIN, EINTR, ENOMEM, ENXIO, errno
+from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
-from dsbranch._core.digest cimport STATE_SIZE, digest_buffer, stream_digest, stream_reset, stream_update
-from dsbranch._core.files cimport open_to_read
+from dsbranch._core.base cimport Base
+from dsbranch._core.digest cimport stream_copy, stream_digest, stream_reset, stream_update
 from dsbranch._core.linux cimport *
-from dsbranch._core.crew import crew_size, run_threads
+from dsbranch._core.reading cimport *
 from dsbranch._core.table cimport *
 
 cdef enum:
-    # Twice this stays in the second-level cache, which is where hashing is nearly free.
-    PIECE = 1 << 18
-
-cdef struct Side:
-    int root
-    const char *path
-    size_t size
-    const uint8_t *digest   # NULL where it is not known
-    bint sparse
+    # Two files that are the same up to this part of their size are read to the end and hashed.
+    EARLY = 8
 
 cdef struct Pair:
-    Side one
-    Side two
-    int failed           # which side could not be read: 1 or 2
+    Source one
+    Source two
     bint same
-
-cdef struct Desk:
-    # One thread's memory.
-    char *piece
-    char *other
-    char *zeros
-    void *state
-
-
-cdef bint is_sparse(const Row *row) noexcept nogil:
-    """Whether a file has holes worth skipping; only what was scanned knows its blocks."""
-    return 0 < row.ino and <int64_t>row.blocks * 512 < row.size and row.size > PIECE
-
-
-cdef int furnish(Desk *desk) noexcept nogil:
-    memset(desk, 0, sizeof(Desk))
-    if (
-        posix_memalign(<void **>&desk.piece, 4096, PIECE)
-        or posix_memalign(<void **>&desk.other, 4096, PIECE)
-        or posix_memalign(<void **>&desk.zeros, 4096, PIECE)
-        or posix_memalign(&desk.state, 64, STATE_SIZE)
-    ):
-        return -1
-    memset(desk.zeros, 0, PIECE)
-    return 0
-
-
-cdef void clear(Desk *desk) noexcept nogil:
-    free(desk.piece)
-    free(desk.other)
-    free(desk.zeros)
-    free(desk.state)
-
-
-cdef ssize_t fill(int fd, char *piece, size_t room) noexcept nogil:
-    """Read until `room` is full or the file ends."""
-    cdef size_t used = 0
-    cdef ssize_t got
-    while used < room:
-        got = read(fd, piece + used, room - used)
-        if got == 0:
-            break
-        if got < 0:
-            if errno == EINTR:
-                continue
-            return -errno
-        used += got
-    return used
-
-
-cdef int64_t hash_file(
-    int fd, bint sparse, uint8_t *out, Desk *desk, int *stop, int64_t *bytes
-) noexcept nogil:
-    """Digest an open file from its start; bytes hashed, or -errno."""
-    cdef int64_t total = 0, data, hole, step
-    cdef ssize_t got = fill(fd, desk.piece, PIECE) if not sparse else 0
-    if not sparse and got < PIECE:
-        if got >= 0:
-            digest_buffer(desk.piece, got, out)
-            fetch_add(bytes, got)
-        return got
-    stream_reset(desk.state)
-    while not sparse and got > 0:
-        stream_update(desk.state, desk.piece, got)
-        total += got
-        fetch_add(bytes, got)
-        if load_int(stop):
-            break
-        got = fill(fd, desk.piece, PIECE)
-    while sparse:
-        data = lseek(fd, total, SEEK_DATA)
-        if data < 0:
-            if errno != ENXIO:
-                got = -errno
-                break
-            data = lseek(fd, 0, SEEK_END)  # only a hole is left
-            sparse = False
-        while total < data and not load_int(stop):
-            step = data - total if data - total < PIECE else PIECE
-            stream_update(desk.state, desk.zeros, step)
-            total += step
-            fetch_add(bytes, step)
-        if not sparse:
-            break
-        hole = lseek(fd, data, SEEK_HOLE)
-        if hole < 0 or lseek(fd, data, SEEK_SET) < 0:
-            got = -errno
-            break
-        while total < hole and not load_int(stop):
-            got = fill(fd, desk.piece, hole - total if hole - total < PIECE else PIECE)
-            if got <= 0:
-                break
-            stream_update(desk.state, desk.piece, got)
-            total += got
-            fetch_add(bytes, got)
-        if got <= 0 or load_int(stop):
-            break
-    stream_digest(desk.state, out)
-    return total if got >= 0 else got
-
-
-cdef int same_content(Pair *pair, Desk *desk, int *stop, int64_t *bytes) noexcept nogil:
-    """Set pair.same; -errno on failure, with the failing side in `pair.failed`."""
-    cdef uint8_t digest[16]
-    cdef Side *known = &pair.one if pair.one.digest != NULL else &pair.two
-    cdef Side *unknown = &pair.two if pair.one.digest != NULL else &pair.one
-    cdef int fd, other
-    cdef int64_t got, more
-    fd = open_to_read(unknown.root, unknown.path, unknown.size, 0)
-    if fd < 0:
-        pair.failed = 1 if unknown == &pair.one else 2
-        return fd
-    if known.digest != NULL:
-        got = hash_file(fd, unknown.sparse, digest, desk, stop, bytes)
-        close(fd)
-        if got < 0:
-            pair.failed = 1 if unknown == &pair.one else 2
-            return <int>got
-        pair.same = memcmp(digest, known.digest, 16) == 0
-        return 0
-    other = open_to_read(known.root, known.path, known.size, 0)
-    if other < 0:
-        close(fd)
-        pair.failed = 1 if known == &pair.one else 2
-        return other
-    pair.same = True
-    while not load_int(stop):
-        got = fill(fd, desk.piece, PIECE)
-        more = fill(other, desk.other, PIECE)
-        if got < 0 or more < 0:
-            pair.failed = 1 if (got < 0) == (unknown == &pair.one) else 2
-            close(fd)
-            close(other)
-            return <int>(got if got < 0 else more)
-        if got != more or memcmp(desk.piece, desk.other, got) != 0:
-            pair.same = False
-            break
-        fetch_add(bytes, got)
-        if got < PIECE:
-            break
-    close(fd)
-    close(other)
-    return 0
-
-
-cdef class Reading:
-    """The shared state of one reading job over `count` files."""
-
-    cdef int64_t count
-    cdef int64_t taken
-    cdef int64_t bytes
-    cdef int stop
-    cdef Fault fault
-    cdef pthread_mutex_t mutex
-
-    def __cinit__(self, *args):
-        pthread_mutex_init(&self.mutex, NULL)
-        memset(&self.fault, 0, sizeof(Fault))
-
-    def __dealloc__(self):
-        free(self.fault.path)
-        pthread_mutex_destroy(&self.mutex)
-
-    def cancel(self) -> None:
-        store_int(&self.stop, 1)
-
-    def start(self, threads, progress) -> None:
-        """Do the job in `threads` threads, telling `progress` of it, and raise what failed."""
-        if self.count == 0:
-            return
-        run_threads(
-            self.work,
-            min(self.count, crew_size(threads)),
-            self.cancel,
-            None if progress is None else lambda: progress(
-                min(load_long(&self.taken), self.count), self.count, load_long(&self.bytes)
-            ),
-        )
-        raise_fault(&self.fault)
-        if progress is not None:
-            progress(self.count, self.count, self.bytes)
-
-    def work(self, int number) -> None:
-        cdef Desk desk
-        with nogil:
-            if furnish(&desk) < 0:
-                self.fail(ENOMEM, b"read", b"", 0)
-            else:
-                self.run(&desk)
-            clear(&desk)
-
-    cdef void fail(self, int error, const char *action, const char *path, size_t size) noexcept nogil:
-        pthread_mutex_lock(&self.mutex)
-        blame(&self.fault, error, action, path, size)
-        pthread_mutex_unlock(&self.mutex)
-        store_int(&self.stop, 1)
-
-    cdef void run(self, Desk *desk) noexcept nogil:
-        cdef int64_t at
-        while not load_int(&self.stop):
-            at = fetch_add(&self.taken, 1)
-            if at >= self.count:
-                return
-            self.one(at, desk)
-
-    cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
-        pass
 
 
 cdef class Digesting(Reading):
     cdef Table table
     cdef int64_t *rows
 
-    def __cinit__(self, Table table):
+    def __cinit__(self, Table table, known):
         cdef int64_t i
         cdef Row *row
         self.table = table
+        self.known = known
         self.rows = <int64_t *>malloc((table.count + 1) * sizeof(int64_t))
         if self.rows == NULL:
             raise MemoryError
@@ -262,37 +44,62 @@ cdef class Digesting(Reading):
                 seen.add(row.group)
             self.rows[self.count] = i
             self.count += 1
+        if known is not None:
+            self.recall()
 
     def __dealloc__(self):
         free(self.rows)
 
+    cdef int recall(self) except -1:
+        """Take the digests that are known; only the other files are left to be read."""
+        cdef int64_t i, left = 0
+        cdef Source source
+        for i in range(self.count):
+            describe(&source, self.table, self.rows[i], False, True)
+            self.ask(self.rows[i], &source)
+        self.asked()
+        for i in range(self.count):
+            if not self.table.rows[self.rows[i]].flags & F_DIGEST:
+                self.rows[left] = self.rows[i]
+                left += 1
+        self.count = left
+        return 0
+
+    cdef void found(self, int64_t place, const uint8_t *digest):
+        memcpy(self.table.rows[place].digest, digest, 16)
+        self.table.rows[place].flags |= F_DIGEST
+
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Row *row = self.table.rows + self.rows[at]
-        cdef const char *path = self.table.heap + row.path.at
+        cdef Source source
         cdef int64_t got
-        cdef int fd = open_to_read(self.table.root_fd, path, row.path.size, 0)
+        cdef int fd
+        describe(&source, self.table, self.rows[at], False, self.known is not None)
+        fd = self.begin(&source)
         if fd < 0:
-            self.fail(-fd, b"open", path, row.path.size)
             return
-        got = hash_file(fd, is_sparse(row), row.digest, desk, &self.stop, &self.bytes)
-        close(fd)
+        got = self.hash_file(fd, &source, desk)
         if got < 0:
-            self.fail(<int>-got, b"read", path, row.path.size)
+            self.fail(<int>-got, b"read", &source)
         elif not load_int(&self.stop) and got == row.size:
+            memcpy(row.digest, source.digest, 16)
             row.flags |= F_DIGEST
+            self.end(&source, fd)
         elif not load_int(&self.stop):
-            self.fail(EAGAIN, b"hash a file while it changes size:", path, row.path.size)
+            self.fail(EAGAIN, b"hash a file while it changes size:", &source)
+        close(fd)
 
 
-def digest_files(Table table, *, threads=None, progress=None) -> None:
+def digest_files(Table table, *, known=None, threads=None, progress=None) -> None:
     """Fill in the digests of the regular files that have none; metacopy files have no content.
 
+    `known` (see `columns.Known`) is asked for those of larger files and told of them.
     `progress(done, total, bytes)` is told of files and of bytes. `threads` None: as many as there
     are processors, up to 8.
 
     :raises OSError: the first failure, with errno and the path relative to the root
     """
-    cdef Digesting job = Digesting(table)
+    cdef Digesting job = Digesting(table, known)
     cdef int64_t i
     cdef Row *row
     job.start(threads, progress)
@@ -310,51 +117,149 @@ cdef class Comparing(Reading):
     """Pairs of files of equal size, to be told apart by content."""
 
     cdef Pair *pairs
+    cdef int64_t *open_pairs     # those that only reading settles
     cdef list keep
 
-    def __cinit__(self, list questions):
+    def __cinit__(self, list questions, known):
         cdef Pair *pair
+        cdef int64_t i, j, n = 0
         cdef Table one, two
-        self.pairs = <Pair *>malloc((len(questions) + 1) * sizeof(Pair))
-        if self.pairs == NULL:
-            raise MemoryError
         self.keep = questions
-        for a, i, b, j in questions:
-            one = a
-            two = b
-            pair = self.pairs + self.count
-            memset(pair, 0, sizeof(Pair))
-            describe(&pair.one, one, i)
-            describe(&pair.two, two, j)
-            self.count += 1
+        self.known = known
+        self.pairs = <Pair *>malloc((len(questions) + 1) * sizeof(Pair))
+        self.open_pairs = <int64_t *>malloc((len(questions) + 1) * sizeof(int64_t))
+        if self.pairs == NULL or self.open_pairs == NULL:
+            raise MemoryError
+        for one, i, two, j in questions:
+            pair = self.pairs + n
+            describe(&pair.one, one, i, isinstance(one, Base), known is not None)
+            describe(&pair.two, two, j, isinstance(two, Base), known is not None)
+            if known is not None:
+                self.ask(2 * n, &pair.one)
+                self.ask(2 * n + 1, &pair.two)
+            n += 1
+        self.asked()
+        for i in range(n):
+            pair = self.pairs + i
+            pair.same = False
+            if pair.one.known and pair.two.known:
+                pair.same = memcmp(pair.one.digest, pair.two.digest, 16) == 0
+            else:
+                self.open_pairs[self.count] = i
+                self.count += 1
 
     def __dealloc__(self):
         free(self.pairs)
+        free(self.open_pairs)
+
+    cdef void found(self, int64_t place, const uint8_t *digest):
+        cdef Pair *pair = self.pairs + place // 2
+        cdef Source *source = &pair.two if place % 2 else &pair.one
+        memcpy(source.digest, digest, 16)
+        source.known = True
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
-        cdef Pair *pair = self.pairs + at
-        cdef Side *bad
-        cdef int result = same_content(pair, desk, &self.stop, &self.bytes)
-        if result < 0:
-            bad = &pair.one if pair.failed == 1 else &pair.two
-            self.fail(-result, b"read", bad.path, bad.size)
+        cdef Pair *pair = self.pairs + self.open_pairs[at]
+        cdef int one, two
+        if pair.one.known:
+            self.by_digest(pair, &pair.one, &pair.two, desk)
+        elif pair.two.known:
+            self.by_digest(pair, &pair.two, &pair.one, desk)
+        else:
+            one = self.begin(&pair.one)
+            if one < 0:
+                return
+            two = self.begin(&pair.two)
+            if two >= 0:
+                self.by_bytes(pair, one, two, desk)
+                close(two)
+            close(one)
+
+    cdef void by_digest(self, Pair *pair, Source *known, Source *other, Desk *desk) noexcept nogil:
+        cdef int fd = self.begin(other)
+        cdef int64_t got
+        if fd < 0:
+            return
+        got = self.hash_file(fd, other, desk)
+        if got < 0:
+            self.fail(<int>-got, b"read", other)
+        elif not load_int(&self.stop):
+            self.end(other, fd)
+            pair.same = memcmp(other.digest, known.digest, 16) == 0
+        close(fd)
+
+    cdef void by_bytes(self, Pair *pair, int one, int two, Desk *desk) noexcept nogil:
+        """Read both until they differ, and beyond if the digests are worth what that costs."""
+        cdef bint hash = pair.one.keep or pair.two.keep
+        cdef int64_t at
+        stream_reset(desk.state)
+        at = self.while_same(pair, one, two, hash, desk)
+        if not hash or load_int(&self.stop):
+            stream_digest(desk.state, pair.one.digest)
+        elif pair.same:
+            stream_digest(desk.state, pair.one.digest)
+            memcpy(pair.two.digest, pair.one.digest, 16)
+            self.end(&pair.one, one)
+            self.end(&pair.two, two)
+        elif at < pair.one.size // EARLY:
+            # Finding the difference again costs little.
+            stream_digest(desk.state, pair.one.digest)
+        else:
+            stream_copy(desk.state, desk.fork)
+            self.finish(&pair.one, one, at, desk.state, desk)
+            self.finish(&pair.two, two, at, desk.fork, desk)
+
+    cdef int64_t while_same(
+        self, Pair *pair, int one, int two, bint hash, Desk *desk
+    ) noexcept nogil:
+        """Read two files side by side, into the stream if `hash`; how far they are the same."""
+        cdef int64_t at = 0, hole, other
+        cdef ssize_t got, more
+        while not load_int(&self.stop):
+            if pair.one.sparse and pair.two.sparse:
+                hole = next_data(one, at)
+                other = next_data(two, at)
+                if hole < 0 or other < 0:
+                    self.fail(<int>-(hole if hole < 0 else other), b"read", &pair.one if hole < 0 else &pair.two)
+                    break
+                hole = hole if hole < other else other
+                if hash:
+                    self.hash_zeros(hole - at, desk.state, desk)
+                at = hole
+            got = fill(one, desk.piece, PIECE, at)
+            more = fill(two, desk.other, PIECE, at)
+            if got < 0 or more < 0:
+                self.fail(<int>-(got if got < 0 else more), b"read", &pair.one if got < 0 else &pair.two)
+                break
+            if got != more or memcmp(desk.piece, desk.other, got) != 0:
+                break
+            if hash:
+                stream_update(desk.state, desk.piece, got)
+            fetch_add(&self.bytes, got)
+            at += got
+            if got < PIECE:
+                pair.same = True
+                break
+        return at
+
+    cdef void finish(
+        self, Source *source, int fd, int64_t at, void *state, Desk *desk
+    ) noexcept nogil:
+        """Read the rest of a file whose answer is known, to learn its digest if that can be had."""
+        cdef int64_t end = self.hash_rest(fd, source.sparse, at, state, desk) if source.keep else -1
+        stream_digest(state, source.digest)
+        if end >= 0 and not load_int(&self.stop):
+            self.end(source, fd)
 
 
-cdef void describe(Side *side, Table table, int64_t i) noexcept nogil:
-    cdef Row *row = table.rows + i
-    side.root = table.root_fd
-    side.path = table.heap + row.path.at
-    side.size = row.path.size
-    side.digest = row.digest if row.flags & F_DIGEST else NULL
-    side.sparse = is_sparse(row)
-
-
-def compare_files(questions: list, *, threads=None, progress=None) -> list:
+def compare_files(questions: list, *, known=None, threads=None, progress=None) -> list:
     """Whether the files of each ``(table, row, table, row)`` hold the same bytes.
 
-    Where one digest is known the other file is hashed; else both are read until they differ.
+    Where both digests are known nothing is read; where one is, the other file is hashed; else
+    both are read until they differ. `known` (see `columns.Known`) is asked for digests of larger
+    files, and told of those that were read to the end.
     """
-    cdef Comparing job = Comparing(questions)
+    cdef Comparing job = Comparing(questions, known)
     cdef int64_t i
     job.start(threads, progress)
-    return [bool(job.pairs[i].same) for i in range(job.count)]
+    return [bool(job.pairs[i].same) for i in range(len(questions))]

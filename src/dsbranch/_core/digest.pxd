@@ -9,4 +9,5 @@ cdef enum:
 cdef void digest_buffer(const void *data, size_t size, uint8_t *out) noexcept nogil
 cdef void stream_reset(void *state) noexcept nogil
 cdef void stream_update(void *state, const void *data, size_t size) noexcept nogil
+cdef void stream_copy(const void *state, void *to) noexcept nogil
 cdef void stream_digest(void *state, uint8_t *out) noexcept nogil

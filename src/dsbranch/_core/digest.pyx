@@ -98,6 +98,16 @@ cdef void stream_update(void *state, const void *data, size_t size) noexcept nog
             )
 
 
+cdef void stream_copy(const void *state, void *to) noexcept nogil:
+    """Begin a stream with all that another has taken in so far."""
+    memcpy(to, state, STATE_SIZE)
+    if not native:
+        with gil:
+            hasher = (<object>(<PyObject **>state)[0]).copy()
+            Py_INCREF(hasher)
+            (<PyObject **>to)[0] = <PyObject *>hasher
+
+
 cdef void stream_digest(void *state, uint8_t *out) noexcept nogil:
     if native:
         store(final(state), out)

@@ -9,12 +9,14 @@ cdef extern from *:
     #include <fcntl.h>
     #include <linux/fs.h>
     #include <linux/openat2.h>
+    #include <signal.h>
     #include <stdint.h>
     #include <string.h>
     #include <sys/ioctl.h>
     #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <sys/xattr.h>
+    #include <time.h>
     #include <unistd.h>
 
     static int dsb_openat2(int dir, const char *path, int flags) {
@@ -59,6 +61,20 @@ cdef extern from *:
         return (int)found.head.handle_bytes;
     }
     static int dsb_clone(int to, int from) { return ioctl(to, FICLONE, from); }
+    static long long dsb_now_ns(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        return t.tv_sec * 1000000000LL + t.tv_nsec;
+    }
+    /* The kernel grants a read lease only while nobody has the file open for writing or mapped to
+       be written to. It is given back at once; should a writer ask in between, the signal is one
+       that does nothing by default, where SIGIO would kill. */
+    static int dsb_unwritten(int fd) {
+        if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+            return 0;
+        fcntl(fd, F_SETLEASE, F_UNLCK);
+        return 1;
+    }
     """
     int openat2 "dsb_openat2"(int dir, const char *path, int flags) nogil
     long getdents "dsb_getdents"(int fd, void *buffer, size_t size) nogil
@@ -67,6 +83,8 @@ cdef extern from *:
     enum:
         MAX_HANDLE_SZ
     int clone_file "dsb_clone"(int to, int source) nogil
+    int64_t now_ns "dsb_now_ns"() nogil
+    bint unwritten "dsb_unwritten"(int fd) nogil
 
     struct statx_t "statx":
         uint32_t stx_nlink
@@ -115,6 +133,7 @@ cdef extern from *:
     int close(int fd) nogil
     int64_t lseek(int fd, int64_t offset, int whence) nogil
     ssize_t read(int fd, void *buffer, size_t size) nogil
+    ssize_t pread(int fd, void *buffer, size_t size, int64_t offset) nogil
 
     unsigned int S_IFMT
     unsigned int S_IFREG

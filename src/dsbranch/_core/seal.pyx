@@ -27,12 +27,13 @@ cdef Node without_top(Node node):
     return new_node(node.path, node.spots + skip, node.count - skip, 0)
 
 
-def idle_copies(View view, *, threads=None, progress=None) -> list:
+def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     """Paths of the topmost layer's files and symlinks that equal what they cover.
 
     They were copied up and not changed, or changed back. Without them the view shows the same.
     They must not go while the layer may be written to: a file that somebody holds open would be
     written to where nobody finds it. Entries with several names are left alone.
+    `known` (see `columns.Known`) has digests of files that were read before.
 
     :raises OSError: a file could not be read
     """
@@ -101,7 +102,7 @@ def idle_copies(View view, *, threads=None, progress=None) -> list:
                 open_paths.append(path)
                 questions.append((top, data.row, view.table(under_data), under_data.row))
     if questions:
-        answers = compare_files(questions, threads=threads, progress=progress)
+        answers = compare_files(questions, known=known, threads=threads, progress=progress)
         found.extend(path for path, same in zip(open_paths, answers) if same)
     return found
 
