@@ -60,6 +60,6 @@ def built(
         inherit(table, steps, parts)
         if hash:
             # Only what had to be copied, with metadata of its own, can still lack a digest.
-            digest_files(table, progress=context.report("hashing"))
+            digest_files(table, known=context.digests, progress=context.report("hashing"))
     sealed, checksum = layers.write_manifest(context, new, table)
     return sealed, checksum, effort

@@ -115,9 +115,13 @@ def _examine(
     covered = [*stacks.tables(context, branch.pending), *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
-        idle = idle_copies(View([table, *covered], below), progress=context.report("comparing"))
+        idle = idle_copies(
+            View([table, *covered], below),
+            known=context.digests,
+            progress=context.report("comparing"),
+        )
         table = table.without(idle)
         if hash:
-            digest_files(table, progress=context.report("hashing"))
+            digest_files(table, known=context.digests, progress=context.report("hashing"))
     changed = compare(context, View(stack, below), View([table, *covered], below), renames=True)
     return table, idle, count(changed)

@@ -6,7 +6,7 @@ import os
 import pwd
 import socket
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from dsbranch._core.columns import Report
@@ -17,6 +17,7 @@ from dsbranch.overlay.driver import Driver
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
 from dsbranch.store.database import Store
+from dsbranch.store.digests import Digests
 from dsbranch.store.layout import Layout, find_workspace
 
 
@@ -48,8 +49,14 @@ class Context:
     def base(self) -> Path:
         return self.store.base
 
+    @cached_property
+    def digests(self) -> Digests:
+        """What is known of files that were read before."""
+        return Digests(self.layout.digests)
+
     def close(self) -> None:
         self.tables.clear()
+        self.digests.close()
         self.store.close()
 
 

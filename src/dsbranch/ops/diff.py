@@ -169,6 +169,7 @@ def compare(
             new,
             renames=renames,
             directory_times=directory_times,
+            known=context.digests,
             progress=context.report("comparing"),
         )
     wanted = [path.strip(b"/") for path in paths]

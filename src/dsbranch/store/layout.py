@@ -36,6 +36,11 @@ class Layout:
         return self.dot / _DATABASE
 
     @property
+    def digests(self) -> Path:
+        """A cache that may be deleted at any time."""
+        return self.dot / "digests.db"
+
+    @property
     def config(self) -> Path:
         return self.dot / "config.toml"
 
