@@ -8,12 +8,14 @@ cdef extern from *:
     #include <errno.h>
     #include <fcntl.h>
     #include <linux/fs.h>
+    #include <linux/magic.h>
     #include <linux/openat2.h>
     #include <signal.h>
     #include <stdint.h>
     #include <string.h>
     #include <sys/ioctl.h>
     #include <sys/stat.h>
+    #include <sys/statfs.h>
     #include <sys/syscall.h>
     #include <sys/xattr.h>
     #include <time.h>
@@ -66,6 +68,10 @@ cdef extern from *:
         clock_gettime(CLOCK_REALTIME, &t);
         return t.tv_sec * 1000000000LL + t.tv_nsec;
     }
+    static int dsb_in_memory(int fd) {
+        struct statfs s;
+        return fstatfs(fd, &s) < 0 || s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC;
+    }
     /* The kernel grants a read lease only while nobody has the file open for writing or mapped to
        be written to. It is given back at once; should a writer ask in between, the signal is one
        that does nothing by default, where SIGIO would kill. */
@@ -83,6 +89,7 @@ cdef extern from *:
     enum:
         MAX_HANDLE_SZ
     int clone_file "dsb_clone"(int to, int source) nogil
+    bint in_memory "dsb_in_memory"(int fd) nogil
     int64_t now_ns "dsb_now_ns"() nogil
     bint unwritten "dsb_unwritten"(int fd) nogil
 

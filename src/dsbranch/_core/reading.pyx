@@ -271,8 +271,9 @@ cdef class Reading:
     cdef int begin(self, Source *source) noexcept nogil:
         """Open a file to be read; a descriptor, or -1 after having failed.
 
-        Its digest is worth telling only if nobody can write to it without its times moving on:
-        a mapped page takes many writes and moves them once, a long write moves them at its start.
+        Its digest is told only if nobody can write to it without its times moving on. A mapped
+        page takes many writes and moves them at the first, or, of a filesystem in memory, never; a
+        long write moves them when it starts.
         """
         cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
         if fd < 0:
@@ -280,7 +281,11 @@ cdef class Reading:
             return -1
         if source.keep:
             source.read_ns = now_ns()
-            source.keep = (not source.live or unwritten(fd)) and identify(fd, &source.key)
+            source.keep = (
+                not in_memory(fd)
+                and (not source.live or unwritten(fd))
+                and identify(fd, &source.key)
+            )
         return fd
 
     cdef void end(self, Source *source, int fd) noexcept nogil:

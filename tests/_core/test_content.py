@@ -1,0 +1,276 @@
+"""What is read of two files, and what is asked and told of their digests."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from dsbranch._core import digest as digest_module
+from dsbranch._core.base import Base
+from dsbranch._core.columns import FileKey
+from dsbranch._core.content import compare_files, digest_files
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from tests import core, trees
+from tests.trees import Dir, File
+
+PIECE = 1 << 18
+LEAST = 1 << 16
+
+
+class Memory:
+    """Knows what it was told, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.digests: dict[FileKey, bytes] = {}
+        self.asked: list[FileKey] = []
+        self.began: list[int] = []
+
+    def find(self, keys: list[FileKey]) -> list[bytes | None]:
+        self.asked += keys
+        return [self.digests.get(key) for key in keys]
+
+    def learn(self, facts: list[tuple[FileKey, bytes, int]]) -> None:
+        for key, digest, began in facts:
+            self.digests[key] = digest
+            self.began.append(began)
+
+
+@pytest.fixture(params=["native", "fallback"])
+def either(request: pytest.FixtureRequest) -> Iterator[None]:
+    assert digest_module._bind(request.param == "native") == (request.param == "native")
+    try:
+        yield
+    finally:
+        digest_module._bind()
+
+
+@pytest.fixture
+def known() -> Memory:
+    return Memory()
+
+
+def read_bytes() -> int:
+    """Bytes that read(2) returned to this process, as the kernel counts them."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+def key_of(path: Path) -> FileKey:
+    s = path.stat()
+    device = os.major(s.st_dev) << 32 | os.minor(s.st_dev)
+    return (device, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+
+def hashed(path: Path) -> bytes:
+    return xxhash.xxh3_128_digest(path.read_bytes())
+
+
+def pair(root: Path, one: bytes, two: bytes) -> tuple[Path, Path, Table]:
+    trees.make(Dir({"a": File(one), "b": File(two)}), root / "t")
+    return root / "t/a", root / "t/b", core.scan(root / "t")
+
+
+def ask(table: Table, known: Memory | None) -> tuple[bool, int]:
+    """Whether the table's two files are the same, and how much was read to say so."""
+    before = read_bytes()
+    (same,) = compare_files([(table, 1, table, 2)], known=known, threads=1)
+    return same, read_bytes() - before
+
+
+@pytest.mark.parametrize("size", [LEAST, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE, 5 * PIECE + 7])
+def test_two_files_that_are_the_same_are_read_once(size, tmp_path, known, either):
+    data = random.Random(size).randbytes(size)
+    one, two, table = pair(tmp_path, data, data)
+    started = time.time_ns()
+    same, read = ask(table, known)
+    assert same
+    assert 2 * size <= read < 2 * size + 4096
+    assert known.digests == {key_of(path): hashed(path) for path in (one, two)}
+    assert all(started <= began <= time.time_ns() for began in known.began)
+    one.unlink()
+    two.unlink()
+    assert compare_files([(table, 1, table, 2)], known=known) == [True]
+
+
+@pytest.mark.parametrize("size", [1, LEAST - 1])
+def test_small_files_are_nobodys_business(size, tmp_path, known):
+    one, _, table = pair(tmp_path, b"x" * size, b"x" * size)
+    assert ask(table, known)[0]
+    digest_files(table, known=known)
+    assert (known.asked, known.digests) == ([], {})
+    assert table.entry(1).digest == hashed(one)
+
+
+SIZE = 16 * PIECE + 9
+
+
+@pytest.mark.parametrize("where", [0, PIECE, 2 * PIECE - 1])
+def test_an_early_difference_ends_the_reading(where, tmp_path, known, either):
+    data = random.Random(1).randbytes(SIZE)
+    other = data[:where] + bytes([data[where] ^ 1]) + data[where + 1 :]
+    _, _, table = pair(tmp_path, data, other)
+    same, read = ask(table, known)
+    assert not same
+    assert read <= 2 * (where + PIECE) + 4096
+    assert known.digests == {}
+
+
+@pytest.mark.parametrize("where", [3 * PIECE, 9 * PIECE + 4, SIZE - 1])
+def test_a_late_difference_is_remembered(where, tmp_path, known, either):
+    data = random.Random(1).randbytes(SIZE)
+    other = data[:where] + bytes([data[where] ^ 1]) + data[where + 1 :]
+    one, two, table = pair(tmp_path, data, other)
+    same, read = ask(table, known)
+    assert not same
+    assert read <= 2 * (SIZE + PIECE) + 4096
+    assert known.digests == {key_of(path): hashed(path) for path in (one, two)}
+    same, read = ask(table, known)
+    assert not same
+    assert read < 4096
+    assert ask(table, None)[1] <= 2 * (where + PIECE) + 4096
+
+
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_digest_is_known_the_other_file_is_read(which, equal, tmp_path, known):
+    data = random.Random(1).randbytes(SIZE)
+    paths = pair(tmp_path, data, data if equal else data[:-1] + b"!")
+    table = paths[2]
+    known.digests[key_of(paths[which])] = hashed(paths[which])
+    paths[which].unlink()
+    same, read = ask(table, known)
+    assert same == equal
+    assert SIZE <= read < SIZE + 4096
+    assert known.digests[key_of(paths[1 - which])] == hashed(paths[1 - which])
+
+
+def test_holes_that_both_have_are_not_read(tmp_path, known, either):
+    size = 1 << 28
+    tree = Dir({"a": File(b"start", sparse=size), "b": File(b"start", sparse=size)})
+    trees.make(tree, tmp_path / "t")
+    for name in "ab":
+        with (tmp_path / "t" / name).open("r+b") as file:
+            file.seek(size // 2 + 5)
+            file.write(b"middle")
+    table = core.scan(tmp_path / "t")
+    same, read = ask(table, known)
+    assert same
+    assert read < 8 * PIECE
+    assert set(known.digests.values()) == {hashed(tmp_path / "t/a")}
+    with (tmp_path / "t/b").open("r+b") as file:
+        file.seek(size - 1)
+        file.write(b"!")
+    assert ask(core.scan(tmp_path / "t"), None)[0] is False
+
+
+def test_a_hole_and_written_zeros_are_the_same(tmp_path, known):
+    size = 4 * PIECE
+    trees.make(Dir({"a": File(b"", sparse=size), "b": File(bytes(size))}), tmp_path / "t")
+    assert ask(core.scan(tmp_path / "t"), known)[0]
+    assert len(known.digests) == 2
+
+
+def test_digests_of_a_table_are_asked_for_and_told(tmp_path, known):
+    data = os.urandom(SIZE)
+    one, two, table = pair(tmp_path, data, data[:-1])
+    digest_files(table, known=known)
+    assert known.digests == {key_of(path): hashed(path) for path in (one, two)}
+    again = core.scan(tmp_path / "t")
+    before = read_bytes()
+    digest_files(again, known=known)
+    assert read_bytes() - before < 4096
+    assert [again.entry(i).digest for i in (1, 2)] == [known.digests[key_of(p)] for p in (one, two)]
+
+
+def test_a_manifests_rows_are_told_apart_by_stat(tmp_path, known):
+    data = os.urandom(SIZE)
+    one, two, scanned = pair(tmp_path, data, data)
+    table = Table.from_columns(scanned.columns())
+    table.open(os.fsencode(tmp_path / "t"))
+    assert ask(table, known)[0]
+    assert set(known.digests) == {key_of(one), key_of(two)}
+    same, read = ask(table, known)
+    assert same
+    assert read < 4096
+
+
+def test_a_row_that_changed_since_the_scan_is_told_as_what_was_read(tmp_path, known):
+    one, _, table = pair(tmp_path, b"1" * SIZE, b"1" * SIZE)
+    stale = key_of(one)
+    one.write_bytes(b"2" * SIZE)
+    assert not ask(table, known)[0]
+    digest_files(table, known=known)
+    assert stale not in known.digests
+    assert known.digests[key_of(one)] == hashed(one)
+
+
+def test_a_file_that_somebody_may_write_to_is_not_told_of(tmp_path, known):
+    data = os.urandom(SIZE)
+    one, two, table = pair(tmp_path, data, data)
+    with one.open("ab"):
+        assert ask(table, known)[0]
+        digest_files(core.scan(tmp_path / "t"), known=known)
+    assert set(known.digests) == {key_of(two)}
+
+
+def test_the_base_is_read_only_by_contract(tmp_path, known):
+    data = os.urandom(SIZE)
+    one, two, _ = pair(tmp_path, data, data)
+    base = View([], Base(os.fsencode(tmp_path / "t")))
+    with one.open("ab"):
+        places = [place for name in (b"a", b"b") if (place := base.find(name)) is not None]
+        assert compare_files([(*places[0], *places[1])], known=known) == [True]
+    assert set(known.digests) == {key_of(one), key_of(two)}
+
+
+def test_a_file_that_changes_meanwhile_is_not_told_of(tmp_path, known):
+    (tmp_path / "f").write_bytes(os.urandom(1 << 26))
+    done = threading.Event()
+
+    def touch() -> None:
+        while not done.is_set():
+            os.utime(tmp_path / "f")
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        table = core.scan(tmp_path)
+        digest_files(table, known=known, threads=1)
+    finally:
+        done.set()
+        thread.join()
+    assert table.entry(1).digest == hashed(tmp_path / "f")
+    assert known.digests == {}
+
+
+def test_ctrl_c_ends_it_and_keeps_what_was_learnt(tmp_path, known):
+    trees.make(Dir({"a": File(b"x" * SIZE), "z": File(b"x", sparse=1 << 42)}), tmp_path / "t")
+    table = core.scan(tmp_path / "t")
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.5, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        digest_files(table, known=known, threads=1)
+    assert time.monotonic() - pressed[0] < 0.5  # 0.1 on a machine that has nothing else to do
+    assert known.digests == {key_of(tmp_path / "t/a"): hashed(tmp_path / "t/a")}
+
+
+def test_an_answer_that_is_no_digest_is_refused(tmp_path, known):
+    one, _, table = pair(tmp_path, b"x" * SIZE, b"x" * SIZE)
+    known.digests[key_of(one)] = b"short"
+    with pytest.raises(ValueError, match="5 bytes"):
+        ask(table, known)
