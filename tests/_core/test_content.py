@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -220,6 +222,48 @@ def test_a_file_that_somebody_may_write_to_is_not_told_of(tmp_path, known):
         assert ask(table, known)[0]
         digest_files(core.scan(tmp_path / "t"), known=known)
     assert set(known.digests) == {key_of(two)}
+
+
+HASHING = """
+import os, sys, threading
+from tests.core import scan
+from tests._core.test_content import Memory
+from dsbranch._core.content import digest_files
+from pathlib import Path
+place = Path(sys.argv[1])
+opened = 0
+def write():
+    global opened
+    while not done.is_set():
+        os.close(os.open(place / "f", os.O_WRONLY))
+        opened += 1
+done = threading.Event()
+threads = [threading.Thread(target=write) for _ in range(2)]
+for thread in threads:
+    thread.start()
+known = Memory()
+for _ in range(600):
+    digest_files(scan(place, threads=1), known=known, threads=1)
+    known.digests.clear()
+done.set()
+for thread in threads:
+    thread.join()
+print(opened, len(known.began))
+"""
+
+
+def test_looking_for_writers_disturbs_neither_them_nor_us(tmp_path):
+    """One that opens the file at that moment waits, and the kernel signals us."""
+    (tmp_path / "f").write_bytes(b"x" * LEAST)
+    done = subprocess.run(
+        [sys.executable, "-c", HASHING, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert all(int(number) > 0 for number in done.stdout.split()), done.stdout
 
 
 def test_the_base_is_read_only_by_contract(tmp_path, known):

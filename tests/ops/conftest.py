@@ -241,9 +241,9 @@ def swept(tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["umount", "-l", point], check=True)
 
 
-def mount_filesystem(kind: str, at: Path, *options: str) -> Path:
+def mount_filesystem(kind: str, at: Path, *options: str, source: str | Path | None = None) -> Path:
     at.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", kind, *options, kind, at], check=True)
+    subprocess.run(["mount", "-t", kind, *options, source or kind, at], check=True)
     return at
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -269,10 +271,8 @@ def test_two_writers_at_once(path, program):
 def test_a_full_disk(small_disk):
     path = small_disk / "digests.db"
     learn(path, range(100))
-    (small_disk / "fill").write_bytes(b"x")
-    with pytest.raises(OSError, match="No space"), (small_disk / "fill").open("wb", 0) as file:
-        while True:
-            file.write(bytes(4096))
+    with (small_disk / "fill").open("wb") as file, pytest.raises(OSError, match="No space"):
+        shutil.copyfileobj(io.BytesIO(bytes(2 << 20)), file)
     learn(path, range(20_000))
     found = find(path, [key(n) for n in range(20_000)])
     assert all(one in (None, digest(n)) for n, one in enumerate(found))

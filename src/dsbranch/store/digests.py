@@ -43,7 +43,7 @@ PRAGMA user_version = {FORMAT};
 COMMIT;
 """
 _FIND = """
-SELECT d.dev, d.ino, d.size, d.mtime_ns, d.ctime_ns, d.digest, d.seal
+SELECT d.dev, d.ino, d.size, d.mtime_ns, d.ctime_ns, lower(hex(d.digest)), d.seal
 FROM json_each(?) AS wanted CROSS JOIN digests AS d ON d.dev = ? AND d.ino = wanted.value
 """
 _LEARN = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -78,15 +78,15 @@ class Digests:
                     inodes.setdefault(dev, []).append(ino)
                 for dev, some in inodes.items():
                     for *key, digest, seal in db.execute(_FIND, (json.dumps(some), dev)):
-                        if seal == _seal(tuple(key), digest):
-                            found[tuple(key)] = digest
+                        if seal == _seal(*key, digest):
+                            found[tuple(key)] = bytes.fromhex(digest)
         return [found.get(key) for key in wanted]
 
     def learn(self, facts: list[tuple[FileKey, bytes, int]]) -> None:
         """Remember files with their digests, but for those that may have been written to since
         without a trace; each with the time (ns since the epoch) at which reading it began."""
         kept = [(_signed(key), digest) for key, digest, began in facts if not is_racy(key, began)]
-        rows = [(*key, digest, _seal(key, digest)) for key, digest in kept]
+        rows = [(*key, digest, _seal(*key, digest.hex())) for key, digest in kept]
         if not rows:
             return
         with self._at_any_rate():
@@ -162,10 +162,9 @@ def _discard(path: Path) -> None:
         path.with_name(path.name + end).unlink(missing_ok=True)
 
 
-def _seal(key: tuple[int, ...], digest: bytes) -> bytes:
-    """What tells a row that was written as it is from one that a torn page made up, of whatever
-    types that is."""
-    return digest_bytes(repr((*key, digest)).encode())[:8]
+def _seal(*row: object) -> bytes:
+    """What tells a row that was written as it is from one that a torn page made up."""
+    return digest_bytes(" ".join(map(str, row)).encode())[:8]
 
 
 def _signed(key: FileKey) -> FileKey:
