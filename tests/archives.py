@@ -13,9 +13,14 @@ from tests.trees import Snapshot
 WHITEOUT = b".wh."
 
 
-def unpack(tar: Path, at: Path) -> Path:
-    """Unpack a tar with GNU tar into the new directory `at`."""
+def unpack(tar: Path, at: Path, *, root_like: Path | None = None) -> Path:
+    """Unpack a tar with GNU tar into the new directory `at`.
+
+    A tar of changes need not hold the root; it is then described like `root_like`.
+    """
     at.mkdir()
+    if root_like is not None:
+        _run("rsync", "-aAX", "--numeric-ids", "--exclude=*", f"{root_like}/", f"{at}/")
     _run("tar", "--xattrs", "--xattrs-include=*", "-C", at, "-xpf", tar)
     return at
 

@@ -285,9 +285,8 @@ class Machine:
     def export(self, commit: str, suffix: str) -> None:
         """`suffix` is ``.tar``, ``.tar.zst`` or nothing, for a directory."""
         seen = self.kept[commit].seen
-        found = self._exported(
-            commit, suffix, refused=archives.unsayable(seen.nodes, as_tar=bool(suffix))
-        )
+        refused = archives.unsayable(seen.nodes, as_tar=bool(suffix))
+        found = self._exported(commit, suffix, None, refused=refused)
         if found is not None:
             _same(self._see(found), seen)
 
@@ -296,15 +295,17 @@ class Machine:
         changed = {path for letter, path in truth.by_path(old.nodes, new.nodes) if letter != "D"}
         changed |= {path for path, mtime in new.times.items() if old.times.get(path) != mtime}
         named = {path: new.nodes[path] for path in changed}
-        found = self._exported(
-            f"{one}..{two}", suffix, refused=archives.unsayable(named, as_tar=bool(suffix))
-        )
+        refused = archives.unsayable(named, as_tar=bool(suffix))
+        onto = self._copy(self.kept[one].tree)
+        found = self._exported(f"{one}..{two}", suffix, onto, refused=refused)
         if found is not None:
-            onto = self._copy(self.kept[one].tree)
             archives.apply(found, onto)
             assert_same(snapshot(onto), new.nodes, ignore=("links",))
 
-    def _exported(self, spec: str, suffix: str, *, refused: bool) -> Path | None:
+    def _exported(
+        self, spec: str, suffix: str, root_like: Path | None, *, refused: bool
+    ) -> Path | None:
+        """The tree that is in an export; None if it was refused, as it had to be."""
         self.number += 1
         output = self.root / f"out{self.number}{suffix}"
         try:
@@ -314,7 +315,10 @@ class Machine:
             assert not output.exists()
             return None
         assert not refused
-        return archives.unpack(output, self.root / f"unpacked{self.number}") if suffix else output
+        if not suffix:
+            return output
+        at = self.root / f"unpacked{self.number}"
+        return archives.unpack(output, at, root_like=root_like)
 
     # Asking
 
