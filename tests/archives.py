@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tarfile
 from pathlib import Path
 
 from tests.trees import Snapshot
@@ -13,20 +14,32 @@ from tests.trees import Snapshot
 WHITEOUT = b".wh."
 
 
-def unpack(tar: Path, at: Path, *, root_like: Path | None = None) -> Path:
-    """Unpack a tar with GNU tar into the new directory `at`.
-
-    A tar of changes need not hold the root; it is then described like `root_like`.
-    """
+def unpack(tar: Path, at: Path) -> Path:
+    """Unpack a tar with GNU tar into the new directory `at`."""
     at.mkdir()
-    if root_like is not None:
-        _run("rsync", "-aAX", "--numeric-ids", "--exclude=*", f"{root_like}/", f"{at}/")
-    _run("tar", "--xattrs", "--xattrs-include=*", "-C", at, "-xpf", tar)
+    _untar(tar, at)
     return at
 
 
-def apply(changes: Path, onto: Path) -> None:
-    """Lay an unpacked range over a tree. `changes` is used up."""
+def apply_tar(tar: Path, onto: Path) -> None:
+    """Lay a tar of changes over a tree."""
+    with tarfile.open(tar, encoding="utf-8", errors="surrogateescape") as members:
+        for member in members:
+            path = os.path.join(os.fsencode(onto), os.fsencode(member.name))
+            directory, name = os.path.split(path)
+            if name.startswith(WHITEOUT):
+                remove(os.path.join(directory, name.removeprefix(WHITEOUT)))
+            elif os.path.lexists(path):
+                if member.isdir() and _is_directory(path):
+                    for xattr in os.listxattr(path):
+                        os.removexattr(path, xattr)
+                else:
+                    remove(path)
+    _untar(tar, onto)
+
+
+def apply_directory(changes: Path, onto: Path) -> None:
+    """Lay a directory of changes over a tree. `changes` is used up."""
     top, below = os.fsencode(changes), os.fsencode(onto)
     for directory, inner, files in os.walk(top):
         place = os.path.join(below, os.path.relpath(directory, top))
@@ -38,6 +51,11 @@ def apply(changes: Path, onto: Path) -> None:
             elif os.path.lexists(there) and not (_is_directory(here) and _is_directory(there)):
                 remove(there)
     _run("rsync", "-aHAX", "--numeric-ids", f"{changes}/", f"{onto}/")
+
+
+def _untar(tar: Path, at: Path) -> None:
+    whiteouts = ("--wildcards", "--no-anchored", "--exclude=.wh.*")
+    _run("tar", "--xattrs", "--xattrs-include=*", *whiteouts, "-C", at, "-xpf", tar)
 
 
 def remove(path: bytes) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -32,6 +32,8 @@ from tests.trees import Dir, Snapshot, assert_same, differences, make, snapshot
 CLOCK_NS = 20_000_000
 """How far the kernel's time of writing may lie behind the clock."""
 
+BORN_LATER = 1_000_000
+
 
 class Seen(NamedTuple):
     """A tree as it looks, and the times of its directories."""
@@ -45,20 +47,24 @@ class Kept(NamedTuple):
 
     tree: Path
     seen: Seen
+    births: dict[bytes, int]
     parents: tuple[str, ...]
 
 
 @dataclass
 class Twin:
-    """A branch's other self. `lower` are the plain inodes that the open layer has not got."""
+    """A branch's other self.
+
+    `lower` are the plain inodes that the open layer has not got. `births` tells directories of
+    the plain tree apart by their inodes: a number each, which goes with a directory through
+    renames and copies of the tree.
+    """
 
     plain: Path
     head: str
     mounted: bool
-    lower: set[int] = field(default_factory=set)
-
-    def sealed(self) -> None:
-        self.lower = {os.lstat(path).st_ino for path, _ in _walk(self.plain)}
+    births: dict[int, int]
+    lower: set[int]
 
 
 class Machine:
@@ -77,7 +83,8 @@ class Machine:
             self.ws = dsbranch.init(self.data, self.place)
         head = self.ws.branch("main").head
         self.number = 0
-        self.kept = {head: Kept(self._copy(self.data), self.adopted, ())}
+        births = {path: number for number, path in enumerate(self.adopted.times)}
+        self.kept = {head: Kept(self._copy(self.data), self.adopted, births, ())}
         self.twins = {"main": self._twin(head, mounted=True)}
         self.layers: dict[str, object] = {}
 
@@ -104,13 +111,15 @@ class Machine:
         twin = self.twins[name]
         if not twin.mounted:
             self.mount(name)
-        start = time.time_ns() - CLOCK_NS
+        start, late = time.time_ns() - CLOCK_NS, set[int]()
         for step in steps:
             for act in operations.OPERATIONS[step.op](twin.plain, survey(twin.plain), step):
                 if not self._act(name, twin, act):
                     break
+                if act.late:
+                    late.update(_inode(twin.plain, path) for path in act.copies_up)
             self.counts["operations"] += 1
-        self._settle_times(name, twin, start)
+        self._settle_times(name, twin, start, late)
         self.compare(name)
         self.ask(name)
 
@@ -140,14 +149,16 @@ class Machine:
                 os.rename(spare, at)
                 twin.lower.add(status.st_ino)  # the other names stay where they were
 
-    def _settle_times(self, name: str, twin: Twin, start: int) -> None:
+    def _settle_times(self, name: str, twin: Twin, start: int, late: set[int]) -> None:
         """What was written just now was written at another moment in each tree."""
         plain = snapshot(twin.plain)
         for path, node in snapshot(self.place / name).items():
             own = plain.get(path)
             if own is None or node.mtime_ns is None or own.mtime_ns is None:
                 continue
-            if node.mtime_ns != own.mtime_ns and min(node.mtime_ns, own.mtime_ns) >= start:
+            if node.mtime_ns == own.mtime_ns or node.mtime_ns < start:
+                continue
+            if own.mtime_ns >= start or _inode(twin.plain, path) in late:
                 with beneath(twin.plain, path) as at:
                     os.utime(at, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
 
@@ -198,9 +209,9 @@ class Machine:
         if before is not None:
             _same(self._see(self.place / name), seen)
             assert seen.times == before.times
-        self.kept[id] = Kept(self._copy(twin.plain), seen, parents)
+        self.kept[id] = Kept(self._copy(twin.plain), seen, self._births(twin), parents)
         twin.head = id
-        twin.sealed()
+        twin.lower = _inodes(twin.plain)
         self.sealed()
         self.ask(name)
 
@@ -238,13 +249,13 @@ class Machine:
         assert done.commit.parents == (start,)
         shown = self.kept[twin.head]
         _same(self.view(done.commit.id), shown.seen)
-        self.kept[done.commit.id] = Kept(shown.tree, shown.seen, (start,))
+        self.kept[done.commit.id] = shown._replace(parents=(start,))
         twin.head = done.commit.id
         if before is not None:
             after = self._see(self.place / name)
             if layer != self.ws._context.store.branch(name).layer:
                 self._rejoin(twin, after.nodes, shown.seen.nodes)
-                twin.sealed()
+                twin.lower = _inodes(twin.plain)
             assert_same(after.nodes, snapshot(twin.plain))
             assert after.times == before.times
         self.sealed()
@@ -256,16 +267,12 @@ class Machine:
         done = self.ws.rollback(name, to)
         assert done.head == to
         assert done.counts == lost
-        self._restore(twin, to)
+        subprocess.run(["rm", "-r", twin.plain], check=True)
+        self.twins[name] = self._twin(to, mounted=twin.mounted)
         self.compare(name)
         if twin.mounted:
             _same(self._see(self.place / name), self.kept[to].seen)
         self.ask(name)
-
-    def _restore(self, twin: Twin, commit: str) -> None:
-        subprocess.run(["rm", "-r", twin.plain], check=True)
-        twin.plain, twin.head = self._copy(self.kept[commit].tree), commit
-        twin.sealed()
 
     def create(self, name: str, start: str, *, mounted: bool) -> None:
         """`start` is a commit or a branch, whose head it is then."""
@@ -286,9 +293,10 @@ class Machine:
         """`suffix` is ``.tar``, ``.tar.zst`` or nothing, for a directory."""
         seen = self.kept[commit].seen
         refused = archives.unsayable(seen.nodes, as_tar=bool(suffix))
-        found = self._exported(commit, suffix, None, refused=refused)
+        found = self._exported(commit, suffix, refused=refused)
         if found is not None:
-            _same(self._see(found), seen)
+            at = archives.unpack(found, self._new_path("unpacked")) if suffix else found
+            _same(self._see(at), seen)
 
     def export_range(self, one: str, two: str, suffix: str) -> None:
         old, new = self.kept[one].seen, self.kept[two].seen
@@ -296,18 +304,15 @@ class Machine:
         changed |= {path for path, mtime in new.times.items() if old.times.get(path) != mtime}
         named = {path: new.nodes[path] for path in changed}
         refused = archives.unsayable(named, as_tar=bool(suffix))
-        onto = self._copy(self.kept[one].tree)
-        found = self._exported(f"{one}..{two}", suffix, onto, refused=refused)
+        found = self._exported(f"{one}..{two}", suffix, refused=refused)
         if found is not None:
-            archives.apply(found, onto)
+            onto = self._copy(self.kept[one].tree)
+            apply = archives.apply_tar if suffix else archives.apply_directory
+            apply(found, onto)
             assert_same(snapshot(onto), new.nodes, ignore=("links",))
 
-    def _exported(
-        self, spec: str, suffix: str, root_like: Path | None, *, refused: bool
-    ) -> Path | None:
-        """The tree that is in an export; None if it was refused, as it had to be."""
-        self.number += 1
-        output = self.root / f"out{self.number}{suffix}"
+    def _exported(self, spec: str, suffix: str, *, refused: bool) -> Path | None:
+        output = self._new_path(f"out{suffix}")
         try:
             self.ws.export(spec, output)
         except errors.UnsupportedError:
@@ -315,10 +320,7 @@ class Machine:
             assert not output.exists()
             return None
         assert not refused
-        if not suffix:
-            return output
-        at = self.root / f"unpacked{self.number}"
-        return archives.unpack(output, at, root_like=root_like)
+        return output
 
     # Asking
 
@@ -336,21 +338,29 @@ class Machine:
 
     def ask(self, name: str) -> None:
         """What `status` and `diff` say of a branch."""
-        new, head = snapshot(self.twins[name].plain), self.twins[name].head
-        old = self.kept[head].seen.nodes
-        check(old, new, self.ws.diff(branch=name, renames=False), self.ws.diff(branch=name))
+        twin = self.twins[name]
+        new, births = snapshot(twin.plain), self._births(twin)
+        old = self.kept[twin.head]
+        found = self.ws.diff(branch=name)
+        check(old.seen.nodes, new, self.ws.diff(branch=name, renames=False), found)
+        # Where directories can be renamed at all, each one is seen through in an open layer.
+        check_births(old.births, births, new, found, all=self.dialect == "trusted")
         status = self.ws.status(name)
-        assert status.clean == (not truth.by_path(old, new))
-        assert status.head == head
-        assert status.mounted == self.twins[name].mounted
-        assert status.counts == self.ws.diff(branch=name).counts()
+        assert status.clean == (not truth.by_path(old.seen.nodes, new))
+        assert status.head == twin.head
+        assert status.mounted == twin.mounted
+        assert status.counts == found.counts()
         context = self.ws._context
-        fork = self.kept[fork_point(context, context.store.branch(name))].seen.nodes
-        check(fork, new, self.ws.diff(name, renames=False), self.ws.diff(name))
+        fork = self.kept[fork_point(context, context.store.branch(name))]
+        found = self.ws.diff(name)
+        check(fork.seen.nodes, new, self.ws.diff(name, renames=False), found)
+        check_births(fork.births, births, new, found)
 
     def ask_between(self, one: str, two: str) -> None:
-        old, new = self.kept[one].seen.nodes, self.kept[two].seen.nodes
-        check(old, new, self.ws.diff(one, two, renames=False), self.ws.diff(one, two))
+        old, new = self.kept[one], self.kept[two]
+        found = self.ws.diff(one, two)
+        check(old.seen.nodes, new.seen.nodes, self.ws.diff(one, two, renames=False), found)
+        check_births(old.births, new.births, new.seen.nodes, found)
 
     def view(self, commit: str) -> Seen:
         """What a commit shows, by a read-only mount of its own."""
@@ -412,13 +422,26 @@ class Machine:
         return Seen(snapshot(at), {path: s.st_mtime_ns for path, s in _directories(at)})
 
     def _twin(self, head: str, *, mounted: bool) -> Twin:
-        twin = Twin(self._copy(self.kept[head].tree), head, mounted)
-        twin.sealed()
-        return twin
+        plain = self._copy(self.kept[head].tree)
+        births = {_inode(plain, path): born for path, born in self.kept[head].births.items()}
+        return Twin(plain, head, mounted, births, _inodes(plain))
+
+    def _births(self, twin: Twin) -> dict[bytes, int]:
+        """Which directory is where; new ones get their numbers here."""
+        found = {}
+        for path, status in _directories(twin.plain):
+            if status.st_ino not in twin.births:
+                self.number += 1
+                twin.births[status.st_ino] = BORN_LATER + self.number
+            found[path] = twin.births[status.st_ino]
+        return found
 
     def _copy(self, tree: Path) -> Path:
+        return archives.copy(tree, self._new_path("copy"))
+
+    def _new_path(self, name: str) -> Path:
         self.number += 1
-        return archives.copy(tree, self.root / f"copy{self.number}")
+        return self.root / f"{self.number}{name}"
 
     def _fs(self, layer: str) -> Path:
         return self.place / ".dsbranch" / "layers" / layer / "fs"
@@ -428,20 +451,41 @@ def check(old: Snapshot, new: Snapshot, found: Diff, renamed: Diff) -> None:
     """A diff, without renames and with them, against the two trees."""
     assert [(change.status, change.path) for change in found] == truth.by_path(old, new)
     assert all(change.old_path is None for change in found)
-    changes = [
-        reference.Change(c.status, c.path, c.old_path, c.kind, c.size, c.old_size) for c in renamed
-    ]
-    truth.check_replay(old, new, changes)
+    truth.check_replay(old, new, _changes(renamed))
     for change in [*found, *renamed]:
-        was = old.get(change.old_path or change.path)
-        at = was if change.status == "D" else new[change.path]
-        assert at is not None
-        assert change.kind == at.kind
-        if change.status != "D":
-            assert change.size == (at.size if at.kind == "file" else None)
-        if change.status != "A" and change.kind == "file":
-            assert was is not None
-            assert change.old_size == (was.size if was.kind == "file" else None), change
+        was = None if change.status == "A" else old[change.old_path or change.path]
+        now = None if change.status == "D" else new[change.path]
+        shown = now or was
+        assert shown is not None
+        assert change.kind == shown.kind
+        sizes = [node.size if node and node.kind == "file" else None for node in (now, was)]
+        assert [change.size, change.old_size] == sizes, change
+
+
+def check_births(
+    old: dict[bytes, int], new: dict[bytes, int], nodes: Snapshot, found: Diff, *, all: bool = False
+) -> None:
+    """What a diff calls a renamed directory is the same one; with `all`, the other way too."""
+    changes = _changes(found)
+    where = {born: path for path, born in old.items()}
+    for change in changes:
+        if change.status == "R" and change.kind == "directory":
+            assert new[change.path] == old[change.old_path], f"{change} is another directory"
+    came = truth.sources(nodes, changes)
+    for path, born in new.items() if all else ():
+        if born in where:
+            assert came.get(path) == where[born], f"{path!r} was {where[born]!r}"
+
+
+def _changes(found: Diff) -> list[reference.Change]:
+    return [
+        reference.Change(c.status, c.path, c.old_path, c.kind, c.size, c.old_size) for c in found
+    ]
+
+
+def _inode(root: Path, path: bytes) -> int:
+    with beneath(root, path) as at:
+        return os.lstat(at).st_ino
 
 
 def _errno(act: Act, root: Path) -> int:
@@ -466,6 +510,10 @@ def _walk(top: Path) -> Iterable[tuple[bytes, os.stat_result]]:
                 yield path, os.lstat(path)
             except FileNotFoundError:  # a whiteout over nothing is listed
                 continue
+
+
+def _inodes(top: Path) -> set[int]:
+    return {status.st_ino for _, status in _walk(top)}
 
 
 def _directories(top: Path) -> Iterable[tuple[bytes, os.stat_result]]:

@@ -33,10 +33,15 @@ class Step(NamedTuple):
 
 
 class Act(NamedTuple):
-    """One edit. `copies_up` names the entries, no directories, that an overlay copies up for it."""
+    """One edit. `copies_up` names the entries, no directories, that an overlay copies up for it.
+
+    `late`: a file that had only its metadata copied up before gets its data for this, and with
+    them, as kernels to 6.18 at least have it, a new time of writing.
+    """
 
     edit: Edit
     copies_up: tuple[bytes, ...] = ()
+    late: bool = False
 
 
 class Survey(NamedTuple):
@@ -134,6 +139,11 @@ def _on_any(make: Callable[[bytes, Step], Edit], *kinds: Kind) -> Operation:
         return [] if path is None else [Act(make(path, step), _up(tree, path))]
 
     return operation
+
+
+def _open(root: Root, tree: Survey, step: Step) -> list[Act]:
+    path = _pick(tree.files, step.a)
+    return [] if path is None else [Act(e.open_and_close(path), (path,), late=True)]
 
 
 def _remove(root: Root, tree: Survey, step: Step) -> list[Act]:
@@ -248,7 +258,7 @@ OPERATIONS: dict[str, Operation] = {
     "rewrite": _on_file(lambda path, step: e.rewrite(path)),
     "write at": _on_file(lambda path, step: e.write_at(path, (1, 5000, 1 << 17)[step.b % 3], b"@")),
     "truncate": _on_file(lambda path, step: e.truncate(path, (0, 1, 2, 70_000)[step.b % 4])),
-    "open": _on_file(lambda path, step: e.open_and_close(path)),
+    "open": _open,
     "remove": _remove,
     "recreate": _recreate,
     "rename": _rename,

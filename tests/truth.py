@@ -40,27 +40,30 @@ def plain(found: Iterable[Change]) -> list[tuple[str, bytes]]:
     return [(change.status, change.path) for change in found]
 
 
+def sources(new: Snapshot, found: Iterable[Change]) -> dict[bytes, bytes]:
+    """What the entries of `new` were before, as a diff with renames has it; not the added ones."""
+    renamed = {change.path: change.old_path for change in found if change.status == "R"}
+    added = {change.path for change in found if change.status == "A"}
+    return {path: _source(path, renamed) for path in new if path not in added}
+
+
 def check_replay(old: Snapshot, new: Snapshot, found: Iterable[Change]) -> None:
     """Nothing is missing in a diff with renames: it leads from the one tree to the other."""
-    renamed = {change.path: change.old_path for change in found if change.status == "R"}
-    stated = {change.path: change for change in found if change.status not in "RD"}
     deleted = {change.path for change in found if change.status == "D"}
-    assert renamed.keys() | stated.keys() <= new.keys()
+    stated = {change.path: change for change in found if change.status != "D"}
+    assert stated.keys() <= new.keys()
+    assert all(change.old_path is None for change in found if change.status in "AD")
     reached: set[bytes] = set()
-    for path, node in new.items():
+    for path, source in sources(new, found).items():
         change = stated.get(path)
-        if change is not None and change.status == "A":
-            assert change.old_path is None
-            continue
-        source = _source(path, renamed)
         assert source not in reached, f"{source!r} became {path!r} and something else, too"
         reached.add(source)
         assert source in old, f"{path!r} is explained by {source!r}, which was not there"
         if change is not None:
             assert (change.old_path or path) == source
         letter = change.status if change is not None else None
-        if path not in renamed:
-            assert _letter(old[source], node) == letter, f"{path!r} from {source!r}"
+        if letter != "R":
+            assert _letter(old[source], new[path]) == letter, f"{path!r} from {source!r}"
     assert deleted == old.keys() - reached
 
 
