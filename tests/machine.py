@@ -8,14 +8,10 @@ is trusted but ids.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -24,22 +20,12 @@ import dsbranch
 from dsbranch import errors
 from dsbranch.ops import stacks
 from dsbranch.ops.diff import Diff, fork_point
-from tests import archives, core, leaks, operations, reference, truth
-from tests.beneath import beneath
-from tests.operations import Act, Step, survey
-from tests.trees import Dir, Snapshot, assert_same, differences, make, snapshot
-
-CLOCK_NS = 20_000_000
-"""How far the kernel's time of writing may lie behind the clock."""
-
-BORN_LATER = 1_000_000
-
-
-class Seen(NamedTuple):
-    """A tree as it looks, and the times of its directories."""
-
-    nodes: Snapshot
-    times: dict[bytes, int]
+from tests import archives, core, leaks, reference, truth
+from tests.operations import Step
+from tests.reference import Change
+from tests.trees import Dir, assert_same, differences, make, snapshot
+from tests.truth import Births
+from tests.twins import Seen, Twin, same, see, walk
 
 
 class Kept(NamedTuple):
@@ -47,51 +33,44 @@ class Kept(NamedTuple):
 
     tree: Path
     seen: Seen
-    births: dict[bytes, int]
+    births: Births
     parents: tuple[str, ...]
 
 
-@dataclass
-class Twin:
-    """A branch's other self.
+class Branch(Twin):
+    """A branch's other self."""
 
-    `lower` are the plain inodes that the open layer has not got. `births` tells directories of
-    the plain tree apart by their inodes: a number each, which goes with a directory through
-    renames and copies of the tree.
-    """
-
-    plain: Path
-    head: str
-    mounted: bool
-    births: dict[int, int]
-    lower: set[int]
+    def __init__(self, plain: Path, births: Births, head: str, *, mounted: bool) -> None:
+        super().__init__(plain, births)
+        self.head = head
+        self.mounted = mounted
 
 
 class Machine:
-    """The first failed assertion of a method is the finding; `sound` tells whether there was one.
+    """Each method does something and then judges it; the first failed assertion is the finding.
 
-    `root` is an empty directory, whose mounts are taken off by `close`.
+    `root` is an empty directory. The caller takes its mounts off in the end.
     """
 
     def __init__(self, root: Path, base: Dir, dialect: str = "trusted") -> None:
-        self.root, self.dialect, self.sound = root, dialect, True
+        self.root, self.dialect = root, dialect
         self.counts: Counter[str] = Counter()
+        self.number = 0
         self.data, self.place = root / "data", root / "ws"
         make(base, self.data)
-        self.adopted = self._see(self.data)
+        self.adopted = see(self.data)
         with mock.patch("dsbranch.ops.init.probe_store", return_value=dialect):
             self.ws = dsbranch.init(self.data, self.place)
         head = self.ws.branch("main").head
-        self.number = 0
-        births = {path: number for number, path in enumerate(self.adopted.times)}
+        births = Twin(self.data, {}).births()
         self.kept = {head: Kept(self._copy(self.data), self.adopted, births, ())}
-        self.twins = {"main": self._twin(head, mounted=True)}
+        self.branches = {"main": self._branch(head, mounted=True)}
         self.layers: dict[str, object] = {}
 
     # Choosing
 
     def branch(self, number: int) -> str:
-        names = sorted(self.twins)
+        names = sorted(self.branches)
         return names[number % len(names)]
 
     def any_commit(self, number: int) -> str:
@@ -100,92 +79,46 @@ class Machine:
 
     def line(self, name: str) -> list[str]:
         """A branch's commits along first parents, newest first."""
-        found = [self.twins[name].head]
+        found = [self.branches[name].head]
         while self.kept[found[-1]].parents:
             found.append(self.kept[found[-1]].parents[0])
         return found
 
-    # Editing
+    # Verbs
 
-    def edit(self, name: str, steps: Iterable[Step]) -> None:
-        twin = self.twins[name]
-        if not twin.mounted:
+    def edit(self, name: str, steps: Sequence[Step]) -> None:
+        branch = self.branches[name]
+        if not branch.mounted:
             self.mount(name)
-        start, late = time.time_ns() - CLOCK_NS, set[int]()
-        for step in steps:
-            for act in operations.OPERATIONS[step.op](twin.plain, survey(twin.plain), step):
-                if not self._act(name, twin, act):
-                    break
-                if act.late:
-                    late.update(_inode(twin.plain, path) for path in act.copies_up)
-            self.counts["operations"] += 1
-        self._settle_times(name, twin, start, late)
+        branch.edit(self.place / name, steps)
+        self.counts["operations"] += len(steps)
         self.compare(name)
         self.ask(name)
 
-    def _act(self, name: str, twin: Twin, act: Act) -> bool:
-        """Do it on the mount and on the plain tree; whether it was done."""
-        refused = _errno(act, self.place / name)
-        if refused == errno.EXDEV:  # an overlay's own reason, of which plain trees know nothing
-            return False
-        if not refused:
-            for path in act.copies_up:
-                self._copy_up(twin, path)
-        assert _errno(act, twin.plain) == refused, f"on the mount: {refused}"
-        return not refused
-
-    def _copy_up(self, twin: Twin, path: bytes) -> None:
-        """Without an index, copying up one name of a hard-linked file splits it from the others."""
-        with beneath(twin.plain, path) as at, beneath(twin.plain, b".split") as spare:
-            status = os.lstat(at)
-            if status.st_ino not in twin.lower:
-                return
-            twin.lower.discard(status.st_ino)
-            if status.st_nlink > 1:
-                outside = [
-                    p.replace(b"/proc/self/", b"/proc/%d/" % os.getpid()) for p in (at, spare)
-                ]
-                subprocess.run(["cp", "-a", "--", *outside], check=True)
-                os.rename(spare, at)
-                twin.lower.add(status.st_ino)  # the other names stay where they were
-
-    def _settle_times(self, name: str, twin: Twin, start: int, late: set[int]) -> None:
-        """What was written just now was written at another moment in each tree."""
-        plain = snapshot(twin.plain)
-        for path, node in snapshot(self.place / name).items():
-            own = plain.get(path)
-            if own is None or node.mtime_ns is None or own.mtime_ns is None:
-                continue
-            if node.mtime_ns == own.mtime_ns or node.mtime_ns < start:
-                continue
-            if own.mtime_ns >= start or _inode(twin.plain, path) in late:
-                with beneath(twin.plain, path) as at:
-                    os.utime(at, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
-
-    # Verbs
-
     def mount(self, name: str) -> None:
         self.ws.mount(name)
-        self.twins[name].mounted = True
+        self.branches[name].mounted = True
         self.compare(name)
 
     def umount(self, name: str) -> None:
         self.ws.umount(name)
-        self.twins[name].mounted = False
+        self.branches[name].mounted = False
 
     def remount(self, name: str) -> None:
-        before = self._see(self.place / name) if self.twins[name].mounted else None
+        """As another process would."""
+        before = self._shown(name)
         if before is not None:
             self.umount(name)
+        self.ws.close()
+        self.ws = dsbranch.open(self.place)
         self.mount(name)
         if before is not None:
-            _same(self._see(self.place / name), before)
+            same(see(self.place / name), before)
 
     def commit(self, name: str, *, hash: bool = True, allow_empty: bool = False) -> None:
-        twin = self.twins[name]
-        old, new = self.kept[twin.head].seen, snapshot(twin.plain)
-        expected = truth.by_path(old.nodes, new)
-        before = self._see(self.place / name) if twin.mounted else None
+        branch = self.branches[name]
+        expected = truth.by_path(self.kept[branch.head].seen.nodes, snapshot(branch.plain))
+        before = self._shown(name)
         try:
             done = self.ws.commit(name, "x", hash=hash, allow_empty=allow_empty)
         except errors.NothingToCommit:
@@ -194,100 +127,78 @@ class Machine:
             self.compare(name)
             return
         assert expected or allow_empty
-        id = done.commit.id
-        self._advance(name, id, (twin.head,), before)
-        assert done.counts == self.ws.diff(done.commit.parents[0], id).counts()
+        self._advance(name, done.commit.id, (branch.head,), before)
+        assert done.counts == self.ws.diff(done.commit.parents[0], done.commit.id).counts()
 
-    def _advance(
-        self, name: str, id: str, parents: tuple[str, ...], before: Seen | None = None
-    ) -> None:
-        """A branch has a new head that shows what its plain directory shows."""
-        twin = self.twins[name]
+    def _advance(self, name: str, id: str, parents: tuple[str, ...], before: Seen | None) -> None:
+        """A branch has a new head, which must show what its plain directory shows."""
+        branch = self.branches[name]
         seen = self.view(id)
-        self._rejoin(twin, seen.nodes, self.kept[twin.head].seen.nodes)
-        assert_same(snapshot(twin.plain), seen.nodes)
+        branch.rejoin(seen.nodes, self.kept[branch.head].seen.nodes)
+        assert_same(snapshot(branch.plain), seen.nodes)
         if before is not None:
-            _same(self._see(self.place / name), seen)
+            same(see(self.place / name), seen)
             assert seen.times == before.times
-        self.kept[id] = Kept(self._copy(twin.plain), seen, self._births(twin), parents)
-        twin.head = id
-        twin.lower = _inodes(twin.plain)
-        self.sealed()
+        self.kept[id] = Kept(self._copy(branch.plain), seen, branch.births(), parents)
+        branch.head = id
+        branch.seal()
+        self.look_at_layers()
         self.ask(name)
 
-    def _rejoin(self, twin: Twin, seen: Snapshot, before: Snapshot) -> None:
-        """A hard link of the base that was copied up for nothing is whole again once that is
-        dropped; nothing else may change what is linked to what."""
-        own = snapshot(twin.plain)
-        for path, node in seen.items():
-            if path not in own or node.links == own[path].links:
-                continue
-            assert set(own[path].links) < set(node.links), f"{path!r} lost its link: {own[path]}"
-            assert len({before[p].links for p in node.links if p in before}) == 1
-            for other in node.links:
-                if other != path:
-                    with beneath(twin.plain, path) as a, beneath(twin.plain, other) as b:
-                        os.unlink(b)
-                        os.link(a, b, follow_symlinks=False)
-            own = snapshot(twin.plain)
-
     def squash(self, name: str, since: int | None) -> None:
-        twin, line = self.twins[name], self.line(name)
-        if since is None:
-            context = self.ws._context
-            start = fork_point(context, context.store.branch(name))
-        else:
-            start = line[since % len(line)]
-        before = self._see(self.place / name) if twin.mounted else None
-        layer = self.ws._context.store.branch(name).layer
+        """Since the commit of this number in the branch's line, or since the fork."""
+        branch, line = self.branches[name], self.line(name)
+        start = self._fork(name) if since is None else line[since % len(line)]
+        before, layer = self._shown(name), self._open_layer(name)
         try:
-            done = self.ws.squash(name, since=start if since is not None else None)
+            done = self.ws.squash(name, since=None if since is None else start)
         except errors.NothingToCommit:
             assert line.index(start) < 2
             return
         assert done.replaced == line.index(start) >= 2
         assert done.commit.parents == (start,)
-        shown = self.kept[twin.head]
-        _same(self.view(done.commit.id), shown.seen)
+        shown = self.kept[branch.head]
+        same(self.view(done.commit.id), shown.seen)
         self.kept[done.commit.id] = shown._replace(parents=(start,))
-        twin.head = done.commit.id
+        branch.head = done.commit.id
         if before is not None:
-            after = self._see(self.place / name)
-            if layer != self.ws._context.store.branch(name).layer:
-                self._rejoin(twin, after.nodes, shown.seen.nodes)
-                twin.lower = _inodes(twin.plain)
-            assert_same(after.nodes, snapshot(twin.plain))
+            after = see(self.place / name)
+            if layer != self._open_layer(name):
+                branch.rejoin(after.nodes, shown.seen.nodes)
+                branch.seal()
+            assert_same(after.nodes, snapshot(branch.plain))
             assert after.times == before.times
-        self.sealed()
+        self.look_at_layers()
         self.ask(name)
 
     def rollback(self, name: str, to: str) -> None:
-        twin = self.twins[name]
         lost = self.ws.diff(branch=name).counts()
         done = self.ws.rollback(name, to)
         assert done.head == to
         assert done.counts == lost
-        subprocess.run(["rm", "-r", twin.plain], check=True)
-        self.twins[name] = self._twin(to, mounted=twin.mounted)
-        self.compare(name)
-        if twin.mounted:
-            _same(self._see(self.place / name), self.kept[to].seen)
+        mounted = self._drop(name).mounted
+        self.branches[name] = self._branch(to, mounted=mounted)
+        shown = self._shown(name)
+        if shown is not None:
+            same(shown, self.kept[to].seen)
         self.ask(name)
 
     def create(self, name: str, start: str, *, mounted: bool) -> None:
         """`start` is a commit or a branch, whose head it is then."""
-        head = self.twins[start].head if start in self.twins else start
+        head = self.branches[start].head if start in self.branches else start
         done = self.ws.create(name, start=start, mount=mounted)
         assert done.branch.head == head
-        self.twins[name] = self._twin(head, mounted=mounted)
-        self.compare(name)
+        self.branches[name] = self._branch(head, mounted=mounted)
+        shown = self._shown(name)
+        if shown is not None:
+            same(shown, self.kept[head].seen)
         self.ask(name)
 
     def delete(self, name: str) -> None:
-        if self.twins[name].mounted:
+        if self.branches[name].mounted:
             self.umount(name)
         self.ws.delete(name, force=True)
-        subprocess.run(["rm", "-r", self.twins.pop(name).plain], check=True)
+        self._drop(name)
 
     def export(self, commit: str, suffix: str) -> None:
         """`suffix` is ``.tar``, ``.tar.zst`` or nothing, for a directory."""
@@ -296,7 +207,7 @@ class Machine:
         found = self._exported(commit, suffix, refused=refused)
         if found is not None:
             at = archives.unpack(found, self._new_path("unpacked")) if suffix else found
-            _same(self._see(at), seen)
+            same(see(at), seen)
 
     def export_range(self, one: str, two: str, suffix: str) -> None:
         old, new = self.kept[one].seen, self.kept[two].seen
@@ -325,78 +236,80 @@ class Machine:
     # Asking
 
     def compare(self, name: str) -> None:
-        if not self.twins[name].mounted:
+        """A mounted branch looks like its plain directory."""
+        branch, place = self.branches[name], self.place / name
+        if not branch.mounted:
             return
-        plain = snapshot(self.twins[name].plain)
-        lines = differences(plain, snapshot(self.place / name))
+        plain = snapshot(branch.plain)
+        lines = differences(plain, snapshot(place))
         if lines and all(": links: " in line for line in lines):
             # A kernel that cannot note where an inode came from tells its names apart until it
             # forgets them: symlinks and special files with `userxattr`.
             self.ws.umount(name)
             self.ws.mount(name)
-        assert_same(plain, snapshot(self.place / name))
+        assert_same(plain, snapshot(place))
 
     def ask(self, name: str) -> None:
-        """What `status` and `diff` say of a branch."""
-        twin = self.twins[name]
-        new, births = snapshot(twin.plain), self._births(twin)
-        old = self.kept[twin.head]
-        found = self.ws.diff(branch=name)
-        check(old.seen.nodes, new, self.ws.diff(branch=name, renames=False), found)
+        """`status` and `diff` say of a branch what is so."""
+        branch = self.branches[name]
+        new, births = snapshot(branch.plain), branch.births()
+        old, fork = self.kept[branch.head], self.kept[self._fork(name)]
+        uncommitted = self.ws.diff(branch=name)
+        found = _changes(uncommitted)
+        truth.check(old.seen.nodes, new, _changes(self.ws.diff(branch=name, renames=False)), found)
         # Where directories can be renamed at all, each one is seen through in an open layer.
-        check_births(old.births, births, new, found, all=self.dialect == "trusted")
+        truth.check_births(old.births, births, new, found, all=self.dialect == "trusted")
         status = self.ws.status(name)
-        assert status.clean == (not truth.by_path(old.seen.nodes, new))
-        assert status.head == twin.head
-        assert status.mounted == twin.mounted
-        assert status.counts == found.counts()
-        context = self.ws._context
-        fork = self.kept[fork_point(context, context.store.branch(name))]
-        found = self.ws.diff(name)
-        check(fork.seen.nodes, new, self.ws.diff(name, renames=False), found)
-        check_births(fork.births, births, new, found)
+        assert status.clean == (not found)
+        assert (status.head, status.mounted) == (branch.head, branch.mounted)
+        assert status.counts == uncommitted.counts()
+        found = _changes(self.ws.diff(name))
+        truth.check(fork.seen.nodes, new, _changes(self.ws.diff(name, renames=False)), found)
+        truth.check_births(fork.births, births, new, found)
 
     def ask_between(self, one: str, two: str) -> None:
+        """So does `diff`, of any two commits."""
         old, new = self.kept[one], self.kept[two]
-        found = self.ws.diff(one, two)
-        check(old.seen.nodes, new.seen.nodes, self.ws.diff(one, two, renames=False), found)
-        check_births(old.births, new.births, new.seen.nodes, found)
+        by_name, found = self.ws.diff(one, two, renames=False), _changes(self.ws.diff(one, two))
+        truth.check(old.seen.nodes, new.seen.nodes, _changes(by_name), found)
+        truth.check_births(old.births, new.births, new.seen.nodes, found)
 
     def view(self, commit: str) -> Seen:
         """What a commit shows, by a read-only mount of its own."""
         at = self.root / "look"
         self.ws.mount(commit, at=at, read_only=True)
         try:
-            return self._see(at)
+            return see(at)
         finally:
             self.ws.umount(str(at))
             at.rmdir()
 
     def look_back(self, commit: str) -> None:
-        """A commit still shows what it did, and its manifests say the same."""
+        """A commit still shows what it did, and its layers say the same."""
         seen = self.kept[commit].seen
-        _same(self.view(commit), seen)
-        tables = self.ws._context.store.stack(commit)
-        layers = [reference.scan(self._fs(layer), self.dialect) for layer in tables]
+        same(self.view(commit), seen)
+        stack = self.ws._context.store.stack(commit)
+        layers = [reference.scan(self._fs(layer), self.dialect) for layer in stack]
         base = reference.scan(self.data, self.dialect)
         assert_same(reference.nodes(reference.resolve(layers, base)), seen.nodes)
 
-    def sealed(self) -> None:
-        """Look at layers that were sealed since: their manifests must say what is there."""
-        context = self.ws._context
+    def look_at_layers(self) -> None:
+        """The manifests of layers that are sealed since say what lies there."""
         for commit in self.kept:
-            for layer in context.store.stack(commit):
+            for layer in self.ws._context.store.stack(commit):
                 if layer not in self.layers:
                     self.layers[layer] = _fingerprint(self._fs(layer))
                     self._check_manifest(layer)
 
     def _check_manifest(self, layer: str) -> None:
-        table = stacks.sealed(self.ws._context, layer)
-        rows = core.entries(table)
+        rows = core.entries(stacks.sealed(self.ws._context, layer))
         there = core.in_order(reference.scan(self._fs(layer), self.dialect))
         said = [row._replace(origin=None, digest=None) for row in core.comparable(rows)]
         assert said == core.comparable(there)
+        hashed = self.ws._context.store.layer(layer).hashed
         for row in rows:
+            if row.kind == "file" and not row.flags & reference.METACOPY:
+                assert row.digest is not None or not hashed
             if row.digest is not None:
                 assert row.digest == reference.digest(self._fs(layer), row.path), row
 
@@ -404,37 +317,38 @@ class Machine:
         """All that must hold at any time, however dear it is to ask."""
         for commit in self.kept:
             self.look_back(commit)
-        for name in self.twins:
+        for name in self.branches:
             self.compare(name)
             self.ask(name)
-        _same(self._see(self.data), self.adopted)
+        same(see(self.data), self.adopted)
         for layer, before in self.layers.items():
             assert _fingerprint(self._fs(layer)) == before, f"layer {layer} was written to"
-        shown = {str(self.place / name) for name, twin in self.twins.items() if twin.mounted}
+        shown = {str(self.place / name) for name in self.branches if self.branches[name].mounted}
         assert {point for point in leaks.mounts(self.root) if point != str(self.root)} == shown
 
-    def close(self) -> None:
-        self.ws.close()
+    # Places
 
-    # Trees
+    def _shown(self, name: str) -> Seen | None:
+        return see(self.place / name) if self.branches[name].mounted else None
 
-    def _see(self, at: Path) -> Seen:
-        return Seen(snapshot(at), {path: s.st_mtime_ns for path, s in _directories(at)})
+    def _fork(self, name: str) -> str:
+        context = self.ws._context
+        return fork_point(context, context.store.branch(name))
 
-    def _twin(self, head: str, *, mounted: bool) -> Twin:
-        plain = self._copy(self.kept[head].tree)
-        births = {_inode(plain, path): born for path, born in self.kept[head].births.items()}
-        return Twin(plain, head, mounted, births, _inodes(plain))
+    def _open_layer(self, name: str) -> str:
+        return self.ws._context.store.branch(name).layer
 
-    def _births(self, twin: Twin) -> dict[bytes, int]:
-        """Which directory is where; new ones get their numbers here."""
-        found = {}
-        for path, status in _directories(twin.plain):
-            if status.st_ino not in twin.births:
-                self.number += 1
-                twin.births[status.st_ino] = BORN_LATER + self.number
-            found[path] = twin.births[status.st_ino]
-        return found
+    def _fs(self, layer: str) -> Path:
+        return self.place / ".dsbranch" / "layers" / layer / "fs"
+
+    def _branch(self, head: str, *, mounted: bool) -> Branch:
+        kept = self.kept[head]
+        return Branch(self._copy(kept.tree), kept.births, head, mounted=mounted)
+
+    def _drop(self, name: str) -> Branch:
+        branch = self.branches.pop(name)
+        subprocess.run(["rm", "-r", branch.plain], check=True)
+        return branch
 
     def _copy(self, tree: Path) -> Path:
         return archives.copy(tree, self._new_path("copy"))
@@ -443,84 +357,9 @@ class Machine:
         self.number += 1
         return self.root / f"{self.number}{name}"
 
-    def _fs(self, layer: str) -> Path:
-        return self.place / ".dsbranch" / "layers" / layer / "fs"
 
-
-def check(old: Snapshot, new: Snapshot, found: Diff, renamed: Diff) -> None:
-    """A diff, without renames and with them, against the two trees."""
-    assert [(change.status, change.path) for change in found] == truth.by_path(old, new)
-    assert all(change.old_path is None for change in found)
-    truth.check_replay(old, new, _changes(renamed))
-    for change in [*found, *renamed]:
-        was = None if change.status == "A" else old[change.old_path or change.path]
-        now = None if change.status == "D" else new[change.path]
-        shown = now or was
-        assert shown is not None
-        assert change.kind == shown.kind
-        sizes = [node.size if node and node.kind == "file" else None for node in (now, was)]
-        assert [change.size, change.old_size] == sizes, change
-
-
-def check_births(
-    old: dict[bytes, int], new: dict[bytes, int], nodes: Snapshot, found: Diff, *, all: bool = False
-) -> None:
-    """What a diff calls a renamed directory is the same one; with `all`, the other way too."""
-    changes = _changes(found)
-    where = {born: path for path, born in old.items()}
-    for change in changes:
-        if change.status == "R" and change.kind == "directory":
-            assert new[change.path] == old[change.old_path], f"{change} is another directory"
-    came = truth.sources(nodes, changes)
-    for path, born in new.items() if all else ():
-        if born in where:
-            assert came.get(path) == where[born], f"{path!r} was {where[born]!r}"
-
-
-def _changes(found: Diff) -> list[reference.Change]:
-    return [
-        reference.Change(c.status, c.path, c.old_path, c.kind, c.size, c.old_size) for c in found
-    ]
-
-
-def _inode(root: Path, path: bytes) -> int:
-    with beneath(root, path) as at:
-        return os.lstat(at).st_ino
-
-
-def _errno(act: Act, root: Path) -> int:
-    """What the kernel says to an edit, 0 if it went through."""
-    try:
-        act.edit(root)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
-
-
-def _same(a: Seen, b: Seen) -> None:
-    assert_same(a.nodes, b.nodes)
-    assert a.times == b.times
-
-
-def _walk(top: Path) -> Iterable[tuple[bytes, os.stat_result]]:
-    for directory, inner, files in os.walk(os.fsencode(top)):
-        for name in [*inner, *files]:
-            path = os.path.join(directory, name)
-            try:
-                yield path, os.lstat(path)
-            except FileNotFoundError:  # a whiteout over nothing is listed
-                continue
-
-
-def _inodes(top: Path) -> set[int]:
-    return {status.st_ino for _, status in _walk(top)}
-
-
-def _directories(top: Path) -> Iterable[tuple[bytes, os.stat_result]]:
-    yield b"", os.lstat(top)
-    for path, status in _walk(top):
-        if stat.S_ISDIR(status.st_mode):
-            yield path.removeprefix(os.fsencode(top) + b"/"), status
+def _changes(found: Diff) -> list[Change]:
+    return [Change(c.status, c.path, c.old_path, c.kind, c.size, c.old_size) for c in found]
 
 
 def _fingerprint(layer: Path) -> object:
@@ -534,5 +373,5 @@ def _fingerprint(layer: Path) -> object:
                 for name in os.listxattr(path, follow_symlinks=False)
             ),
         )
-        for path, status in _walk(layer)
+        for path, status in walk(layer)
     }

@@ -76,3 +76,38 @@ def _source(path: bytes, renamed: dict[bytes, bytes | None]) -> bytes:
         path, _, name = path.rpartition(b"/")
         tail = b"/" + name + tail
     return tail.removeprefix(b"/")
+
+
+def check(old: Snapshot, new: Snapshot, by_name: Iterable[Change], renamed: list[Change]) -> None:
+    """A diff, without renames and with them, against the two trees."""
+    by_name = list(by_name)
+    assert plain(by_name) == by_path(old, new)
+    assert all(change.old_path is None for change in by_name)
+    check_replay(old, new, renamed)
+    for change in [*by_name, *renamed]:
+        was = None if change.status == "A" else old[change.old_path or change.path]
+        now = None if change.status == "D" else new[change.path]
+        shown = now or was
+        assert shown is not None
+        assert change.kind == shown.kind
+        sizes = [node.size if node and node.kind == "file" else None for node in (now, was)]
+        assert [change.size, change.old_size] == sizes, change
+
+
+Births = dict[bytes, int]
+"""Directories by path, told apart by a number that stays with one when it is renamed."""
+
+
+def check_births(
+    old: Births, new: Births, nodes: Snapshot, found: list[Change], *, all: bool = False
+) -> None:
+    """What a diff calls a renamed directory is the same one; with `all`, the other way too."""
+    for change in found:
+        if change.status == "R" and change.kind == "directory":
+            assert change.old_path is not None
+            assert new[change.path] == old[change.old_path], f"{change} is another directory"
+    where = {born: path for path, born in old.items()}
+    came = sources(nodes, found)
+    for path, born in new.items() if all else ():
+        if born in where:
+            assert came.get(path) == where[born], f"{path!r} was {where[born]!r}"

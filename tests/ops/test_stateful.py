@@ -108,7 +108,7 @@ class Histories(RuleBasedStateMachine):
     @rule(branch=numbers)
     def commit_unmounted(self, branch: int) -> None:
         name = self.machine.branch(branch)
-        if self.machine.twins[name].mounted:
+        if self.machine.branches[name].mounted:
             self.do("umount", name)
         self.do("commit", name)
 
@@ -120,15 +120,15 @@ class Histories(RuleBasedStateMachine):
     def rollback(self, branch: int, to: int) -> None:
         self.do("rollback", self.machine.branch(branch), self.machine.any_commit(to))
 
-    @precondition(lambda self: len(self.machine.twins) < MAX_BRANCHES)
+    @precondition(lambda self: len(self.machine.branches) < MAX_BRANCHES)
     @rule(start=numbers, mounted=st.booleans())
     def create(self, start: int, mounted: bool) -> None:
         machine = self.machine
-        places = [*sorted(machine.twins), *machine.kept]
-        name = next(f"b{n}" for n in range(9) if f"b{n}" not in machine.twins)
+        places = [*sorted(machine.branches), *machine.kept]
+        name = next(f"b{n}" for n in range(9) if f"b{n}" not in machine.branches)
         self.do("create", name, places[start % len(places)], mounted=mounted)
 
-    @precondition(lambda self: len(self.machine.twins) == MAX_BRANCHES)
+    @precondition(lambda self: len(self.machine.branches) == MAX_BRANCHES)
     @rule(branch=numbers)
     def delete(self, branch: int) -> None:
         self.do("delete", self.machine.branch(branch))
@@ -163,7 +163,7 @@ class Histories(RuleBasedStateMachine):
                 TOTALS.update(self.machine.counts, histories=1)
         finally:
             if hasattr(self, "machine"):
-                self.machine.close()
+                self.machine.ws.close()
             for point in leaks.mounts(self.root):
                 subprocess.run(["umount", "-l", point], check=True)
             subprocess.run(["rm", "-r", self.root], check=True)
@@ -174,8 +174,14 @@ def test_histories() -> None:
     print(f"DSBRANCH_TEST_SEED={SEED}")
     steps = int(os.environ.get("DSBRANCH_TEST_STEPS", "40"))
     phases = [Phase.generate, Phase.shrink]
+    examples = 4 * settings.default.max_examples
     run_state_machine_as_test(
         seed(SEED)(Histories),
-        settings=settings(derandomize=False, stateful_step_count=steps, phases=phases),
+        settings=settings(
+            derandomize=False,
+            max_examples=examples,
+            stateful_step_count=steps,
+            phases=phases,
+        ),
     )
     print(", ".join(f"{count} {verb}" for verb, count in TOTALS.most_common()))
