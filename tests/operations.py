@@ -244,6 +244,12 @@ def _xattr(path: bytes, step: Step) -> Edit:
     return e.setxattr(path, f"trusted.note{step.b % 2}", b"v" * (step.c % 3))
 
 
+def _marker(path: bytes, step: Step) -> Edit:
+    """An overlay's own name, set by a user, as a container store inside a branch does."""
+    name = ("opaque", "redirect", "note", "overlay.opaque")[step.b % 4]
+    return e.setxattr(path, f"trusted.overlay.{name}", b"y")
+
+
 def _acl(path: bytes, step: Step) -> Edit:
     return e.setfacl(path, 1000 + step.b % 2, step.c % 8)
 
@@ -279,6 +285,10 @@ OPERATIONS: dict[str, Operation] = {
         lambda path, step: e.setxattr(path, f"user.n{step.b % 2}", b"u" * (step.c % 3)),
         "file",
         "directory",
+    ),
+    "marker": _on_any(_marker),
+    "user marker": _on_any(
+        lambda path, step: e.setxattr(path, "user.overlay.opaque", b"y"), "file", "directory"
     ),
     "remove xattr": _on_any(lambda path, step: e.removexattr(path, f"trusted.note{step.b % 2}")),
     "acl": _on_any(_acl, "file", "directory"),

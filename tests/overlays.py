@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.edits import Edit
-from tests.trees import Dir, Snapshot, make, own_xattrs, snapshot
+from tests.trees import Dir, Snapshot, make, snapshot
 
 OPTIONS = {
     "trusted": "redirect_dir=on,metacopy=on,index=off,nfs_export=off,xino=auto,uuid=null",
@@ -152,8 +152,10 @@ class Overlay:
         status = below.lstat()
         os.chown(layer, status.st_uid, status.st_gid)
         os.chmod(layer, stat.S_IMODE(status.st_mode))
-        for name, value in own_xattrs(os.fsencode(below)).items():
-            os.setxattr(layer, name, value)
+        for name in os.listxattr(below):
+            marker = f"{self.dialect}.overlay."
+            if not name.startswith(marker) or name.startswith(f"{marker}overlay."):
+                os.setxattr(layer, name, os.getxattr(below, name))
         os.utime(layer, ns=(status.st_atime_ns, status.st_mtime_ns))
         return layer
 

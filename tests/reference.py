@@ -46,9 +46,10 @@ class Entry(NamedTuple):
 class Layer(dict[bytes, Entry]):
     """All entries of one directory tree by path, as they lie on disk."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, dialect: str) -> None:
         super().__init__()
         self.root = root
+        self.dialect = dialect
         self.names: dict[bytes, list[bytes]] = {}
 
 
@@ -59,7 +60,7 @@ def order(path: bytes) -> list[bytes]:
 
 def scan(root: Root, dialect: str = "trusted") -> Layer:
     """Every entry below `root`, which is read and never written; no content digests."""
-    layer = Layer(os.fsencode(root))
+    layer = Layer(os.fsencode(root), dialect)
     inodes: dict[tuple[int, int], list[bytes]] = {}
     _scan_into(layer, b"", dialect, inodes)
     groups = 0
@@ -89,8 +90,13 @@ def _entry(path: bytes, at: bytes, status: os.stat_result, dialect: str) -> Entr
     kind: str = trees.kind_of(status.st_mode)
     raw = _all_xattrs(at)
     prefix = f"{dialect}.overlay."
-    # What the other dialect calls a marker is an ordinary xattr, which the mount shows.
-    own = {name: value for name, value in raw.items() if not name.startswith(prefix)}
+    # What the other dialect calls a marker is an ordinary xattr, which the mount shows, and so
+    # is what the user called one: the kernel writes it with one more `overlay.`.
+    own = {
+        name: value
+        for name, value in raw.items()
+        if not name.startswith(prefix) or name.startswith(f"{prefix}overlay.")
+    }
     overlay = {
         name.removeprefix(prefix): value for name, value in raw.items() if name.startswith(prefix)
     }
@@ -331,7 +337,8 @@ def nodes(view: View) -> trees.Snapshot:
             beneath(view.layers[number].root, layer_path) as at,
             beneath(view.layers[data_number].root, data_path) as data,
         ):
-            result[path] = trees.node_of(at, os.lstat(at), content_at=data)
+            dialect = view.layers[number].dialect
+            result[path] = trees.node_of(at, os.lstat(at), content_at=data, dialect=dialect)
         if not seen.is_directory:
             # One place can show under two names, by a redirect that was copied.
             inode = seen.entry.nlink_group or layer_path

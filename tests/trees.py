@@ -238,8 +238,17 @@ def _visit(at: bytes, path: bytes, found: dict[bytes, tuple[Node, tuple[int, int
             os.close(fd)
 
 
-def node_of(at: bytes, status: os.stat_result, *, content_at: bytes | None = None) -> Node:
-    """The node of one entry; `content_at` names the file that holds its content, if not itself."""
+def node_of(
+    at: bytes,
+    status: os.stat_result,
+    *,
+    content_at: bytes | None = None,
+    dialect: str | None = None,
+) -> Node:
+    """The node of one entry, or what an overlay of `dialect` shows of it if it lies in a layer.
+
+    `content_at` names the file that holds its content, if not itself.
+    """
     kind = kind_of(status.st_mode)
     device = kind in ("char", "block")
     return Node(
@@ -252,7 +261,7 @@ def node_of(at: bytes, status: os.stat_result, *, content_at: bytes | None = Non
         mtime_ns=status.st_mtime_ns if kind != "directory" else None,
         content=content(content_at or at) if kind == "file" else None,
         target=os.readlink(at) if kind == "symlink" else None,
-        xattrs=tuple(sorted(own_xattrs(at).items())),
+        xattrs=tuple(sorted(xattrs_of(at, dialect).items())),
         links=(),
     )
 
@@ -270,13 +279,21 @@ def kind_of(mode: int) -> Kind:
     return kinds[stat.S_IFMT(mode)]
 
 
-def own_xattrs(at: bytes) -> dict[str, bytes]:
-    """All xattrs of an entry but the overlay's own."""
-    return {
-        name: os.getxattr(at, name, follow_symlinks=False)
-        for name in os.listxattr(at, follow_symlinks=False)
-        if not name.startswith(("trusted.overlay.", "user.overlay."))
-    }
+def xattrs_of(at: bytes, dialect: str | None) -> dict[str, bytes]:
+    """All xattrs of an entry, or those that an overlay of `dialect` shows of one in a layer.
+
+    Names that are the overlay's own are hidden; one the user gave is ``overlay.overlay.NAME``.
+    """
+    marker = f"{dialect}.overlay."
+    found = {}
+    for name in os.listxattr(at, follow_symlinks=False):
+        shown = name
+        if dialect is not None and name.startswith(marker):
+            if not name.startswith(f"{marker}overlay."):
+                continue
+            shown = marker + name.removeprefix(f"{marker}overlay.")
+        found[shown] = os.getxattr(at, name, follow_symlinks=False)
+    return found
 
 
 def content(at: bytes) -> bytes:
