@@ -689,7 +689,7 @@ CASES = (
     ),
     Case(
         "25-opaque-of-the-other-dialect",
-        (Raw(lambda own: (e.mkdir("d"), e.opaque("d", dialect=OTHER[own]))),),
+        (Raw(lambda own: (e.add("d", Dir(mode=0o700)), e.opaque("d", dialect=OTHER[own]))),),
         ("m d",),
     ),
     Case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.cases import BASE, CASES, USER_CASES, Case
 from tests.core import Stack, changes, settled
 from tests.overlays import Overlay
 from tests.steps import OPERATIONS, START, Step, perform, random_layers
-from tests.trees import Dir, File
+from tests.trees import Dir, File, Link
 
 pytestmark = pytest.mark.root
 
@@ -284,3 +285,69 @@ def test_the_cost_follows_the_changes(tmp_path: Path) -> None:
     found = changes(stack.core_view(1), stack.core_view())
     assert reference.lines(found) == ["M 7/f"]
     assert len(stack.base) < 10, "the base was asked for more than the changed paths"
+
+
+def test_files_of_equal_digest_are_paired_by_name_then_in_order(tmp_path: Path) -> None:
+    same, other = File(b"same"), File(b"other")
+    trees.make(Dir(), tmp_path / "base")
+    trees.make(Dir({"a": same, "b": same, "c": same, "o": other}), tmp_path / "lower")
+    trees.make(Dir({"x": Dir({"b": same}), "y": same, "empty": File()}), tmp_path / "upper")
+    for name in "abco":
+        e.whiteout(name)(tmp_path / "upper")
+    stack = Stack([tmp_path / "upper", tmp_path / "lower"], tmp_path / "base")
+    unknown = reference.lines(changes(stack.core_view(1), stack.core_view()))
+    assert unknown == ["D a", "D b", "D c", "A empty", "D o", "A x", "A x/b", "A y"]
+    stack.digest()
+    found = changes(stack.core_view(1), stack.core_view())
+    assert reference.lines(found) == ["D c", "A empty", "D o", "A x", "R x/b < b", "R y < a"]
+    by_path = {change.path: change for change in found}
+    assert by_path[b"y"] == reference.Change("R", b"y", b"a", "file", 4, 4)
+    check_all_ways(stack, "forward")
+
+
+def test_a_hard_link_in_another_layer_is_the_same_file(tmp_path: Path) -> None:
+    """As squash makes them, with no digest known."""
+    trees.make(Dir(), tmp_path / "base")
+    trees.make(Dir({"f": File(b"f"), "two": File(b"2"), "too": Link("two")}), tmp_path / "one")
+    (tmp_path / "other").mkdir()
+    os.link(tmp_path / "one/f", tmp_path / "other/g")
+    os.link(tmp_path / "one/two", tmp_path / "other/three")
+    one = Stack([tmp_path / "one"], tmp_path / "base")
+    other = Stack([tmp_path / "other"], tmp_path / "base")
+    found = changes(View(one.tables, one.base), View(other.tables, one.base))
+    assert reference.lines(found) == ["R g < f", "A three", "D too", "D two"]
+
+
+def test_a_base_on_another_filesystem(overlay: Callable[..., Overlay], tmp_path: Path) -> None:
+    """Handles say which filesystem they are of: two may number their inodes alike."""
+    base = tmp_path / "tmpfs"
+    base.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=True)
+    try:
+        trees.make(BASE, base / "data")
+        (tmp_path / "stack").mkdir()
+        (tmp_path / "stack/base").symlink_to(base / "data")
+        with Overlay(tmp_path / "stack", None) as stack:
+            stack.edit(e.append("f", b"1"), e.rename("f", "t"))
+            stack.freeze()
+            stack.edit(e.append("t", b"2"), e.rename("t", "u"))
+            layers = of(stack)
+            whole = layers.core_view()
+            assert reference.lines(changes(layers.core_view(2), whole)) == ["R u < f"]
+            assert reference.lines(changes(layers.core_view(1), whole)) == ["R u < t"]
+            del layers, whole
+    finally:
+        subprocess.run(["umount", "-l", base], check=True)
+
+
+def test_a_base_without_handles(overlay: Callable[..., Overlay], tmp_path: Path) -> None:
+    """An overlay has none unless it is told to; a rename with a metadata-only copy needs none."""
+    outer = overlay(BASE)
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack/base").symlink_to(outer.mountpoint)
+    with Overlay(tmp_path / "stack", None) as stack:
+        stack.edit(e.append("f", b"1"), e.rename("f", "t"), e.rename("g", "u"))
+        layers = of(stack)
+        found = changes(layers.core_view(1), layers.core_view())
+        assert reference.lines(found) == ["D f", "A t", "R u < g"]
+        del layers

@@ -119,6 +119,31 @@ def test_renames(bench):
     ]
 
 
+def test_renames_of_files(bench):
+    bench.edit(e.append("f", b"12"), e.rename("f", "e/f"), e.rename("g", "g2"), e.rename("h1", "h"))
+    expected = ["R e/f < f", "R g2 < g", "R h < h1"]
+    assert bench.lines() == expected
+    assert bench.lines(branch="main", paths=[b"f"]) == expected[:1]
+    renamed = next(iter(bench.ws.diff(branch="main")))
+    assert (renamed.kind, renamed.old_size, renamed.size) == ("file", 4, 6)
+    without = ["A e/f", "D f", "D g", "A g2", "A h", "D h1"]
+    assert bench.lines(branch="main", renames=False) == without
+    bench.commit()
+    assert bench.lines("main") == expected
+    assert bench.lines("main", "main~1") == ["R f < e/f", "R g < g2", "R h1 < h"]
+    bench.commit(e.append("e/f", b"3"), e.rename("e/f", "f3"))
+    assert bench.lines("main~1", "main") == ["R f3 < e/f"]
+    assert bench.lines("main")[0] == "R f3 < f"
+
+
+def test_a_file_that_was_copied_and_deleted_is_known_by_its_digest(bench):
+    bench.commit(e.add("n", File(b"new")))
+    bench.edit(e.add("m", File(b"new")), e.unlink("n"))
+    assert bench.lines() == ["A m", "D n"]
+    bench.commit()
+    assert bench.lines("main~1", "main") == ["R m < n"]
+
+
 ALL = ["D d/sub/p", "M d/x", "R n < e", "M n/m < e/m"]
 
 

@@ -493,3 +493,17 @@ def test_a_disk_that_cannot_take_the_layer_is_not_said_to_be_unreadable(bench, m
 
     monkeypatch.setattr("dsbranch.ops.build.build", fail)
     refused(bench, errors.StorageError, "^cannot (make|write) .*No space left")
+
+
+def test_what_was_renamed_and_written_by_commits_stays_renamed(bench):
+    root = bench.head()
+    bench.commit(e.append("f", b"1"), e.chmod("g", 0o644))
+    bench.commit(e.rename("f", "t"), e.append("g", b"2"), e.rename("g", "d/g"))
+    bench.commit(e.append("t", b"3"), e.rename("t", "u"))
+    bench.commit(e.chmod("u", 0o600), e.rename("d/g", "v"))
+    expected = ["R u < f", "R v < g"]
+    assert bench.lines(root, "main") == expected
+    bench.ws.squash("main", since=root)
+    assert bench.lines(root, "main") == expected
+    bench.reopen()
+    assert bench.lines(root, "main") == expected

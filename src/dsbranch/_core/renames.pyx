@@ -36,20 +36,25 @@ cdef class Renames:
         """Pair what has the same key, the rest remains; None: nothing is known."""
         cdef Delta delta
         cdef dict groups = {}
+        cdef list group
         if not self.gone or not self.come:
             return 0
         for delta in self.gone:
             self.sides.pulse()
             found = key(delta)
             if found is not None:
-                groups.setdefault(found, ([], []))[0].append(delta)
+                group = groups.get(found)
+                if group is None:
+                    groups[found] = [[delta], []]
+                else:
+                    group[0].append(delta)
         if not groups:
             return 0
         for delta in self.come:
             self.sides.pulse()
             group = groups.get(key(delta))
             if group is not None:
-                group[1].append(delta)
+                (<list>group[1]).append(delta)
         for olds, news in groups.values():
             self.settle(olds, news)
         self.gone = [delta for delta in self.gone if delta.status is not None]
@@ -60,6 +65,9 @@ cdef class Renames:
         """Pair those of one key: the likest first, else in the order of their paths."""
         cdef Delta delta
         cdef dict waiting
+        if len(olds) == 1 and len(news) == 1:
+            rename(olds[0], news[0])
+            return 0
         for likeness in LIKENESSES:
             if not olds or not news:
                 return 0
