@@ -12,7 +12,8 @@
     │   ├── UnknownRef            2   no branch, tag or commit of that name
     │   └── AmbiguousRef          2   a prefix that several commits share
     ├── ConflictError             3   the state of a branch stands in the way
-    │   └── DirtyBranch           3   uncommitted changes would be lost from sight
+    │   ├── DirtyBranch           3   uncommitted changes would be lost from sight
+    │   └── MergeConflict         3   two branches changed the same in different ways
     ├── BusyError                 4
     │   ├── WritersPresent        4   processes hold files of the branch open for writing
     │   ├── MountInUse            4   processes stand in, or hold files of, a mount to be removed
@@ -35,7 +36,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from dsbranch.model import Process
+    from dsbranch.model import Conflict, Process
 
 
 class DsbranchError(Exception):
@@ -102,6 +103,16 @@ class ConflictError(DsbranchError):
 
 class DirtyBranch(ConflictError):
     pass
+
+
+class MergeConflict(ConflictError):
+    """`conflicts` are all there are, sorted by path."""
+
+    def __init__(
+        self, message: str, *, conflicts: Sequence[Conflict], hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.conflicts = tuple(conflicts)
 
 
 class BusyError(DsbranchError):

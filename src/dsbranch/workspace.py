@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from dsbranch.model import (
     BranchInfo,
@@ -16,7 +16,9 @@ from dsbranch.model import (
     Created,
     Deleted,
     Exported,
+    Merged,
     Mounted,
+    Preference,
     Progress,
     RolledBack,
     Squashed,
@@ -221,6 +223,41 @@ class Workspace:
         from dsbranch.ops.squash import squash as run
 
         return run(self._context, branch, since=since, message=message)
+
+    def merge(
+        self,
+        other: str,
+        *,
+        into: str,
+        message: str | None = None,
+        strategy: Literal["fail", "ours", "theirs"] = "fail",
+        prefer: Sequence[Preference] = (),
+        dry_run: bool = False,
+        wait: float = 0.0,
+        author: str | None = None,
+    ) -> Merged:
+        """Merge what `other` (any ref) changed since the nearest common ancestor into a branch.
+
+        A conflict is decided by the first of `prefer` that matches its path, else by
+        `strategy`. The new commit has two parents; no data are read or copied that neither
+        side changed. `wait` is in seconds.
+
+        :raises MergeConflict: conflicts are left, and not `dry_run`; nothing changed
+        :raises DirtyBranch: the branch has uncommitted changes
+        """
+        from dsbranch.ops.merge import merge as run
+
+        return run(
+            self._context,
+            other,
+            into,
+            message=message,
+            strategy=strategy,
+            prefer=prefer,
+            dry_run=dry_run,
+            wait=wait,
+            author=author,
+        )
 
     def export(self, spec: str, output: StrPath) -> Exported:
         """Write a view (``REF``) or what changed (``A..B``) as a tar, or into a new directory.

@@ -38,6 +38,16 @@ cdef bytes last(bytes path):
     return path.rpartition(b"/")[2]
 
 
+cdef tuple facts_of(Step step):
+    """Mode, uid, gid and mtime_ns of what a step makes."""
+    cdef Table table
+    cdef int64_t row
+    if step.facts is not None:
+        return step.facts
+    table, row = step.source
+    return table.rows[row].mode, table.rows[row].uid, table.rows[row].gid, table.rows[row].mtime_ns
+
+
 cdef class Builder:
     """Carries a plan out below a directory."""
 
@@ -139,7 +149,7 @@ cdef class Builder:
         cdef Table table
         cdef int64_t row
         cdef Row *entry
-        table, row = step.source
+        table, row = step.source if step.data is None else step.data
         entry = table.rows + row
         if entry.kind == SYMLINK:
             os.symlink(table.text(entry.target), name, dir_fd=here)
@@ -150,8 +160,10 @@ cdef class Builder:
                 os.makedev(entry.rdev >> 32, entry.rdev & 0xFFFFFFFF),
                 dir_fd=here,
             )
-        os.chown(name, entry.uid, entry.gid, dir_fd=here, follow_symlinks=False)
+        mode, uid, gid, mtime_ns = facts_of(step)
+        os.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
         place = b"/proc/self/fd/%d/%s" % (here, name)
+        table, row = step.source
         own = own_xattrs(table, row, dialect=self.dialect)
         for key in map(os.fsencode, os.listxattr(place, follow_symlinks=False)):
             if key.startswith(b"system.posix_acl_") and key not in own:
@@ -159,8 +171,8 @@ cdef class Builder:
         for key, value in own.items():
             os.setxattr(place, key, value, follow_symlinks=False)
         if entry.kind != SYMLINK:
-            os.chmod(name, entry.mode, dir_fd=here)
-        os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
+            os.chmod(name, mode, dir_fd=here)
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
         return 0
 
     cdef int make_whiteout(self, bytes path, int here, bytes name) except -1:
@@ -211,7 +223,7 @@ cdef class Builder:
         )
         try:
             if step.action == STUB:
-                table, row = step.source
+                table, row = step.source if step.data is None else step.data
                 os.ftruncate(out, table.rows[row].size)
             else:
                 table, row = step.data
@@ -236,11 +248,10 @@ cdef class Builder:
         cdef Table table
         cdef int64_t row
         cdef int source
-        cdef Row *from_row
+        mode, uid, gid, _ = facts_of(step)
         table, row = step.source
-        from_row = table.rows + row
-        os.fchown(out, from_row.uid, from_row.gid)
-        source = open_to_read(table.root_fd, table.path_at(row), from_row.path.size, 0)
+        os.fchown(out, uid, gid)
+        source = open_to_read(table.root_fd, table.path_at(row), table.rows[row].path.size, 0)
         if source < 0:
             raise missing(source)
         try:
@@ -255,8 +266,10 @@ cdef class Builder:
                     os.setxattr(out, self.shown(raw), os.getxattr(source, name))
         finally:
             os.close(source)
+        if step.action == STUB and self.prefix + b"metacopy" not in map(os.fsencode, wanted):
+            os.setxattr(out, self.prefix + b"metacopy", b"")
         # After the ACL, which changes mode bits.
-        os.fchmod(out, from_row.mode)
+        os.fchmod(out, mode)
         if step.marker is not None:
             os.setxattr(
                 out, self.prefix + (b"opaque" if step.marker == b"y" else b"redirect"), step.marker
@@ -264,10 +277,7 @@ cdef class Builder:
         return 0
 
     cdef tuple times(self, Step step):
-        cdef Table table
-        cdef int64_t row
-        table, row = step.source
-        return table.rows[row].mtime_ns, table.rows[row].mtime_ns
+        return (facts_of(step)[3],) * 2
 
     cdef int set_times(self, Step step) except -1:
         cdef int fd = open_below(self.target, step.path, len(step.path), O_RDONLY | O_DIRECTORY)

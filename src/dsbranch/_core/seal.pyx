@@ -10,7 +10,7 @@ from libc.string cimport memcmp
 
 from dsbranch._core.content import compare_files
 
-from dsbranch._core.algebra cimport meta_differs
+from dsbranch._core.sides cimport meta_differs
 from dsbranch._core.files cimport open_below
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *

@@ -16,4 +16,7 @@ cdef class Step:
     cdef readonly tuple source
     cdef public tuple data
     cdef public bytes marker
-    cdef readonly bytes first
+    cdef public bytes first
+    cdef public tuple facts
+
+cdef Step new_step(int action, bytes path, tuple source=*, tuple data=*, bytes marker=*)

@@ -9,7 +9,7 @@ nothing to say. None wanted, some offered: opaque. Others wanted: a redirect.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
-from dsbranch._core.algebra cimport same_spot
+from dsbranch._core.sides cimport same_spot
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 
@@ -18,9 +18,10 @@ cdef class Step:
 
     `source` is ``(table, row)`` of the metadata, `data` of the content to copy. `marker` is
     what the directory or stub says about the layers below: None, ``b"y"`` for opaque, or a
-    redirect that begins with '/'. `action` is one of the constants in the .pxd; AGAIN links
+    redirect that begins with '/'. `facts`, if any, are the (mode, uid, gid, mtime_ns) that count
+    in place of the source's. `action` is one of the constants in the .pxd; AGAIN links
     `path` to `first`, an entry that an earlier step has made; NODE makes a symlink, fifo, socket
-    or device anew, and TOMB an empty file: both serve exports, which share no inode with a layer.
+    or device anew, where no inode can be shared, and TOMB an empty file, for exports.
     """
 
 

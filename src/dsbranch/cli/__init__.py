@@ -27,6 +27,7 @@ from dsbranch.cli import export as export_verb
 from dsbranch.cli import init as init_verb
 from dsbranch.cli import list as list_verb
 from dsbranch.cli import log as log_verb
+from dsbranch.cli import merge as merge_verb
 from dsbranch.cli import mount as mount_verb
 from dsbranch.cli import render
 from dsbranch.cli import rollback as rollback_verb
@@ -49,6 +50,7 @@ VERBS = (
     commit_verb,
     log_verb,
     show_verb,
+    merge_verb,
     squash_verb,
     rollback_verb,
     export_verb,

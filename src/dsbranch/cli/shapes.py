@@ -18,11 +18,14 @@ from dsbranch.model import (
     Change,
     Commit,
     Committed,
+    Conflict,
     Created,
     Exported,
+    Merged,
     Mounted,
     Process,
     RolledBack,
+    Seen,
     Squashed,
     Status,
 )
@@ -148,6 +151,45 @@ def squashed(branch: str, item: Squashed) -> Object:
         "copied_bytes": item.copied_bytes,
         "remounted": item.remounted,
     }
+
+
+def seen(item: Seen | None) -> Object | None:
+    if item is None:
+        return None
+    return raw_path("path", item.path) | {"kind": item.kind, "size": item.size}
+
+
+def conflicts(items: Iterable[Conflict]) -> Object:
+    return SCHEMA | {
+        "conflicts": [
+            raw_path("path", item.path or b".")
+            | {
+                "reason": item.reason,
+                "base": seen(item.base),
+                "ours": seen(item.ours),
+                "theirs": seen(item.theirs),
+            }
+            for item in items
+        ]
+    }
+
+
+def merged(item: Merged) -> Object:
+    return (
+        conflicts(item.conflicts)
+        | {
+            "branch": item.branch,
+            "commit": None if item.commit is None else commit(item.commit),
+            "up_to_date": item.up_to_date,
+            "counts": dict(item.counts),
+            "linked": item.linked,
+            "copied": item.copied,
+            "copied_bytes": item.copied_bytes,
+            "dirty_source": item.dirty_source,
+        }
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )
 
 
 def exported(item: Exported) -> Object:

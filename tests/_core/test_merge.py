@@ -1,0 +1,360 @@
+"""A merge of the core against its twin, and its layer against the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dsbranch._core.base import Base
+from dsbranch._core.build import build, inherit
+from dsbranch._core.merge import Merge, decide
+from dsbranch._core.replay import replay
+from dsbranch._core.view import View
+from tests import core, reference, reference_merge
+from tests import edits as e
+from tests.cases import BASE
+from tests.edits import Edit
+from tests.overlays import Overlay
+from tests.steps import START, perform, random_layers
+from tests.trees import Dir, Fifo, File, Link, Snapshot, Symlink, assert_same, snapshot
+
+pytestmark = pytest.mark.root
+
+SEEDS = int(os.environ.get("DSBRANCH_TEST_MERGES", "40"))
+
+
+class Triple:
+    """A base with two branches, read by both the core and the reference."""
+
+    def __init__(self, ours: Overlay, theirs: Overlay, common: int) -> None:
+        for overlay in (ours, theirs):
+            if overlay.mounted:
+                overlay.unmount()
+        self.root, self.dialect = ours.root, ours.dialect
+        self.places = [ours.layers, theirs.layers]
+        self.common = common
+        shared = ours.layers[len(ours.layers) - common :]
+        self.bottom = Base(os.fsencode(ours.base), dialect=self.dialect)
+        self.plain_bottom = reference.scan(ours.base, self.dialect)
+        low = [core.scan(path, dialect=self.dialect) for path in shared]
+        plain_low = [reference.scan(path, self.dialect) for path in shared]
+        self.views, self.plain = (
+            [View(low, self.bottom)],
+            [reference.resolve(plain_low, self.plain_bottom)],
+        )
+        for places in self.places:
+            own = places[: len(places) - common]
+            tables = [core.scan(path, dialect=self.dialect) for path in own]
+            self.views.append(View(tables + low, self.bottom))
+            layers = [reference.scan(path, self.dialect) for path in own]
+            self.plain.append(reference.resolve(layers + plain_low, self.plain_bottom))
+
+    def decide(
+        self, *, swap: bool = False, choose: Callable[[bytes], str | None] | None = None
+    ) -> Merge:
+        base, ours, theirs = self.views
+        if swap:
+            ours, theirs = theirs, ours
+        return decide(base, ours, theirs, choose=choose, threads=2)
+
+    def twin(self, *, swap: bool = False) -> reference_merge.Merged:
+        base, ours, theirs = self.plain
+        return reference_merge.merge(base, *((theirs, ours) if swap else (ours, theirs)))
+
+    def built(self, merge: Merge, *, swap: bool = False) -> Snapshot:
+        """What the kernel shows of ours with the merge's layer on top."""
+        lowers = tuple(self.places[1 if swap else 0])
+        steps, _ = replay(merge, dialect=self.dialect)
+        if steps:
+            number = sum(1 for entry in self.root.iterdir() if entry.name.isdigit())
+            layer = self.root / str(number) / "fs"
+            layer.mkdir(parents=True)
+            (layer.parent / "work").mkdir()
+            build(steps, os.fsencode(layer), dialect=self.dialect)
+            inherit(core.scan(layer, dialect=self.dialect), steps)
+            lowers = (layer, *lowers)
+        with Overlay(self.root, None, lowers=lowers, dialect=self.dialect) as overlay:
+            return snapshot(overlay.mountpoint)
+
+
+def check(triple: Triple) -> bool:
+    """Both ways round; whether it could be merged."""
+    seen = []
+    for swap in (False, True):
+        merge = triple.decide(swap=swap)
+        twin = triple.twin(swap=swap)
+        said = {clash.path for clash in merge.conflicts}
+        assert said == twin.conflicts, [clash.astuple() for clash in merge.conflicts]
+        if not said:
+            seen.append(triple.built(merge, swap=swap))
+            assert_same(twin.snapshot(), seen[-1], ignore=("links",))
+    if seen:
+        # What both made alike keeps the time of ours.
+        assert_same(*seen, ignore=("links", "mtime_ns"))
+    return bool(seen)
+
+
+def random_triple(seed: int, overlay: Callable[..., Overlay], dialect: str, steps: int) -> Triple:
+    stack = overlay(START, dialect=dialect)
+    layers = random_layers(seed, 4, steps)
+    common = seed % 3
+    for layer in layers[:common]:
+        for step in layer:
+            print("base", perform(stack.mountpoint, step))
+        stack.freeze()
+    with stack.fork() as theirs:
+        for name, branch, number in (("ours", stack, 2), ("theirs", theirs, 3)):
+            for at, step in enumerate(layers[number]):
+                print(name, perform(branch.mountpoint, step))
+                if at == 2:
+                    branch.freeze()
+        return Triple(stack, theirs, common)
+
+
+@pytest.mark.parametrize("dialect", ["trusted", "user"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_branches(seed: int, dialect: str, overlay: Callable[..., Overlay]) -> None:
+    check(random_triple(seed, overlay, dialect, 3 + seed % 4))
+
+
+LATER = 1_700_000_000_000_000_000
+
+# What each side does to BASE, and the conflicts as "path: reason", none where it merges.
+CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
+    "nothing": ((), (), []),
+    "theirs-only": ((), (e.append("f", b"!"), e.unlink("g"), e.add("n", File(b"n"))), []),
+    "ours-only": ((e.append("f", b"!"), e.rmtree("d")), (), []),
+    "different-files": ((e.append("f", b"!"),), (e.append("g", b"!"),), []),
+    "same-change": ((e.write("f", b"same"), e.utime("f", LATER)), (e.write("f", b"same"),), []),
+    "both-modify": ((e.write("f", b"1"),), (e.write("f", b"2"),), ["f: modified / modified"]),
+    "same-size-other-bytes": (
+        (e.rewrite("f"),),
+        (e.append("f", b"x"),),
+        ["f: modified / modified"],
+    ),
+    "both-delete": ((e.unlink("f"),), (e.unlink("f"),), []),
+    "modify-delete": ((e.append("f", b"!"),), (e.unlink("f"),), ["f: modified / deleted"]),
+    "delete-modify": ((e.unlink("f"),), (e.append("f", b"!"),), ["f: deleted / modified"]),
+    "delete-chmod": ((e.unlink("f"),), (e.chmod("f", 0o600),), ["f: deleted / metadata"]),
+    "both-add-equal": ((e.add("n", File(b"n", mtime_ns=LATER)),), (e.add("n", File(b"n")),), []),
+    "both-add-other": ((e.add("n", File(b"1")),), (e.add("n", File(b"2")),), ["n: added / added"]),
+    "both-add-other-mode": (
+        (e.add("n", File(b"n", mode=0o600)),),
+        (e.add("n", File(b"n")),),
+        ["n: metadata / metadata"],
+    ),
+    "both-add-directories": (
+        (e.add("n", Dir({"a": File(b"a"), "s": File(b"s")})),),
+        (e.add("n", Dir({"b": Dir({"c": File(b"c")}), "s": File(b"s")})),),
+        [],
+    ),
+    "both-add-file-and-directory": (
+        (e.add("n", File(b"n")),),
+        (e.add("n", Dir({"b": File(b"b")})),),
+        ["n: file / directory"],
+    ),
+    "chmod-against-content": ((e.chmod("f", 0o600),), (e.append("f", b"!"),), []),
+    "content-against-xattr": ((e.append("f", b"!"),), (e.setxattr("f", "trusted.n", b"1"),), []),
+    "mode-against-owner": ((e.chmod("f", 0o600),), (e.chown("f", 3, 4),), []),
+    "mode-against-mode": (
+        (e.chmod("f", 0o600),),
+        (e.chmod("f", 0o640),),
+        ["f: metadata / metadata"],
+    ),
+    "content-and-mode-against-mode": (
+        (e.append("f", b"!"), e.chmod("f", 0o600)),
+        (e.chmod("f", 0o640),),
+        ["f: metadata / metadata"],
+    ),
+    "both-touch": ((e.utime("f", LATER),), (e.utime("f", LATER + 1),), []),
+    "directory-mode-against-owner": ((e.chmod("d", 0o700),), (e.chown("d", 3, 4),), []),
+    "directory-mode-against-mode": (
+        (e.chmod("d", 0o700),),
+        (e.chmod("d", 0o711),),
+        ["d: metadata / metadata"],
+    ),
+    "root-mode": ((e.chmod("", 0o700),), (e.chown("", 3, 4), e.append("f", b"!")), []),
+    "delete-tree-edit-inside": (
+        (e.rmtree("d"),),
+        (e.append("d/x", b"!"), e.append("d/sub/p", b"!")),
+        ["d/sub/p: deleted / modified", "d/x: deleted / modified"],
+    ),
+    "delete-tree-add-inside": (
+        (e.add("d/n", Dir({"a": File(b"a")})),),
+        (e.rmtree("d"),),
+        ["d/n: added / directory deleted"],
+    ),
+    "replace-tree-edit-inside": (
+        (e.recreate("d", File(b"d")),),
+        (e.append("d/x", b"!"), e.add("d/n", File())),
+        ["d: type changed / changed"],
+    ),
+    "recreate-tree-add-inside": ((e.recreate("d"),), (e.add("d/n", File(b"n")),), []),
+    "file-to-directory-edit": (
+        (e.recreate("f", Dir({"in": File(b"in")})),),
+        (e.append("f", b"!"),),
+        ["f: type changed / modified"],
+    ),
+    "file-to-directory-delete": (
+        (e.recreate("f", Dir({"in": File(b"in")})),),
+        (e.unlink("f"),),
+        ["f: type changed / deleted"],
+    ),
+    "file-to-symlink-chmod": (
+        (e.recreate("f", Symlink("g")),),
+        (e.chmod("f", 0o600),),
+        ["f: type changed / metadata"],
+    ),
+    "both-file-to-directory": (
+        (e.recreate("f", Dir({"a": File(b"a")})),),
+        (e.recreate("f", Dir({"b": File(b"b")})),),
+        [],
+    ),
+    "symlink-retarget-against-owner": (
+        (e.recreate("dangling", Symlink("elsewhere")),),
+        (e.chown("dangling", 3, 4),),
+        [],
+    ),
+    "new-symlinks-and-fifos": (
+        (e.append("f", b"!"),),
+        (e.add("l", Symlink("f")), e.add("p", Fifo())),
+        [],
+    ),
+    "two-links-edited": (
+        (e.append("h1", b"1"),),
+        (e.append("h2", b"2"),),
+        ["h1: modified / another link modified", "h2: another link modified / modified"],
+    ),
+    "new-links": ((e.append("g", b"!"),), (e.link("f", "f2"), e.link("f", "d/f3")), []),
+    "links-to-what-ours-changed": ((e.append("f", b"!"),), (e.link("f", "f2"),), []),
+}
+
+# Renaming a directory is what the user dialect cannot do.
+TRUSTED_ONLY: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
+    "rename-against-edit": ((e.append("d/x", b"!"),), (e.rename("d", "t"),), []),
+    "edit-against-rename": (
+        (e.rename("d", "t"),),
+        (e.append("d/sub/p", b"!"), e.unlink("d/y")),
+        [],
+    ),
+    "new-file-follows-the-directory": ((e.rename("d", "t"),), (e.add("d/n", File(b"n")),), []),
+    "chmod-and-rename-against-edit": (
+        (e.append("d/sub/p", b"!"), e.chmod("d/sub", 0o700)),
+        (e.rename("d/sub", "e/sub"), e.chmod("e/sub/q", 0o600), e.chown("e/sub", 1, 1)),
+        [],
+    ),
+    "both-rename-alike": ((e.rename("d", "t"),), (e.rename("d", "t"), e.append("t/x", b"!")), []),
+    "both-rename": (
+        (e.rename("d", "left"),),
+        (e.rename("d", "right"),),
+        ["left: renamed / renamed"],
+    ),
+    "rename-and-delete": (
+        (e.rename("d", "t"),),
+        (e.rmtree("d"),),
+        ["t: renamed / deleted"],
+    ),
+    "rename-into-deleted": (
+        (e.rename("d", "e/t"),),
+        (e.rmtree("e"),),
+        ["e/t: renamed / directory deleted"],
+    ),
+    "rename-onto-added": (
+        (e.add("t", Dir({"a": File(b"a")})),),
+        (e.rename("d", "t"),),
+        ["t: added / renamed"],
+    ),
+    "both-rename-onto-one": (
+        (e.rename("d", "t"),),
+        (e.rename("e", "t"),),
+        ["t: renamed / renamed"],
+    ),
+    "into-each-other": (
+        (e.rename("d", "e/in"),),
+        (e.rename("e", "d/in"),),
+        ["e/in: renamed / renamed"],
+    ),
+    "swap-against-edit": ((e.append("d/x", b"!"), e.unlink("e/m")), (e.swap("d", "e"),), []),
+    "rename-and-replace": (
+        (e.append("d/x", b"!"),),
+        (e.rename("d", "t"), e.add("d", Dir({"x": File(b"another")}))),
+        [],
+    ),
+    "rename-out-and-delete-the-rest": (
+        (e.append("d/sub/p", b"!"),),
+        (e.rename("d/sub", "s"), e.rmtree("d")),
+        [],
+    ),
+}
+
+
+def cases() -> list[object]:
+    return [
+        pytest.param(case, dialect, id=f"{name}-{dialect}")
+        for table, dialects in ((CASES, ("trusted", "user")), (TRUSTED_ONLY, ("trusted",)))
+        for name, case in table.items()
+        for dialect in dialects
+    ]
+
+
+def branches(
+    case: tuple[Sequence[Edit], Sequence[Edit], list[str]],
+    overlay: Callable[..., Overlay],
+    dialect: str,
+) -> Triple:
+    stack = overlay(BASE, dialect=dialect)
+    with stack.fork() as theirs:
+        stack.edit(*case[0])
+        theirs.edit(*case[1])
+        return Triple(stack, theirs, 0)
+
+
+@pytest.mark.parametrize(("case", "dialect"), cases())
+def test_a_person_would_say(
+    case: tuple[Sequence[Edit], Sequence[Edit], list[str]],
+    dialect: str,
+    overlay: Callable[..., Overlay],
+) -> None:
+    triple = branches(case, overlay, dialect)
+    merge = triple.decide()
+    assert [f"{clash.path.decode()}: {clash.reason}" for clash in merge.conflicts] == case[2]
+    assert check(triple) == (not case[2])
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize(("case", "dialect"), cases())
+def test_a_side_taken(
+    case: tuple[Sequence[Edit], Sequence[Edit], list[str]],
+    dialect: str,
+    side: str,
+    overlay: Callable[..., Overlay],
+) -> None:
+    """Every conflict can be decided; what only one side touched stays as it would be."""
+    triple = branches(case, overlay, dialect)
+    merge = triple.decide(choose=lambda _: side)
+    assert not merge.conflicts
+    built = triple.built(merge)
+    # Where a whole tree was deleted, only what the other side touched in it is in question.
+    if case[2] and not any(word in str(case[2]) for word in ("directory deleted", "d/x: deleted")):
+        wanted = reference.nodes(triple.plain[1 if side == "ours" else 2])
+        assert_same(wanted, built, ignore=("links",))
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_side_taken_in_random_branches(
+    seed: int, side: str, overlay: Callable[..., Overlay]
+) -> None:
+    """The layer is sound, and all that is in conflict is as on that side."""
+    triple = random_triple(seed, overlay, "trusted", 3 + seed % 4)
+    open_ones = {clash.path for clash in triple.decide().conflicts}
+    merge = triple.decide(choose=lambda _: side)
+    assert not merge.conflicts
+    built = triple.built(merge)
+    at = reference.nodes(triple.plain[1 if side == "ours" else 2])
+    for path in open_ones:
+        if path in at and at[path].kind != "directory":
+            assert built[path].content == at[path].content
