@@ -94,12 +94,29 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A sealed layer that shows what the `span` commits from `top` down to, but without,
-    `bottom` show together."""
+    `bottom` show together.
+
+    `data` is a second one, to lie right below it: it holds the contents of those files that
+    `layer` has only the metadata of, where these do not lie below `bottom`.
+    """
 
     layer: str
     top: str
     bottom: str
     span: int
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Sealed layers, newest first, that show what the `span` commits from `top` down to, but
+    without, `bottom` show: a commit's own layer, or a checkpoint. `entries` are theirs."""
+
+    layers: tuple[str, ...]
+    top: str
+    bottom: str
+    span: int
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -591,7 +591,8 @@ def test_forty_commits_deep(bench):
             e.add(f"n{number}", File(b"%d" % number)), e.append("d/x", b"%d" % (number % 10))
         )
     assert len(bench.ws.log("main")) == 41
-    assert bench.ws.list()[0].depth == 41
+    assert len(bench.ws._context.store.stack(bench.head())) == 40
+    assert bench.ws.list()[0].depth <= 8
     assert len(os.listdir(bench.path())) == len(os.listdir(bench.data)) + 40
     assert bench.lines("main~3", "main") == ["M d/x", "A n37", "A n38", "A n39"]
     assert bench.ws.diff("main").counts() == {"A": 40, "M": 1}

@@ -15,6 +15,9 @@ class Step:
     first: bytes | None
 
 def plan(layers: Sequence[Table], below: Sequence[Table], base: Base) -> list[Step]: ...
+def plan_apart(
+    layers: Sequence[Table], below: Sequence[Table], base: Base, aside: bytes
+) -> tuple[list[Step], list[Step]]: ...
 def export_step(
     action: Literal["directory", "copy", "again", "node", "tomb"],
     path: bytes,

@@ -80,9 +80,13 @@ cdef class Planner:
     cdef View whole
     cdef View below
     cdef list steps
+    cdef bytes aside             # the directory of the data layer; None: data are copied
+    cdef list data_steps         # what makes the data layer
     cdef dict copied             # (table id, inode group) -> path of the copy
 
-    def __init__(self, layers, below, Table base):
+    def __init__(self, layers, below, Table base, bytes aside=None):
+        self.aside = aside
+        self.data_steps = []
         self.layers = list(layers)
         self.split = len(self.layers)
         self.whole = View(self.layers + list(below), base)
@@ -196,6 +200,8 @@ cdef class Planner:
             ):
                 marker = self.redirect_to(path)
             step = new_step(LINK if marker == present else STUB, path, self.at(entry), None, marker)
+        elif self.aside is not None:
+            step = new_step(STUB, path, self.at(entry))
         else:
             step = new_step(COPY, path, self.at(entry), self.at(data))
         if row.group and step.action != LINK:
@@ -205,8 +211,22 @@ cdef class Planner:
                 step.first = self.copied[key]
             else:
                 self.copied[key] = path
+        if step.action == STUB and data.layer < self.split:
+            step.marker = b"/" + self.put_aside(data)
         self.steps.append(step)
         return 0
+
+    cdef bytes put_aside(self, Spot data):
+        """The path in the data layer under which a file's content is linked."""
+        cdef bytes path
+        if not self.data_steps:
+            self.data_steps.append(new_step(DIRECTORY_STEP, b"", self.steps[0].source))
+            self.data_steps.append(new_step(DIRECTORY_STEP, self.aside, self.steps[0].source))
+            # The data layer lies right below, and what it holds is no part of the view.
+            self.steps.append(new_step(WHITEOUT_STEP, self.aside))
+        path = joined(self.aside, b"%d" % len(self.data_steps))
+        self.data_steps.append(new_step(LINK, path, self.at(data)))
+        return path
 
 
 def plan(layers, below, Table base) -> list:
@@ -220,3 +240,15 @@ def plan(layers, below, Table base) -> list:
     cdef Planner planner = Planner(layers, below, base)
     planner.run()
     return planner.steps
+
+
+def plan_apart(layers, below, Table base, bytes aside) -> tuple:
+    """As `plan`, for two layers that together copy nothing: ``(steps, steps of the data layer)``.
+
+    Where the metadata of one layer belong to the data of another, a metadata-only copy refers to
+    the data layer, which holds them in a directory `aside`, a name that nothing else has. It is
+    to lie right below the other. An empty list: there are no such files, and no such layer.
+    """
+    cdef Planner planner = Planner(layers, below, base, aside)
+    planner.run()
+    return planner.steps, planner.data_steps

@@ -25,6 +25,7 @@ from dsbranch.model import Branch, Committed, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.build import squashed
+from dsbranch.ops.checkpoint import climb, mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
 from dsbranch.ops.refs import SHORT
@@ -42,7 +43,29 @@ def commit(
     author: str | None,
 ) -> Committed:
     message = layers.require_message(message)
-    author = author or whoami()
+    done = _commit(
+        context,
+        name,
+        message,
+        wait=wait,
+        allow_empty=allow_empty,
+        hash=hash,
+        author=author or whoami(),
+    )
+    climb(context, done.commit.id)
+    return done
+
+
+def _commit(
+    context: Context,
+    name: str,
+    message: str,
+    *,
+    wait: float,
+    allow_empty: bool,
+    hash: bool,
+    author: str,
+) -> Committed:
     with (
         mounting.locked(context, name, "commit") as branch,
         switching(context, branch, wait) as switch,
@@ -65,7 +88,7 @@ def commit(
             switch.to(
                 "commit",
                 replace(branch, head=made.id, pending=()),
-                lowers=[whole.id, *stacks.lowers(context, branch.head)],
+                lowers=[whole.id, *mountable(context, branch.head)],
                 detail=layers.subject(message),
                 done=f"commit {made.id[:SHORT]} was made",
                 root_like=place,

@@ -13,6 +13,7 @@ from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import NotAWorkspace
 from dsbranch.model import Progress
+from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.driver import Driver
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
@@ -25,13 +26,15 @@ from dsbranch.store.layout import Layout, find_workspace
 class Context:
     """`tables` caches what was read of sealed layers, which never change.
 
-    `listeners` holds who wants to know of long phases: nobody, or one.
+    `listeners` holds who wants to know of long phases: nobody, or one. `ladder` says when
+    checkpoints are made.
     """
 
     store: Store
     driver: Driver
     tables: dict[str, Table] = field(default_factory=dict)
     listeners: list[Progress] = field(default_factory=list)
+    ladder: Ladder = Ladder()
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from dsbranch.errors import AlreadyExists
 from dsbranch.model import Branch, Created, Layer, Move
 from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
@@ -47,7 +48,7 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
     try:
         with ExitStack() as held:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
-                plan = mounting.branch_plan(context, stacks.lowers(context, head), layer.id)
+                plan = mounting.branch_plan(context, mountable(context, head), layer.id)
                 view = held.enter_context(context.driver.prepare(plan))
 
                 def claim(id: int) -> None:

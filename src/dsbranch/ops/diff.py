@@ -123,8 +123,9 @@ def uncommitted(
 ) -> Diff:
     """From the commit `start` to the branch as it is, its open layer included."""
     below = stacks.base(context)
-    stack = stacks.tables(context, stacks.branch_lowers(context, branch))
-    old = View(stacks.tables(context, stacks.lowers(context, start)), below)
+    before, head = stacks.apart(context, start, branch.head)
+    stack = stacks.tables(context, [*branch.pending, *head])
+    old = View(stacks.tables(context, before), below)
     new = View([stacks.open_table(context, branch), *stack], below)
     found = compare(context, old, new, paths, renames, directory_times=directory_times)
     return Diff(start, None, found)
@@ -140,9 +141,7 @@ def between(
     shown: str | None = None,
 ) -> Diff:
     """From one commit to another. `shown` is what the user called the second."""
-    below = stacks.base(context)
-    old = View(stacks.tables(context, stacks.lowers(context, one)), below)
-    new = View(stacks.tables(context, stacks.lowers(context, two)), below)
+    old, new = stacks.pair(context, one, two)
     pending = None
     if shown is not None and is_branch(context, shown) and is_dirty(context, shown):
         pending = shown

@@ -82,15 +82,14 @@ def export(context: Context, spec: str, output: Path) -> Exported:
 def _select(context: Context, spec: str) -> tuple[View, list[Delta], str]:
     """The new view, what of it is to be written, and what the user called it."""
     spread = split_range(spec)
-    below = stacks.base(context)
     if spread is None:
+        below = stacks.base(context)
         view = View(stacks.tables(context, stacks.lowers(context, resolve(context, spec))), below)
         return view, compare(context, None, view), spec
     one, two = resolve(context, spread[0]), resolve(context, spread[1])
     if spread[2]:
         one = context.store.merge_base(one, two)
-    old = View(stacks.tables(context, stacks.lowers(context, one)), below)
-    view = View(stacks.tables(context, stacks.lowers(context, two)), below)
+    old, view = stacks.pair(context, one, two)
     return view, compare(context, old, view, renames=False, directory_times=True), spread[1]
 
 

@@ -23,6 +23,7 @@ from dsbranch.errors import (
 )
 from dsbranch.model import Branch, MountPlan, MountRecord, Process
 from dsbranch.ops import stacks
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.driver import Prepared
@@ -196,7 +197,7 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
     stacks.require_base(context)
     return plan(
         lowers=[
-            *(context.layout.fs(id) for id in stacks.lowers(context, commit)),
+            *(context.layout.fs(id) for id in mountable(context, commit)),
             context.base,
             context.layout.empty,
         ],
@@ -233,7 +234,9 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
     """
     require_nowhere_else(context, branch.layer)
     return context.driver.prepare(
-        branch_plan(context, stacks.branch_lowers(context, branch), branch.layer)
+        branch_plan(
+            context, [*branch.pending, *mountable(context, branch.head)], branch.layer
+        )
     )
 
 
@@ -291,7 +294,7 @@ def attach(
         path=target,
         commit=commit,
         layer=layer,
-        lowers=tuple(stacks.lowers(context, commit)),
+        lowers=tuple(context.layout.layers_among(prepared.plan.lowers)),
     )
     mount_id = prepared.attach(target, beneath=beneath)
     # On a full disk a mount goes without its record: that only tells where to mount after a reboot.

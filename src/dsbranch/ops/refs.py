@@ -24,11 +24,11 @@ def resolve(context: Context, ref: str) -> str:
     suffix = _SUFFIX.match(ref)
     if suffix:
         start = resolve(context, suffix["ref"])
-        line = context.store.first_parents(start)
         count = sum(int(step or 1) for step in suffix["steps"][1:].split("~"))
-        if count >= len(line):
-            raise UnknownRef(f"{suffix['ref']} has only {len(line) - 1} ancestors", ref=ref)
-        return line[count]
+        steps, found = context.store.ancestor(start, count)
+        if steps < count:
+            raise UnknownRef(f"{suffix['ref']} has only {steps} ancestors", ref=ref)
+        return found
     position = _POSITION.match(ref)
     if position:
         branch = context.store.branch(position["branch"])

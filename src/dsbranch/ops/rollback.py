@@ -11,6 +11,7 @@ from dataclasses import replace
 from dsbranch.model import RolledBack
 from dsbranch.ops import mounting, stacks
 from dsbranch.ops.advance import switching
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import uncommitted
 from dsbranch.ops.refs import SHORT, resolve
@@ -24,7 +25,7 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
             operation = switch.to(
                 "rollback",
                 replace(branch, head=target, pending=()),
-                lowers=stacks.lowers(context, target),
+                lowers=mountable(context, target),
                 detail=f"{name} to {target[:SHORT]}",
                 done=f"{name} was rolled back",
                 root_like=stacks.root_of_view(context, target),

@@ -14,6 +14,7 @@ from dsbranch.model import Branch, Commit, Layer, Move, Squashed
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import require_clean, switching
 from dsbranch.ops.build import squashed
+from dsbranch.ops.checkpoint import climb, mountable, stretch
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import fork_point
 from dsbranch.ops.refs import SHORT, resolve
@@ -28,7 +29,8 @@ def squash(context: Context, name: str, *, since: str | None, message: str | Non
         with layers.new_layer(
             context, stacks.root_of_view(context, branch.head), work=False
         ) as new:
-            parts = [stacks.sealed(context, c.layer) for c in commits if c.layer is not None]
+            runs = stretch(context, branch.head, start)
+            parts = stacks.tables(context, [layer for run in runs for layer in run.layers])
             sealed, checksum, effort = squashed(context, parts, stacks.lowers(context, start), new)
             made = layers.new_commit(
                 sealed,
@@ -38,19 +40,20 @@ def squash(context: Context, name: str, *, since: str | None, message: str | Non
                 author=whoami(),
             )
             remounted = _advance(context, branch, made, sealed, len(commits))
-        linked, copied, copied_bytes = effort
-        return Squashed(made, len(commits), linked, copied, copied_bytes, remounted)
+    climb(context, made.id)
+    linked, copied, copied_bytes = effort
+    return Squashed(made, len(commits), linked, copied, copied_bytes, remounted)
 
 
 def _between(context: Context, branch: Branch, start: str) -> list[Commit]:
     """The commits after `start` up to the branch's head, newest first."""
-    line = context.store.first_parents(branch.head)
-    if start not in line:
+    line = context.store.first_parents(branch.head, until=start)
+    if line[-1] != start:
         raise ConflictError(
             f"{start[:SHORT]} is not in the history of {branch.name}",
             hint=f"`dsbranch log {branch.name}` shows what is",
         )
-    found = [context.store.commit(id) for id in line[: line.index(start)]]
+    found = [context.store.commit(id) for id in line[:-1]]
     if len(found) < 2:
         raise NothingToCommit(
             f"nothing to squash: {branch.name} has {len(found) or 'no'}"
@@ -80,7 +83,7 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
             switch.to(
                 "squash",
                 replace(branch, head=made.id, pending=()),
-                lowers=[sealed.id, *stacks.lowers(context, made.parents[0])],
+                lowers=[sealed.id, *mountable(context, made.parents[0])],
                 detail=detail,
                 done=f"{branch.name} was squashed",
                 root_like=stacks.root_of_view(context, branch.head),

@@ -10,6 +10,7 @@ from pathlib import Path
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
+from dsbranch._core.view import View
 from dsbranch.errors import IntegrityError
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
@@ -95,9 +96,37 @@ def sealed(context: Context, layer: str) -> Table:
     return table
 
 
-def lowers(context: Context, commit: str) -> list[str]:
-    """The sealed layers that show a commit's view over the base, newest first."""
-    return context.store.stack(commit)
+def lowers(context: Context, commit: str, *, cuts: Sequence[str] = ()) -> list[str]:
+    """The sealed layers that show a commit's view over the base, newest first.
+
+    They are checkpoints where there are any, but for such as reach across one of the commits
+    `cuts`: below one that both pass, the layers of two commits are the same.
+    """
+    return [layer for run in context.store.runs(commit, cuts) for layer in run.layers]
+
+
+def apart(context: Context, *commits: str) -> list[list[str]]:
+    """The lowers of commits that are to be compared: below the commits in which their lines
+    meet they are the same, as comparing costs what is not, and tells by it what was renamed."""
+    cuts = context.store.meetings(commits)
+    return [lowers(context, commit, cuts=cuts) for commit in commits]
+
+
+def pair(context: Context, a: str, b: str) -> tuple[View, View]:
+    """The views of two commits, made to be compared."""
+    one, two = _views(context, a, b)
+    return one, two
+
+
+def trio(context: Context, a: str, b: str, c: str) -> tuple[View, View, View]:
+    """The views of three commits, made to be compared."""
+    one, two, three = _views(context, a, b, c)
+    return one, two, three
+
+
+def _views(context: Context, *commits: str) -> list[View]:
+    below = base(context)
+    return [View(tables(context, found), below) for found in apart(context, *commits)]
 
 
 def branch_lowers(context: Context, branch: Branch) -> list[str]:

@@ -32,9 +32,9 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
             f"{path} is a view of another workspace", hint="name that one with `-C WORKSPACE`"
         )
     if shown[1] is not None:
-        owner = [b.name for b in context.store.branches() if b.layer == shown[1]]
-        if owner:
-            return umount_branch(context, owner[0], lazy=lazy)
+        owner = context.store.branch_of_layer(shown[1])
+        if owner is not None:
+            return umount_branch(context, owner.name, lazy=lazy)
     context.driver.detach(path, lazy=lazy)
     _forget_path(context, path)
     return [path]

@@ -12,6 +12,11 @@ from dsbranch.model import MountPlan
 class Prepared(Protocol):
     """A superblock that is mounted nowhere yet. Leaving the context before `attach` undoes it."""
 
+    @property
+    def plan(self) -> MountPlan:
+        """What it is made of."""
+        ...
+
     def attach(self, target: Path, *, beneath: bool = False) -> int:
         """Mount it on `target`, or under what is mounted there; the mount's id in mountinfo.
 

@@ -33,8 +33,9 @@ _IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 class KernelPrepared:
     """A detached overlay mount. `fd` is its root, usable with ``dir_fd=`` before `attach`."""
 
-    def __init__(self, fd: int, driver: KernelDriver) -> None:
+    def __init__(self, fd: int, plan: MountPlan, driver: KernelDriver) -> None:
         self.fd = fd
+        self.plan = plan
         self._driver = driver
 
     def __enter__(self) -> Self:
@@ -85,7 +86,7 @@ class KernelDriver:
                         " a detached one perhaps",
                         hint="end the processes that still stand in the old view, then try again",
                     )
-                return KernelPrepared(syscalls.fsmount(context), self)
+                return KernelPrepared(syscalls.fsmount(context), plan, self)
             except OSError as error:
                 raise refusal(
                     doing if error.filename is None else f"{doing} ({_subject(error)})",

@@ -27,9 +27,10 @@ from dsbranch.model import (
     MountRecord,
     Move,
     Operation,
+    Run,
     Tag,
 )
-from dsbranch.store import creation, history, rows, upgrade, writes
+from dsbranch.store import creation, history, line, rows, upgrade, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
@@ -150,6 +151,11 @@ class Store:
         row = self._db.row(f"{rows.BRANCH} WHERE id = ?", id)
         return None if row is None else rows.branch(row)
 
+    def branch_of_layer(self, layer: str) -> Branch | None:
+        """The branch that has this open layer, or None if there is none."""
+        row = self._db.row(f"{rows.BRANCH} WHERE layer = ?", layer)
+        return None if row is None else rows.branch(row)
+
     def branches(self) -> list[Branch]:
         """All branches, by name."""
         return [rows.branch(row) for row in self._db.rows(f"{rows.BRANCH} ORDER BY name")]
@@ -243,9 +249,27 @@ class Store:
         """
         return history.ancestors(self._db, commit_id)
 
-    def first_parents(self, commit_id: str) -> list[str]:
-        """Commit ids from `commit_id` along first parents to the root commit."""
-        return history.first_parents(self._db, commit_id)
+    def first_parents(self, commit_id: str, until: str | None = None) -> list[str]:
+        """Commit ids from `commit_id` along first parents to `until`, or if they do not meet it
+        or it is None to the root commit."""
+        return history.first_parents(self._db, commit_id, until)
+
+    def ancestor(self, commit_id: str, steps: int) -> tuple[int, str]:
+        """The commit up to `steps` first parents before, and how many they are: fewer where the
+        history begins."""
+        return line.ancestor(self._db, commit_id, steps)
+
+    def meetings(self, commit_ids: Sequence[str]) -> list[str]:
+        """The commits in which the first-parent lines of different commits meet, newest first."""
+        return line.meetings(self._db, commit_ids)
+
+    def runs(self, commit_id: str, cuts: Sequence[str] = ()) -> list[Run]:
+        """Layers that show what `stack` shows, as few as checkpoints allow, newest first.
+
+        No run reaches across one of the commits `cuts`, so two lists have the same runs below
+        such a commit if both pass it.
+        """
+        return line.runs(self._db, commit_id, cuts)
 
     def stack(self, commit_id: str) -> list[str]:
         """The sealed layers of the commit's stack, newest first, without the base."""
@@ -308,10 +332,11 @@ class Store:
             done = writes.carry_out(self._db, moves, claim)
             return writes.log(self._db, verb, done, author=author, detail=detail, undoes=undoes)
 
-    def add_checkpoint(self, layer: Layer, checkpoint: Checkpoint) -> None:
-        """Remember a checkpoint and its layer; no name moves, so this is no operation."""
+    def add_checkpoint(self, checkpoint: Checkpoint, layers: Sequence[Layer]) -> None:
+        """Remember a checkpoint and its layers; no name moves, so this is no operation."""
         with self._db.transaction():
-            writes.put_layer(self._db, layer)
+            for layer in layers:
+                writes.put_layer(self._db, layer)
             writes.insert_checkpoint(self._db, checkpoint)
 
     # --- mount records ---

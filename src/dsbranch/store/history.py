@@ -12,17 +12,18 @@ from heapq import heappop, heappush
 
 from dsbranch.errors import IntegrityError, UnknownRef
 from dsbranch.model import Commit
-from dsbranch.store import rows
+from dsbranch.store import line, rows
 from dsbranch.store.connection import Connection
 
 _FIRST_PARENTS = """
     WITH RECURSIVE line (id, layer, depth) AS (
-        SELECT id, layer, 0 FROM commits WHERE id = ?
+        SELECT id, layer, 0 FROM commits WHERE id = ?1
         UNION ALL
         SELECT c.id, c.layer, line.depth + 1
         FROM line
         JOIN parents p ON p.commit_id = line.id AND p.position = 0
         JOIN commits c ON c.id = p.parent_id
+        WHERE line.id IS NOT ?2
     )
     SELECT id, layer FROM line ORDER BY depth
 """
@@ -38,7 +39,7 @@ def commit(db: Connection, id: str) -> Commit:
 
 def ancestors(db: Connection, id: str) -> Iterator[Commit]:
     """`id` and all its ancestors, each once, the newest first, read as they are asked for."""
-    heap = [(-_seq(db, id), id)]
+    heap = [(-line.seq(db, id), id)]
     seen = {id}
     while heap:
         found = commit(db, heappop(heap)[1])
@@ -49,9 +50,10 @@ def ancestors(db: Connection, id: str) -> Iterator[Commit]:
                 heappush(heap, (-seq, parent))
 
 
-def first_parents(db: Connection, id: str) -> list[str]:
-    """Commit ids from `id` along first parents to the root commit."""
-    return [row[0] for row in _line(db, id)]
+def first_parents(db: Connection, id: str, until: str | None = None) -> list[str]:
+    """Commit ids from `id` along first parents to `until`, or if they do not meet it or it is
+    None to the root commit."""
+    return [row[0] for row in _line(db, id, until)]
 
 
 def stack(db: Connection, id: str) -> list[str]:
@@ -61,6 +63,9 @@ def stack(db: Connection, id: str) -> list[str]:
 
 def merge_base(db: Connection, a: str, b: str) -> str:
     """The newest commit that both `a` and `b` are or descend from."""
+    met = line.meetings(db, [a, b])
+    if not met or met[0] in (a, b):
+        return met[0] if met else a
     reached: dict[str, int] = {}
     heap: list[tuple[int, str]] = []
 
@@ -69,8 +74,8 @@ def merge_base(db: Connection, a: str, b: str) -> str:
             heappush(heap, (-seq, id))
         reached[id] = reached.get(id, 0) | sides
 
-    reach(_seq(db, a), a, 1)
-    reach(_seq(db, b), b, 2)
+    reach(line.seq(db, a), a, 1)
+    reach(line.seq(db, b), b, 2)
     while heap:
         id = heappop(heap)[1]
         # All that descends from it has been popped, so nobody can add a side any more.
@@ -86,20 +91,13 @@ def is_ancestor(db: Connection, a: str, b: str) -> bool:
     return merge_base(db, a, b) == a
 
 
-def _line(db: Connection, id: str) -> list[tuple[str, str | None]]:
-    line = db.rows(_FIRST_PARENTS, id) if rows.is_text(id) else []
-    if not line:
+def _line(db: Connection, id: str, until: str | None = None) -> list[tuple[str, str | None]]:
+    found = db.rows(_FIRST_PARENTS, id, until) if rows.is_text(id) else []
+    if not found:
         raise UnknownRef(f"there is no commit {id}", ref=id)
-    if line[-1][1] is not None:
+    if found[-1][1] is not None and found[-1][0] != until:
         raise IntegrityError(f"the history of commit {id} does not end at the root commit")
-    return [(row[0], row[1]) for row in line]
-
-
-def _seq(db: Connection, id: str) -> int:
-    row = db.row("SELECT seq FROM commits WHERE id = ?", id) if rows.is_text(id) else None
-    if row is None:
-        raise UnknownRef(f"there is no commit {id}", ref=id)
-    return int(row[0])
+    return [(row[0], row[1]) for row in found]
 
 
 def _parents(db: Connection, id: str) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
@@ -68,6 +69,10 @@ class Layout:
 
     def manifest(self, id: str) -> Path:
         return self.layers / id / "manifest.parquet"
+
+    def layers_among(self, places: Iterable[Path]) -> list[str]:
+        """The ids of those layers whose ``fs`` is one of `places`, in their order."""
+        return [place.parent.name for place in places if place.parent.parent == self.layers]
 
     def make_layer_dirs(self, id: str, *, work: bool) -> None:
         """Make the directories of a new layer, on the disk when this returns.

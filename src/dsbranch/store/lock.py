@@ -49,6 +49,17 @@ def names_lock(layout: Layout, *, verb: str, timeout: float = 0.0) -> Iterator[N
 
 
 @contextmanager
+def checkpoint_lock(layout: Layout, *, verb: str, timeout: float = 0.0) -> Iterator[None]:
+    """Hold the workspace's lock on checkpoints, for commands that make or drop some.
+
+    :raises Locked: another command holds it and did not let go in time
+    """
+    path = layout.locks / "checkpoints"
+    with _locked(path, "the checkpoints of this workspace", verb=verb, timeout=timeout):
+        yield
+
+
+@contextmanager
 def _locked(path: Path, what: str, *, verb: str, timeout: float) -> Iterator[None]:
     with storage(f"open the lock {path}"):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

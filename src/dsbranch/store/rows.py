@@ -26,7 +26,7 @@ COMMIT = (
 )
 BRANCH = "SELECT id, name, head, layer, fork, created_ns, pending FROM branches"
 TAG = "SELECT name, commit_id, created_ns FROM tags"
-CHECKPOINT = "SELECT layer, top, bottom, span FROM checkpoints"
+CHECKPOINT = "SELECT layer, top, bottom, span, data FROM checkpoints"
 OPERATION = (
     "SELECT o.id, o.verb, o.time_ns, o.author, o.detail, o.undoes, m.name, m.branch, m.before,"
     " m.after FROM operations o LEFT JOIN moves m ON m.operation = o.id"

@@ -85,7 +85,8 @@ CREATE TABLE checkpoints (
     layer  TEXT    PRIMARY KEY REFERENCES layers (id),
     top    TEXT    NOT NULL REFERENCES commits (id),  -- it shows what the layers from top down to,
     bottom TEXT    NOT NULL REFERENCES commits (id),  -- but without, bottom show
-    span   INTEGER NOT NULL          -- how many commits that are
+    span   INTEGER NOT NULL,         -- how many commits that are
+    data   TEXT    REFERENCES layers (id)  -- lies right below it; null: it needs none
 ) STRICT;
 CREATE INDEX checkpoints_top ON checkpoints (top, span);
 

@@ -36,7 +36,8 @@ CREATE TABLE checkpoints (
     layer  TEXT    PRIMARY KEY REFERENCES layers (id),
     top    TEXT    NOT NULL REFERENCES commits (id),
     bottom TEXT    NOT NULL REFERENCES commits (id),
-    span   INTEGER NOT NULL
+    span   INTEGER NOT NULL,
+    data   TEXT    REFERENCES layers (id)
 ) STRICT;
 
 CREATE INDEX checkpoints_top ON checkpoints (top, span);

@@ -56,11 +56,12 @@ def seal_layer(db: Connection, layer: Layer) -> None:
 
 def insert_checkpoint(db: Connection, checkpoint: Checkpoint) -> None:
     db.run(
-        "INSERT INTO checkpoints (layer, top, bottom, span) VALUES (?, ?, ?, ?)",
+        "INSERT INTO checkpoints (layer, top, bottom, span, data) VALUES (?, ?, ?, ?, ?)",
         checkpoint.layer,
         checkpoint.top,
         checkpoint.bottom,
         checkpoint.span,
+        checkpoint.data,
     )
 
 
