@@ -1,10 +1,9 @@
 """When the layers of a history are merged into checkpoints, and which. Pure.
 
 A commit whose depth is a multiple of 2^k leaves a checkpoint of as many commits behind, so any
-stretch of a history falls into few of them: about log2 of its length. What is already large is
-left out of a merge that brings little to it, and what has become small, since later commits
-wrote the same files, is merged further: so the layers of a mount are each at least as large
-as all newer ones together.
+stretch of a history falls into few of them. What is already large is left out of a merge that
+brings little to it. What has become small, since later commits wrote the same files, is merged
+further: so the layers of a mount are each at least as large as all newer ones together.
 """
 
 from __future__ import annotations
