@@ -157,7 +157,9 @@ def test_metadata_of_one_commit_and_data_of_another_are_not_copied_together(benc
     assert made.data is not None
     assert lowers(bench) == [made.layer, made.data]
     versions = {
-        inode for layer in store(bench).stack(bench.head()) for inode in inodes(bench.fs(layer)).values()
+        inode
+        for layer in store(bench).stack(bench.head())
+        for inode in inodes(bench.fs(layer)).values()
     }
     for layer in (made.layer, made.data):
         assert set(inodes(bench.fs(layer)).values()) <= versions

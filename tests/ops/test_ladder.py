@@ -88,7 +88,9 @@ class Model:
         pytest.param(max, [10] * 2000, 5, 2, id="all the same files"),
         pytest.param(sum, [10, 10, 100_000] + [10] * 1997, 12, 2, id="a large one first"),
         pytest.param(sum, [10] * 999 + [100_000] + [10] * 1000, 12, 3, id="a large one between"),
-        pytest.param(sum, [100_000 if n % 100 == 99 else 1 for n in range(2000)], 12, 11, id="some"),
+        pytest.param(
+            sum, [100_000 if n % 100 == 99 else 1 for n in range(2000)], 12, 11, id="some"
+        ),
         pytest.param(sum, list(range(2000, 0, -1)), 12, 6, id="smaller and smaller"),
     ],
 )

@@ -34,7 +34,7 @@ class Context:
     driver: Driver
     tables: dict[str, Table] = field(default_factory=dict)
     listeners: list[Progress] = field(default_factory=list)
-    ladder: Ladder = Ladder()
+    ladder: Ladder = field(default_factory=Ladder)
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""

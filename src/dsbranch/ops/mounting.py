@@ -101,10 +101,10 @@ def mountpoint(context: Context, branch: Branch) -> Path | None:
 
 def home_first(context: Context, branch: Branch, mounts: list[MountEntry]) -> Path | None:
     """Of the places of a branch its own directory in the workspace, or else any."""
-    home = os.fsencode(context.root / branch.name)
     paths = [entry.path for entry in mounts]
     if not paths:
         return None
+    home = os.fsencode(context.root / branch.name)
     return Path(os.fsdecode(home if home in paths else paths[0]))
 
 
@@ -234,9 +234,7 @@ def prepare_branch(context: Context, branch: Branch) -> Prepared:
     """
     require_nowhere_else(context, branch.layer)
     return context.driver.prepare(
-        branch_plan(
-            context, [*branch.pending, *mountable(context, branch.head)], branch.layer
-        )
+        branch_plan(context, [*branch.pending, *mountable(context, branch.head)], branch.layer)
     )
 
 

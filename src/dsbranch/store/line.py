@@ -69,10 +69,14 @@ def runs(db: Connection, id: str, cuts: Sequence[str] = ()) -> list[Run]:
     runs are those of that commit.
     """
     seqs = json.dumps([seq(db, cut) for cut in cuts])
-    found = [
-        Run((layer,) if data is None else (layer, data), top, bottom, span, entries)
-        for layer, data, top, bottom, span, entries in db.rows(_RUNS, id, seqs)
-    ] if rows.is_text(id) else []
+    found = (
+        [
+            Run((layer,) if data is None else (layer, data), top, bottom, span, entries)
+            for layer, data, top, bottom, span, entries in db.rows(_RUNS, id, seqs)
+        ]
+        if rows.is_text(id)
+        else []
+    )
     end = found[-1].bottom if found else id
     row = db.row("SELECT layer FROM commits WHERE id = ?", end) if rows.is_text(id) else None
     if row is None and not found:

@@ -65,7 +65,9 @@ def commit(row: Row) -> Commit:
 
 def branch(row: Row) -> Branch:
     id, name, head, layer, fork, created_ns, pending = row
-    return Branch(id, name, head, layer, fork, created_ns, tuple(json.loads(pending)))
+    # There may be ten thousand branches, and hardly one with pending layers.
+    layers = () if pending == "[]" else tuple(json.loads(pending))
+    return Branch(id, name, head, layer, fork, created_ns, layers)
 
 
 def branch_values(branch: Branch) -> tuple[Value, ...]:
