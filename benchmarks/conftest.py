@@ -46,6 +46,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="small files in the benchmarks' data set (default: 20000)",
     )
+    parser.addoption(
+        "--depth",
+        type=int,
+        default=200,
+        metavar="N",
+        help="commits of the long history (default: 200)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
