@@ -93,7 +93,7 @@ def _merged(context: Context, runs: Sequence[Run]) -> Run:
         steps, data_steps = plan_apart(tables, below, stacks.base(context), aside)
     with ExitStack() as made:
         new = [
-            _filled(context, made, content, parts[0])
+            _filled(context, made, content, parts)
             for content in ([steps, data_steps] if data_steps else [steps])
         ]
         # On the disk before the store says so: a mount believes it.
@@ -106,7 +106,10 @@ def _merged(context: Context, runs: Sequence[Run]) -> Run:
     return Run(tuple(ids), top, bottom, span, sum(layer.entries or 0 for layer in new))
 
 
-def _filled(context: Context, made: ExitStack, steps: list[Step], like: str) -> Layer:
+def _filled(
+    context: Context, made: ExitStack, steps: list[Step], parts: Sequence[str]
+) -> Layer:
     """A new sealed layer of `steps`; its directory goes again if what `made` holds fails."""
-    new = made.enter_context(layers.new_layer(context, context.layout.fs(like), work=False))
-    return built(context, steps, new, hash=False)[0]
+    like = context.layout.fs(parts[0])
+    new = made.enter_context(layers.new_layer(context, like, work=False))
+    return built(context, steps, new, hash=False, parts=stacks.tables(context, parts))[0]
