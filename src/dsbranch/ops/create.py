@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from dsbranch.errors import AlreadyExists
 from dsbranch.model import Branch, Created, Layer, Move
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.checkpoint import mountable
@@ -15,7 +14,7 @@ from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
-from dsbranch.ops.refs import SHORT, is_branch, resolve
+from dsbranch.ops.refs import SHORT, is_branch, require_free, resolve
 from dsbranch.store.creation import FIRST_BRANCH
 from dsbranch.store.lock import branch_lock, names_lock
 
@@ -29,10 +28,7 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
     # Looked at first: others need not wait for it.
     dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
     with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):
-        if is_branch(context, name):
-            raise AlreadyExists(
-                f"a branch {name} exists already", hint=f"`dsbranch mount {name}` shows where it is"
-            )
+        require_free(context, name)
         head = resolve(context, origin)
         if mount:
             _create_mounted(context, name, head, target)

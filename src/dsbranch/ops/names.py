@@ -1,4 +1,4 @@
-"""Which names a branch may have. Pure."""
+"""Which names a branch or a tag may have. Pure."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ _LONGEST = 200
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f/~^:?*\[\]\\{}@'\"`$&;|<>()!#]|\.\.")
 
 
-def check_name(name: str) -> str:
-    """`name`, if a branch may be called so.
+def check_name(name: str, kind: str = "branch") -> str:
+    """`name`, if a branch, or whatever `kind` says, may be called so.
 
     :raises BadName: with what is wrong about it
     """
     shown = name.encode("unicode_escape").decode("ascii")
     if not name:
-        raise BadName("a branch name cannot be empty", hint="letters, digits, `-`, `_` and `.`")
+        raise BadName(f"a {kind} name cannot be empty", hint="letters, digits, `-`, `_` and `.`")
     found = _FORBIDDEN.search(name)
     if found:
         what = {"/": "a slash", " ": "a space", "\n": "a newline", "..": "two dots in a row"}
         part = what.get(found[0]) or f"`{found[0].encode('unicode_escape').decode('ascii')}`"
         raise BadName(
-            f"`{shown}` cannot be a branch name: it holds {part}",
+            f"`{shown}` cannot be a {kind} name: it holds {part}",
             hint="use letters, digits, `-`, `_` and `.`",
         )
     if name[0] in "-.":
         raise BadName(
-            f"`{shown}` cannot be a branch name: it begins with `{name[0]}`",
+            f"`{shown}` cannot be a {kind} name: it begins with `{name[0]}`",
             hint="begin with a letter or a digit",
         )
     if not name.isprintable() or len(name.encode("utf-8", "surrogateescape")) > _LONGEST:
         raise BadName(
-            f"`{shown[:40]}…` cannot be a branch name: it is too long or not printable",
+            f"`{shown[:40]}…` cannot be a {kind} name: it is too long or not printable",
             hint=f"use up to {_LONGEST} bytes of printable characters",
         )
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise BadName(
-            f"`{shown}` cannot be a branch name: it is no valid UTF-8",
+            f"`{shown}` cannot be a {kind} name: it is no valid UTF-8",
             hint="use letters, digits, `-`, `_` and `.`",
         ) from None
     return name

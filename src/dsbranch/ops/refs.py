@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dsbranch.errors import AmbiguousRef, UnknownRef, UsageError
+from dsbranch.errors import AlreadyExists, AmbiguousRef, UnknownRef, UsageError
 from dsbranch.ops.context import Context
 
 SHORT = 10
@@ -66,6 +66,18 @@ def _plain(context: Context, ref: str) -> str:
 
 def is_branch(context: Context, ref: str) -> bool:
     return context.store.has_branch(ref)
+
+
+def require_free(context: Context, name: str) -> None:
+    """:raises AlreadyExists: a branch or a tag has that name, and a ref would mean both"""
+    if is_branch(context, name):
+        raise AlreadyExists(
+            f"a branch {name} exists already", hint=f"`dsbranch mount {name}` shows where it is"
+        )
+    if context.store.tag(name) is not None:
+        raise AlreadyExists(
+            f"a tag {name} exists already", hint=f"`dsbranch tag --delete {name}` removes it"
+        )
 
 
 def split_range(spec: str) -> tuple[str, str, bool] | None:

@@ -1,0 +1,89 @@
+"""Room ``cli``: ``dsbranch tag``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.cells import cell_len
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import tag_names
+from dsbranch.cli.parameters import Json, Ref, utf8
+from dsbranch.cli.scope import branch_or_current, open_workspace
+from dsbranch.cli.wording import local_time, short
+from dsbranch.errors import UsageError
+from dsbranch.model import Tag
+from dsbranch.workspace import Workspace
+
+EXAMPLE = "dsbranch tag v1 exp1~1"
+
+
+def run(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The new tag.", callback=utf8)
+    ] = None,
+    ref: Ref = None,
+    delete: Annotated[
+        str | None,
+        typer.Option(
+            "-d",
+            "--delete",
+            metavar="TAG",
+            help="Remove this tag.",
+            autocompletion=tag_names,
+            callback=utf8,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Move the tag if there is one already.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Name a commit for good; without a name, list the tags.
+
+    A tag stays at its commit when branches move on, and what it names is kept.
+    """
+    if delete is not None and (name is not None or force):
+        raise UsageError("--delete excludes a new tag", hint="give one of the two")
+    with open_workspace(ctx) as workspace:
+        if delete is not None:
+            _delete(workspace, delete, json=json)
+        elif name is not None:
+            _make(workspace, name, branch_or_current(ctx, workspace, ref), force=force, json=json)
+        elif json:
+            render.as_json(shapes.tags(workspace.tags()))
+        else:
+            render.lines(_table(workspace.tags()))
+
+
+def _make(workspace: Workspace, name: str, ref: str, *, force: bool, json: bool) -> None:
+    done = workspace.tag(name, ref, force=force)
+    if json:
+        render.as_json(shapes.tagged(done))
+    else:
+        moved = "" if done.replaced is None else f", moved from {short(done.replaced)}"
+        render.line(f"tagged commit {short(done.tag.commit)} as {name}{moved}")
+    if done.dirty_source is not None:
+        render.note(
+            f"uncommitted changes of {done.dirty_source} are not in {name}, "
+            f"which is its last commit {short(done.tag.commit)}"
+        )
+
+
+def _delete(workspace: Workspace, name: str, *, json: bool) -> None:
+    done = workspace.untag(name)
+    if json:
+        render.as_json(shapes.untagged(done))
+    else:
+        at = short(done.tag.commit)
+        render.line(f"deleted tag {name}, which was at {at}; `dsbranch undo` brings it back")
+
+
+def _table(tags: Sequence[Tag]) -> Iterator[str]:
+    width = max((cell_len(tag.name) for tag in tags), default=0)
+    for tag in tags:
+        blank = " " * (width - cell_len(tag.name))
+        yield f"{tag.name}{blank}  {short(tag.commit)}  {local_time(tag.created_ns)}"
