@@ -351,6 +351,35 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True)
+class Tagged:
+    """The answer of tag. `replaced` is the commit the tag was moved from; `dirty_source` names
+    the branch whose uncommitted changes are not in the tag."""
+
+    tag: Tag
+    operation: int
+    replaced: str | None = None
+    dirty_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Untagged:
+    tag: Tag
+    operation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The answer of rename. `stale` are processes in the branch whose current directory has no
+    path any more, where the kernel could not move the mount."""
+
+    old: str
+    new: str
+    operation: int
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     path: Path
     entries: int

@@ -20,9 +20,13 @@ from dsbranch.model import (
     Mounted,
     Preference,
     Progress,
+    Renamed,
     RolledBack,
     Squashed,
     Status,
+    Tag,
+    Tagged,
+    Untagged,
 )
 from dsbranch.ops.context import Context, open_context
 from dsbranch.ops.diff import Diff
@@ -258,6 +262,36 @@ class Workspace:
             wait=wait,
             author=author,
         )
+
+    def tags(self) -> builtins.list[Tag]:
+        """All tags, by name."""
+        from dsbranch.ops.tag import list_tags as run
+
+        return run(self._context)
+
+    def tag(self, name: str, ref: str, *, force: bool = False) -> Tagged:
+        """Name the commit `ref` means.
+
+        :raises AlreadyExists: a tag has that name, and not `force`; or a branch has it
+        """
+        from dsbranch.ops.tag import tag as run
+
+        return run(self._context, name, ref, force=force)
+
+    def untag(self, name: str) -> Untagged:
+        """Remove a tag; the commit stays as reachable as it is without it."""
+        from dsbranch.ops.tag import untag as run
+
+        return run(self._context, name)
+
+    def rename(self, old: str, new: str) -> Renamed:
+        """Rename a branch. Mounted at ``root/old`` it moves to ``root/new``, in use or not.
+
+        :raises AlreadyExists: a branch or tag has that name, or something lies at ``root/new``
+        """
+        from dsbranch.ops.rename import rename as run
+
+        return run(self._context, old, new)
 
     def export(self, spec: str, output: StrPath) -> Exported:
         """Write a view (``REF``) or what changed (``A..B``) as a tar, or into a new directory.

@@ -382,6 +382,51 @@ def test_delete(dsbranch: Dsbranch, ws: Path) -> None:
     dsbranch("delete", "exp1", code=2, err="^error: ")
 
 
+def test_tag(dsbranch: Dsbranch, ws: Path) -> None:
+    ids = three_commits(dsbranch, ws)
+    assert dsbranch("tag") == ""
+    assert dsbranch("tag", "v1", "exp1~1") == f"tagged commit {ids[1][:10]} as v1\n"
+    (ws / "exp1" / "new").touch()
+    note = "^note: uncommitted changes of exp1 are not in latest"
+    dsbranch("tag", "latest", cwd=ws / "exp1", err=note)
+    dsbranch("tag", "v1", "exp1~2", code=2, err="^error: .*v1 exists.*\nhint: .*--force")
+    moved = dsbranch("tag", "v1", "exp1~2", "--force")
+    assert moved == f"tagged commit {ids[2][:10]} as v1, moved from {ids[1][:10]}\n"
+    lines = [line.split()[:2] for line in dsbranch("tag").splitlines()]
+    assert lines == [["latest", ids[0][:10]], ["v1", ids[2][:10]]]
+    answer = json.loads(dsbranch("tag", "--json"))
+    assert [(tag["name"], tag["commit"]) for tag in answer["tags"]] == [
+        ("latest", ids[0]),
+        ("v1", ids[2]),
+    ]
+    made = json.loads(dsbranch("tag", "v2", "latest", "--json"))
+    assert made["tag"]["commit"] == ids[0]
+    assert made["replaced"] is None
+    assert dsbranch("tag", "--delete", "v1").startswith(
+        f"deleted tag v1, which was at {ids[2][:10]}"
+    )
+    assert json.loads(dsbranch("tag", "-d", "v2", "--json"))["deleted"]["name"] == "v2"
+    dsbranch("tag", "-d", "v2", code=2, err="^error: there is no tag v2")
+    dsbranch("tag", "x", "-d", "latest", code=2, err="^error: ")
+    dsbranch("create", "latest", code=2, err="^error: a tag latest exists")
+    assert completed(ws, "dsbranch tag --delete l") == ["latest"]
+
+
+def test_rename(dsbranch: Dsbranch, ws: Path) -> None:
+    three_commits(dsbranch, ws)
+    out = dsbranch("rename", "exp1", "clean")
+    assert out == f"renamed exp1 to clean, mounted at {ws}/clean\n"
+    assert sorted(os.listdir(ws)) == [".dsbranch", "clean", "main"]
+    answer = json.loads(dsbranch("rename", "cleaner", "--json", cwd=ws / "clean"))
+    assert (answer["old"], answer["branch"]) == ("clean", "cleaner")
+    assert answer["mountpoint"] == f"{ws}/cleaner"
+    dsbranch("umount", "cleaner")
+    assert dsbranch("rename", "cleaner", "exp1") == "renamed cleaner to exp1\n"
+    dsbranch("rename", "exp1", "main", code=2, err="^error: a branch main exists")
+    dsbranch("rename", "a", "b", "c", code=2, err="^error: ")
+    dsbranch("rename", "new", code=2, err="^error: it is not clear which branch")
+
+
 def test_outside_of_a_workspace(tmp_path: Path) -> None:
     done = run("list", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

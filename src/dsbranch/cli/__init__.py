@@ -29,11 +29,13 @@ from dsbranch.cli import list as list_verb
 from dsbranch.cli import log as log_verb
 from dsbranch.cli import merge as merge_verb
 from dsbranch.cli import mount as mount_verb
+from dsbranch.cli import rename as rename_verb
 from dsbranch.cli import render
 from dsbranch.cli import rollback as rollback_verb
 from dsbranch.cli import show as show_verb
 from dsbranch.cli import squash as squash_verb
 from dsbranch.cli import status as status_verb
+from dsbranch.cli import tag as tag_verb
 from dsbranch.cli import umount as umount_verb
 from dsbranch.cli.faults import describe
 from dsbranch.errors import Interrupted
@@ -56,6 +58,8 @@ VERBS = (
     export_verb,
     mount_verb,
     umount_verb,
+    tag_verb,
+    rename_verb,
     delete_verb,
     demo_verb,
 )

@@ -14,3 +14,12 @@ def branch_names(ctx: typer.Context, incomplete: str) -> list[str]:
     except Exception:  # noqa: BLE001 - a Tab offers what it can; an error would land in the prompt
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def tag_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    try:
+        with open_workspace(ctx) as workspace:
+            names = [tag.name for tag in workspace.tags()]
+    except Exception:  # noqa: BLE001 - as above
+        return []
+    return [name for name in names if name.startswith(incomplete)]

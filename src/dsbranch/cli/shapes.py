@@ -24,10 +24,14 @@ from dsbranch.model import (
     Merged,
     Mounted,
     Process,
+    Renamed,
     RolledBack,
     Seen,
     Squashed,
     Status,
+    Tag,
+    Tagged,
+    Untagged,
 )
 
 Object = dict[str, Any]
@@ -189,6 +193,35 @@ def merged(item: Merged) -> Object:
         }
         | machine_path("mountpoint", item.mountpoint)
         | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )
+
+
+def tag(item: Tag) -> Object:
+    return {"name": item.name, "commit": item.commit, "time": utc(item.created_ns)}
+
+
+def tags(items: Iterable[Tag]) -> Object:
+    return SCHEMA | {"tags": [tag(item) for item in items]}
+
+
+def tagged(item: Tagged) -> Object:
+    return (
+        SCHEMA
+        | {"tag": tag(item.tag), "operation": item.operation}
+        | {"replaced": item.replaced, "dirty_source": item.dirty_source}
+    )
+
+
+def untagged(item: Untagged) -> Object:
+    return SCHEMA | {"deleted": tag(item.tag), "operation": item.operation}
+
+
+def renamed(item: Renamed) -> Object:
+    return (
+        SCHEMA
+        | {"old": item.old, "branch": item.new, "operation": item.operation}
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale)}
     )
 
 

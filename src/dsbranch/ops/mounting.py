@@ -7,13 +7,13 @@ an interrupted command left (a frozen mount, an old view still on top) is put ri
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch.errors import (
+    AlreadyExists,
     BusyError,
     DsbranchError,
     Locked,
@@ -25,6 +25,7 @@ from dsbranch.model import Branch, MountPlan, MountRecord, Process
 from dsbranch.ops import stacks
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
+from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.locate import mount_at
@@ -129,7 +130,8 @@ def heal_if_idle(context: Context, name: str) -> None:
     """
     branch = context.store.branch(name)
     _, left = left_behind(context, branch)
-    if left or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
+    astray = mount_of_former_name(context, branch)
+    if left or astray or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
             pass
 
@@ -139,7 +141,7 @@ def heal(context: Context, branch: Branch) -> None:
 
     A frozen superblock of the open layer is made writable again: the transaction never came.
     A mount that still shows the layer of before is replaced: the transaction was the last thing
-    that happened.
+    that happened. One at the place of the branch's former name is moved to that of its name.
     """
     former, left = left_behind(context, branch)
     here = mounts_of(context, branch.layer)
@@ -162,6 +164,41 @@ def heal(context: Context, branch: Branch) -> None:
                 _follow(context, entry, target)
     if former != branch.layer:
         forget(context, former)
+    astray = mount_of_former_name(context, branch)
+    if astray is not None:
+        # Where its own place is taken it works as well, as any mount elsewhere does.
+        with suppress(AlreadyExists):
+            make_mountpoint(context.root / branch.name)
+            move_home(context, branch, astray)
+
+
+def mount_at_place_of(context: Context, branch: Branch, name: str) -> MountEntry | None:
+    """The branch's mount at the directory of the workspace that has this name."""
+    place = os.fsencode(context.root / name)
+    mounts = whole(mounts_of(context, branch.layer))
+    return next((entry for entry in mounts if entry.path == place), None)
+
+
+def mount_of_former_name(context: Context, branch: Branch) -> MountEntry | None:
+    """The mount that a rename left where the branch's former name had it."""
+    former = context.store.former_name(branch)
+    return None if former is None else mount_at_place_of(context, branch, former)
+
+
+def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Process, ...]:
+    """Move a mount of the branch to its own directory, which is empty.
+
+    Gives the processes that stay behind in the old place, where the kernel moves no mount.
+    """
+    old, new = Path(os.fsdecode(entry.path)), context.root / branch.name
+    standing = _who_stands_in(old)
+    moved = context.driver.move(old, new)
+    forget(context, branch.layer)
+    there = mount_at(new)
+    if there is not None:
+        _remember(context, new, there.mount_id, commit=branch.head, layer=branch.layer)
+    remove_mountpoint(old)
+    return () if moved else standing
 
 
 def forget(context: Context, layer: str) -> None:
@@ -284,20 +321,26 @@ def attach(
     beneath: bool = False,
 ) -> None:
     """Attach a prepared view and remember it."""
+    mount_id = prepared.attach(target, beneath=beneath)
+    _remember(context, target, mount_id, commit=commit, layer=layer)
+
+
+def _remember(
+    context: Context, target: Path, mount_id: int, *, commit: str, layer: str | None
+) -> None:
     record = MountRecord(
         id=0,
         boot_id=mountinfo.boot_id(),
         namespace=mountinfo.namespace(),
-        mount_id=0,
+        mount_id=mount_id,
         path=target,
         commit=commit,
         layer=layer,
         lowers=tuple(context.layout.layers_among(prepared.plan.lowers)),
     )
-    mount_id = prepared.attach(target, beneath=beneath)
     # On a full disk a mount goes without its record: that only tells where to mount after a reboot.
     with suppress(StorageError):
-        context.store.record_mount(dataclasses.replace(record, mount_id=mount_id))
+        context.store.record_mount(record)
 
 
 def settle(

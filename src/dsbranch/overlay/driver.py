@@ -60,6 +60,16 @@ class Driver(Protocol):
         """
         ...
 
+    def move(self, source: Path, target: Path) -> bool:
+        """Move the topmost mount at `source` to the directory `target`.
+
+        False: the kernel moves none there, so `target` shows the same superblock by a mount of
+        its own. Then who stands in the old one goes on, but has no path any more.
+
+        :raises MountRefused: the kernel would not
+        """
+        ...
+
     def set_read_only(self, path: Path) -> bool:
         """Make the superblock mounted at `path` read-only. False: something writes there.
 

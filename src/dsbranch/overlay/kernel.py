@@ -111,6 +111,22 @@ class KernelDriver:
         finally:
             os.close(clone)
 
+    def move(self, source: Path, target: Path) -> bool:
+        fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.move_mount(fd, os.fsencode(target))
+            return True
+        except OSError as error:
+            # No mount leaves a directory whose mounts other namespaces share, as most systems'
+            # root is.
+            if error.errno != errno.EINVAL:
+                raise refusal(f"move the mount at {source} to {target}", error) from error
+        finally:
+            os.close(fd)
+        self.bind(source, target, beneath=False)
+        self.detach(source, lazy=True)
+        return False
+
     def set_read_only(self, path: Path) -> bool:
         return _reconfigure(path, b"ro")
 

@@ -195,6 +195,15 @@ class Store:
         )
         return None if row is None else cast(str | None, row[0])
 
+    def former_name(self, branch: Branch) -> str | None:
+        """The name that a branch gave up last; None if it has had this one all the time."""
+        row = self._db.row(
+            "SELECT name FROM moves WHERE branch = ? AND after IS NULL"
+            " ORDER BY operation DESC LIMIT 1",
+            branch.id,
+        )
+        return None if row is None or row[0] == branch.name else cast(str, row[0])
+
     # --- history ---
 
     def layer(self, id: str) -> Layer:
