@@ -12,7 +12,7 @@ from typing import Any
 
 import typer.main
 
-from dsbranch.cli import VERBS, app
+from dsbranch.cli import VERBS, app, words
 from dsbranch.errors import DsbranchError
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -113,8 +113,10 @@ def page() -> str:
     ours = [item for item in group.params if not item.name.endswith("_completion")]
     lines = [INTRODUCTION, "## Options before the verb", "", *table(ours), COMPLETION]
     for verb in VERBS:
-        name = verb.__name__.rpartition(".")[2]
-        lines += section(name, group.commands[name], verb.EXAMPLE)
+        command = group
+        for word in words(verb):
+            command = command.commands[word]
+        lines += section(" ".join(words(verb)), command, verb.EXAMPLE)
     return "\n".join([*lines, EXIT_CODES])
 
 

@@ -35,7 +35,7 @@ def test_the_table_of_exit_codes_holds_every_exceptions_code(generator: ModuleTy
 
 def test_every_example_names_its_own_verb(generator: ModuleType) -> None:
     for verb in generator.VERBS:
-        name = verb.__name__.rpartition(".")[2]
+        name = " ".join(generator.words(verb))
         assert f"dsbranch {name}" in verb.EXAMPLE
 
 

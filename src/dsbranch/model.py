@@ -380,6 +380,34 @@ class Renamed:
 
 
 @dataclass(frozen=True, slots=True)
+class Logged:
+    """A row of the operation log, and the operation that undid it, if one did."""
+
+    operation: Operation
+    undone_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The answer of undo. `undone` is what was reversed, by `operation` (None: a dry run).
+
+    `head` is the commit that `name`, a branch or tag, stands at now; None: it is gone. `counts`
+    are the uncommitted changes the branch has now, `set_aside` those it had that are kept only
+    by the operation.
+    """
+
+    operation: int | None
+    undone: Operation
+    name: str
+    head: str | None
+    counts: dict[str, int] = field(default_factory=dict)
+    set_aside: dict[str, int] = field(default_factory=dict)
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+    elsewhere: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     path: Path
     entries: int

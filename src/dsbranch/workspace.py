@@ -16,6 +16,7 @@ from dsbranch.model import (
     Created,
     Deleted,
     Exported,
+    Logged,
     Merged,
     Mounted,
     Preference,
@@ -26,6 +27,7 @@ from dsbranch.model import (
     Status,
     Tag,
     Tagged,
+    Undone,
     Untagged,
 )
 from dsbranch.ops.context import Context, open_context
@@ -292,6 +294,29 @@ class Workspace:
         from dsbranch.ops.rename import rename as run
 
         return run(self._context, old, new)
+
+    def operations(
+        self, name: str | None = None, *, limit: int | None = None
+    ) -> builtins.list[Logged]:
+        """What was done, newest first; `name` picks what moved that branch or tag."""
+        from dsbranch.ops.oplog import op_log as run
+
+        return run(self._context, limit=limit, name=name)
+
+    def undo(
+        self, operation: int | None = None, *, wait: float = 0.0, dry_run: bool = False
+    ) -> Undone:
+        """Reverse an operation (default: the newest), uncommitted files included.
+
+        Undoing is an operation itself, so undoing it again is a redo. `wait` is in seconds.
+
+        :raises ConflictError: a later operation moved the same branch or tag, or gc has removed
+            what was before
+        :raises WritersPresent: a process writes, and the view would change; nothing changed
+        """
+        from dsbranch.ops.undo import undo as run
+
+        return run(self._context, operation, wait=wait, dry_run=dry_run)
 
     def export(self, spec: str, output: StrPath) -> Exported:
         """Write a view (``REF``) or what changed (``A..B``) as a tar, or into a new directory.

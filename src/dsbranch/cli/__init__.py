@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated
 
 import typer
@@ -29,6 +29,7 @@ from dsbranch.cli import list as list_verb
 from dsbranch.cli import log as log_verb
 from dsbranch.cli import merge as merge_verb
 from dsbranch.cli import mount as mount_verb
+from dsbranch.cli import op as op_verb
 from dsbranch.cli import rename as rename_verb
 from dsbranch.cli import render
 from dsbranch.cli import rollback as rollback_verb
@@ -37,6 +38,7 @@ from dsbranch.cli import squash as squash_verb
 from dsbranch.cli import status as status_verb
 from dsbranch.cli import tag as tag_verb
 from dsbranch.cli import umount as umount_verb
+from dsbranch.cli import undo as undo_verb
 from dsbranch.cli.faults import describe
 from dsbranch.errors import Interrupted
 
@@ -55,6 +57,8 @@ VERBS = (
     merge_verb,
     squash_verb,
     rollback_verb,
+    undo_verb,
+    op_verb,
     export_verb,
     mount_verb,
     umount_verb,
@@ -126,9 +130,20 @@ def program(
         raise typer.Exit(2)
 
 
+_operations = typer.Typer(help="What was done to branches and tags.", rich_markup_mode=None)
+app.add_typer(_operations, name="op", cls=TyperGroup)
+
+
+def words(verb: ModuleType) -> list[str]:
+    """What a verb is called by: mostly one word, the name of its module."""
+    name: str = getattr(verb, "COMMAND_NAME", verb.__name__.rpartition(".")[2])
+    return name.split(" ")
+
+
 for _verb in VERBS:
-    app.command(
-        _verb.__name__.rpartition(".")[2],
+    *_group, _name = words(_verb)
+    (_operations if _group else app).command(
+        _name,
         cls=getattr(_verb, "COMMAND", TyperCommand),
         short_help=_verb.run.__doc__.splitlines()[0],
         epilog=f"Example: {_verb.EXAMPLE}",

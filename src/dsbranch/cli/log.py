@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import history, render, shapes
-from dsbranch.cli.parameters import Json, Ref
+from dsbranch.cli.parameters import Json, Limit, Ref
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.model import Commit
 
@@ -18,9 +18,7 @@ EXAMPLE = "dsbranch log exp1 --oneline -n 10"
 def run(
     ctx: typer.Context,
     ref: Ref = None,
-    limit: Annotated[
-        int | None, typer.Option("-n", metavar="N", min=0, help="Show at most N commits.")
-    ] = None,
+    limit: Limit = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
     json: Json = False,
 ) -> None:

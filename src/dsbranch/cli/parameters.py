@@ -57,6 +57,10 @@ Wait = Annotated[
     ),
 ]
 
+Limit = Annotated[
+    int | None, typer.Option("-n", metavar="N", min=0, help="Show at most N of them.")
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 NoMount = Annotated[bool, typer.Option("--no-mount", help="Do not mount the branch.")]

@@ -14,6 +14,7 @@ from typing import Any
 
 from dsbranch.cli.wording import utc
 from dsbranch.model import (
+    Branch,
     BranchInfo,
     Change,
     Commit,
@@ -21,8 +22,10 @@ from dsbranch.model import (
     Conflict,
     Created,
     Exported,
+    Logged,
     Merged,
     Mounted,
+    Operation,
     Process,
     Renamed,
     RolledBack,
@@ -31,6 +34,7 @@ from dsbranch.model import (
     Status,
     Tag,
     Tagged,
+    Undone,
     Untagged,
 )
 
@@ -222,6 +226,45 @@ def renamed(item: Renamed) -> Object:
         | {"old": item.old, "branch": item.new, "operation": item.operation}
         | machine_path("mountpoint", item.mountpoint)
         | {"stale": processes(item.stale)}
+    )
+
+
+def operation(item: Operation) -> Object:
+    """In ``moves``, a commit is where the branch or tag stood; null: it did not exist."""
+    return {
+        "id": item.id,
+        "verb": item.verb,
+        "time": utc(item.time_ns),
+        "author": item.author,
+        "detail": item.detail,
+        "undoes": item.undoes,
+        "moves": [
+            {"name": move.name, "before": _commit_of(move.before), "after": _commit_of(move.after)}
+            for move in item.moves
+        ],
+    }
+
+
+def _commit_of(side: Branch | Tag | None) -> str | None:
+    if side is None:
+        return None
+    return side.head if isinstance(side, Branch) else side.commit
+
+
+def operations(items: Iterable[Logged]) -> Object:
+    return SCHEMA | {
+        "operations": [operation(item.operation) | {"undone_by": item.undone_by} for item in items]
+    }
+
+
+def undone(item: Undone) -> Object:
+    return (
+        SCHEMA
+        | {"operation": item.operation, "undone": operation(item.undone)}
+        | {"name": item.name, "head": item.head}
+        | {"counts": dict(item.counts), "set_aside": dict(item.set_aside)}
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.errors import ConflictError, DirtyBranch
-from dsbranch.model import Branch, Deleted, Move
+from dsbranch.model import Branch, Deleted, Move, Operation
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
@@ -19,29 +19,47 @@ def delete(context: Context, name: str, *, force: bool) -> Deleted:
         names_lock(context.layout, verb=f"delete {name}", timeout=PATIENCE_SECONDS),
         mounting.locked(context, name, "delete") as branch,
     ):
-        others = [other for other in context.store.branches() if other.id != branch.id]
-        if not others:
-            raise ConflictError(
-                f"{name} is the only branch of this workspace",
-                hint="`dsbranch create NAME` makes another one first",
-            )
+        others = require_others(context, branch)
         if not force:
             _require_nothing_lost(context, branch, others)
-        mounts = mounting.mounts_of(context, branch.layer)
-        mounting.require_nowhere_else(context, branch.layer)
-        if not mounts:
-            mounting.require_unused(context, branch)
-        mounting.require_bare(mounts)
-        detach_all(context, mounts, lazy=False)
-        operation = context.store.record(
-            "delete",
-            Move(branch, None),
-            author=whoami(),
-            detail=f"{name}, which was at {branch.head[:SHORT]}",
-        )
-        mounting.forget(context, branch.layer)
-        remove_mountpoint(context.root / name)
+        detail = f"{name}, which was at {branch.head[:SHORT]}"
+        operation = take_away(context, branch, verb="delete", detail=detail)
         return Deleted(name, branch.head, operation.id, branch.layer)
+
+
+def take_away(
+    context: Context, branch: Branch, *, verb: str, detail: str, undoes: int | None = None
+) -> Operation:
+    """Unmount the branch and record that it is gone. The caller holds the names and the branch.
+
+    :raises BusyError: it is in use; nothing was changed
+    """
+    mounts = mounting.mounts_of(context, branch.layer)
+    mounting.require_nowhere_else(context, branch.layer)
+    if not mounts:
+        mounting.require_unused(context, branch)
+    mounting.require_bare(mounts)
+    detach_all(context, mounts, lazy=False)
+    operation = context.store.record(
+        verb, Move(branch, None), author=whoami(), detail=detail, undoes=undoes
+    )
+    mounting.forget(context, branch.layer)
+    remove_mountpoint(context.root / branch.name)
+    return operation
+
+
+def require_others(context: Context, branch: Branch) -> list[Branch]:
+    """The other branches.
+
+    :raises ConflictError: there are none
+    """
+    others = [other for other in context.store.branches() if other.id != branch.id]
+    if not others:
+        raise ConflictError(
+            f"{branch.name} is the only branch of this workspace",
+            hint="`dsbranch create NAME` makes another one first",
+        )
+    return others
 
 
 def _require_nothing_lost(context: Context, branch: Branch, others: list[Branch]) -> None:

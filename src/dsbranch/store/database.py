@@ -292,14 +292,22 @@ class Store:
         """Whether `a` is `b` or an ancestor of it."""
         return history.is_ancestor(self._db, a, b)
 
-    def operations(self, limit: int) -> list[Operation]:
-        """The last `limit` operations, newest first."""
-        return rows.operations(
-            self._db.rows(
-                rows.LAST_OPERATIONS,
-                limit,
-            )
-        )
+    def operations(
+        self, limit: int | None = None, *, name: str | None = None, since: int = 0
+    ) -> list[Operation]:
+        """The last `limit` operations after the one numbered `since`, newest first.
+
+        `name` picks those that moved a branch or tag of that name, or the branch that has it now.
+        """
+        if name is not None and not rows.is_text(name):
+            return []
+        found = self._db.rows(rows.LAST_OPERATIONS, since, name, -1 if limit is None else limit)
+        return rows.operations(found)
+
+    def undoings(self) -> dict[int, int]:
+        """For each operation that was undone, the one that did it, undone itself or not."""
+        found = self._db.rows("SELECT undoes, id FROM operations WHERE undoes IS NOT NULL")
+        return {row[0]: row[1] for row in found}
 
     def operation(self, id: int) -> Operation:
         """:raises UnknownRef: there is none of that number"""

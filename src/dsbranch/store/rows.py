@@ -33,7 +33,10 @@ OPERATION = (
 )
 LAST_OPERATIONS = (
     f"{OPERATION} WHERE o.id IN"  # noqa: S608 - joined from constants
-    " (SELECT id FROM operations ORDER BY id DESC LIMIT ?) ORDER BY o.id DESC, m.id"
+    " (SELECT id FROM operations WHERE id > ?1 AND (?2 IS NULL OR id IN"
+    "  (SELECT operation FROM moves WHERE name = ?2"
+    "   OR branch = (SELECT id FROM branches WHERE name = ?2)))"
+    "  ORDER BY id DESC LIMIT ?3) ORDER BY o.id DESC, m.id"
 )
 MOUNT = "SELECT id, boot_id, namespace, mount_id, path, commit_id, layer, lowers FROM mounts"
 

@@ -1,0 +1,66 @@
+"""Room ``cli``: ``dsbranch op log``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.cells import cell_len
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.parameters import Json, Limit, utf8
+from dsbranch.cli.quote import one_line
+from dsbranch.cli.scope import open_workspace
+from dsbranch.cli.wording import local_time
+from dsbranch.model import Logged
+
+COMMAND_NAME = "op log"
+EXAMPLE = "dsbranch op log main -n 5"
+
+
+def run(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Only what moved this branch or tag.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Show what was done to branches and tags, newest first.
+
+    Each operation has a number, which `dsbranch undo` takes.
+    """
+    with open_workspace(ctx) as workspace:
+        logged = workspace.operations(name, limit=limit)
+    if json:
+        render.as_json(shapes.operations(logged))
+    else:
+        render.lines(_table(logged))
+
+
+def _table(logged: Sequence[Logged]) -> Iterator[str]:
+    rows = [_cells(item) for item in logged]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(4)] if rows else []
+    for row in rows:
+        cells = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, row[4]])
+
+
+def _cells(item: Logged) -> tuple[str, str, str, str, str]:
+    operation = item.operation
+    notes = []
+    if operation.undoes is not None:
+        notes.append(f"undoes {operation.undoes}")
+    if item.undone_by is not None:
+        notes.append(f"undone by {item.undone_by}")
+    detail = one_line(operation.detail) + (f"  [{', '.join(notes)}]" if notes else "")
+    when, who = local_time(operation.time_ns), one_line(operation.author)
+    return str(operation.id), when, who, operation.verb, detail

@@ -1,0 +1,77 @@
+"""Room ``cli``: ``dsbranch undo``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.notes import note_old_views, others
+from dsbranch.cli.parameters import Json, Wait
+from dsbranch.cli.quote import one_line
+from dsbranch.cli.scope import open_workspace
+from dsbranch.cli.wording import count_words, plural, short
+from dsbranch.model import Undone
+
+EXAMPLE = "dsbranch undo --dry-run"
+
+
+def run(
+    ctx: typer.Context,
+    operation: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="OPERATION", help="Its number in `op log`; default: the newest.", min=1
+        ),
+    ] = None,
+    wait: Wait = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would come back; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Reverse an operation, uncommitted files included.
+
+    Undoing is an operation itself: a second `undo` redoes what the first one undid. To go back
+    further, name the operation before it. What was committed counts as uncommitted again; after
+    a rollback, merge or delete the files that were uncommitted then come back.
+    """
+    with open_workspace(ctx) as workspace:
+        done = workspace.undo(operation, wait=wait, dry_run=dry_run)
+    done = replace(done, stale=others(done.stale))
+    if json:
+        render.as_json(shapes.undone(done))
+    else:
+        render.line(one_line(_line(done)))
+    note_old_views(done.name, done.stale, done.elsewhere)
+
+
+def _line(done: Undone) -> str:
+    redo = done.undone.verb == "undo"
+    detail = done.undone.detail
+    if done.undone.undoes is None:
+        detail = f"{done.undone.verb} {detail}"
+    if done.operation is None:
+        line = f"would {'redo' if redo else 'undo'} {detail}"
+    else:
+        line = f"{'redone' if redo else 'undone'}: {detail}"
+    if done.head is None:
+        line += f"; {done.name} {'would be' if done.operation is None else 'is'} gone"
+    else:
+        line += f"; {done.name} {'would be' if done.operation is None else 'is'} at commit"
+        line += f" {short(done.head)}"
+    if done.counts:
+        line += f" with {_uncommitted(done.counts)}"
+    if done.set_aside:
+        line += f"; {plural(sum(done.set_aside.values()), 'uncommitted change')} set aside"
+    return line if done.operation is None else line + _way_back(redo=redo)
+
+
+def _uncommitted(counts: dict[str, int]) -> str:
+    return f"{plural(sum(counts.values()), 'uncommitted change')} ({count_words(counts)})"
+
+
+def _way_back(*, redo: bool) -> str:
+    return f"; `dsbranch undo` {'undoes it again' if redo else 'brings it back'}"
