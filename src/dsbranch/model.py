@@ -381,7 +381,7 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A row of the operation log, and the operation that undid it, if one did."""
+    """A row of the operation log, and the operation by which it is undone, if it is."""
 
     operation: Operation
     undone_by: int | None = None

@@ -20,7 +20,19 @@ def op_log(context: Context, *, limit: int | None, name: str | None) -> list[Log
             suggestions=context.store.close_names(name),
         )
     undone = context.store.undoings()
-    return [Logged(operation, undone.get(operation.id)) for operation in found]
+    lines = [_line(undone, operation.id) for operation in found]
+    return [
+        Logged(operation, line[-1] if len(line) % 2 == 0 else None)
+        for operation, line in zip(found, lines, strict=True)
+    ]
+
+
+def _line(undone: dict[int, int], number: int) -> list[int]:
+    """The operation, the one that undid it, the one that undid that, and so on."""
+    line = [number]
+    while line[-1] in undone:
+        line.append(undone[line[-1]])
+    return line
 
 
 def to_reverse(context: Context, number: int | None) -> Operation:
@@ -28,20 +40,18 @@ def to_reverse(context: Context, number: int | None) -> Operation:
 
     :raises ConflictError: it is undone already, or nothing can undo it
     """
-    line = [context.store.operation(number) if number is not None else _newest(context)]
-    undone = context.store.undoings()
-    while line[-1].id in undone:
-        line.append(context.store.operation(undone[line[-1].id]))
+    first = _newest(context) if number is None else context.store.operation(number)
+    line = _line(context.store.undoings(), first.id)
     if len(line) % 2 == 0:
         raise ConflictError(
-            f"operation {line[0].id} is undone already, by operation {line[-1].id}",
-            hint=f"`dsbranch undo {line[-1].id}` brings it back",
+            f"operation {first.id} is undone already, by operation {line[-1]}",
+            hint=f"`dsbranch undo {line[-1]}` brings it back",
         )
-    if line[-1].verb == "init":
+    if first.verb == "init":
         raise ConflictError(
             "init cannot be undone", hint="`dsbranch op log` shows what was done since"
         )
-    return line[-1]
+    return context.store.operation(line[-1])
 
 
 def _newest(context: Context) -> Operation:
