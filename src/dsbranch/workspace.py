@@ -181,17 +181,28 @@ class Workspace:
             author=author,
         )
 
-    def log(self, ref: str, *, limit: int | None = None) -> builtins.list[Commit]:
-        """The commits reachable from `ref`, newest first."""
+    def log(
+        self,
+        ref: str,
+        *,
+        limit: int | None = None,
+        paths: Sequence[bytes] = (),
+        simplify: bool = False,
+    ) -> builtins.list[Commit]:
+        """The commits reachable from `ref`, newest first.
+
+        `paths` picks those that changed something there or below against their first parent;
+        with `simplify` their parents are the nearest ancestors that are in the answer, too.
+        """
         from dsbranch.ops.log import log as run
 
-        return run(self._context, ref, limit=limit)
+        return run(self._context, ref, limit=limit, paths=paths, simplify=simplify)
 
-    def show(self, ref: str) -> tuple[Commit, Diff]:
-        """A commit and what it changed against its first parent."""
+    def show(self, ref: str, *, paths: Sequence[bytes] = ()) -> tuple[Commit, Diff]:
+        """A commit and what it changed, at `paths` or anywhere, against its first parent."""
         from dsbranch.ops.show import show as run
 
-        return run(self._context, ref)
+        return run(self._context, ref, paths=paths)
 
     def diff(
         self,

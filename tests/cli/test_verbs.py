@@ -298,6 +298,38 @@ def test_log_and_show(dsbranch: Dsbranch, ws: Path) -> None:
     dsbranch("log", "", code=2, err="^error: ")
 
 
+def test_log_of_paths_with_stat_and_graph(dsbranch: Dsbranch, ws: Path) -> None:
+    ids = three_commits(dsbranch, ws)
+    assert dsbranch("log", "exp1", "--oneline", "--", "file1") == f"{ids[1][:10]} commit 1\n"
+    inside = dsbranch("log", "--oneline", "--", "../file1", cwd=ws / "exp1" / "images")
+    assert inside == f"{ids[1][:10]} commit 1\n"
+    assert dsbranch("log", "exp1", "--", "nothing") == ""
+    lines = dsbranch("log", "exp1", "--graph", "--oneline", "--stat", "-n", 2).splitlines()
+    assert lines == [
+        f"* {ids[0][:10]} commit 2",
+        "|  A  file2  +1 B",
+        "|  1 added; +1 B",
+        f"* {ids[1][:10]} commit 1",
+        "|  A  file1  +1 B",
+        "|  1 added; +1 B",
+    ]
+    full = dsbranch("log", "exp1", "--stat", "-n", 2).splitlines()
+    assert full[:1] + full[4:9] == [
+        f"commit {ids[0]}",
+        "    commit 2",
+        "",
+        " A  file2  +1 B",
+        " 1 added; +1 B",
+        "",
+    ]
+    assert full[9] == f"commit {ids[1]}"
+    assert dsbranch("log", "exp1", "--graph").splitlines()[-1] == f"      adopt {ws.parent}/data"
+    commits = json.loads(dsbranch("log", "exp1", "--stat", "--json", "--", "file1"))["commits"]
+    assert [(commit["id"], commit["counts"]) for commit in commits] == [(ids[1], {"A": 1})]
+    assert commits[0]["added_bytes"] == 1
+    dsbranch("log", "exp1", "--json", "--graph", code=2, err="^error: ")
+
+
 def test_rollback(dsbranch: Dsbranch, ws: Path) -> None:
     ids = three_commits(dsbranch, ws)
     (ws / "exp1" / "file0").unlink()
@@ -312,6 +344,64 @@ def test_rollback(dsbranch: Dsbranch, ws: Path) -> None:
         dsbranch("rollback", "exp1", "--wait", "0.2", code=4, err="^error: ")
     dsbranch("rollback", "--to", ids[0][:10], cwd=ws / "exp1")
     assert (ws / "exp1" / "file2").read_text() == "2"
+
+
+def test_undo_and_op_log(dsbranch: Dsbranch, ws: Path) -> None:
+    ids = three_commits(dsbranch, ws)
+    (ws / "exp1" / "file0").unlink()
+    told = dsbranch("undo", "--dry-run")
+    changes = "with 2 uncommitted changes (1 added, 1 deleted)"
+    assert told == f"would undo commit commit 2; exp1 would be at commit {ids[1][:10]} {changes}\n"
+    out = dsbranch("undo")
+    way = "`dsbranch undo` brings it back"
+    assert out == f"undone: commit commit 2; exp1 is at commit {ids[1][:10]} {changes}; {way}\n"
+    assert "2 uncommitted changes: 1 added, 1 deleted" in dsbranch("status", "exp1")
+    out = dsbranch("undo")
+    assert out.startswith(f"redone: commit commit 2; exp1 is at commit {ids[0][:10]} with 1 unc")
+    dsbranch("rollback", "exp1")
+    (ws / "exp1" / "new").touch()
+    answer = json.loads(dsbranch("undo", "--json"))
+    assert (answer["undone"]["verb"], answer["name"], answer["head"]) == (
+        "rollback",
+        "exp1",
+        ids[0],
+    )
+    assert (answer["counts"], answer["set_aside"]) == ({"D": 1}, {"A": 1})
+    assert answer["mountpoint"] == f"{ws}/exp1"
+    assert not (ws / "exp1" / "file0").exists()
+    dsbranch(
+        "undo", answer["undone"]["id"], code=3, err="^error: .*undone already\\b.*\nhint: `dsb"
+    )
+    dsbranch("undo", 99, code=2, err="^error: there is no operation 99\nhint: .*op log")
+    dsbranch("create", "exp2")
+    assert (
+        dsbranch("undo")
+        == f"undone: create exp2 at {head(dsbranch, 'main')[:10]}; exp2 is gone; {way}\n"
+    )
+    dsbranch("undo", 1, code=3, err="^error: init cannot be undone")
+
+    operations = json.loads(dsbranch("op", "log", "exp1", "--json"))["operations"]
+    verbs = ["undo", "rollback", "redo", "undo", "commit", "commit", "commit", "create"]
+    assert [item["verb"] for item in operations] == verbs
+    assert operations[0]["undoes"] == operations[1]["id"]
+    assert operations[1]["undone_by"] == operations[0]["id"]
+    assert operations[4]["moves"] == [{"name": "exp1", "before": ids[1], "after": ids[0]}]
+    lines = dsbranch("op", "log").splitlines()
+    assert len(lines) == 11
+    assert re.match(r"11  20\d\d-.*@.*  undo +create exp2 at \w+  \[undoes 10\]$", lines[0])
+    assert lines[1].endswith("  [undone by 11]")
+    two = [line.split() for line in dsbranch("op", "log", "-n", 2).splitlines()]
+    assert two == [line.split() for line in lines[:2]]
+    dsbranch("op", "log", "nope", code=2, err="^error: no operation moved .* nope")
+    dsbranch("op", code=2, err="^error: ")
+
+
+def test_undo_while_a_process_writes(dsbranch: Dsbranch, ws: Path) -> None:
+    dsbranch("rollback", "main")
+    with (ws / "main" / "log").open("w"):
+        dsbranch("undo", code=4, err=f"  {os.getpid()}  .*/main/log")
+        dsbranch("undo", "--wait", "0.2", code=4, err="^error: ")
+    dsbranch("undo")
 
 
 def test_squash(dsbranch: Dsbranch, ws: Path) -> None:

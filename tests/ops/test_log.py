@@ -8,7 +8,8 @@ import pytest
 
 from dsbranch import errors
 from tests import edits as e
-from tests.trees import File
+from tests.steps import START, perform_all, random_layers
+from tests.trees import Dir, File
 
 from .conftest import one_sentence, said
 
@@ -73,3 +74,125 @@ def test_show_says_nothing_of_what_is_uncommitted(bench):
     bench.commit(e.append("f", b"1"))
     bench.edit(e.append("g", b"2"))
     assert said(bench.ws.show("main")[1]) == ["M f"]
+
+
+def touched(bench, *paths, ref="main"):
+    return [c.message for c in bench.ws.log(ref, paths=[path.encode() for path in paths])][::-1]
+
+
+def test_paths(bench):
+    bench.commit(e.append("f", b"1"), message="f")
+    bench.commit(e.append("d/x", b"1"), e.open_and_close("g"), message="d/x")
+    bench.commit(e.chmod("d", 0o700), message="chmod d")
+    bench.commit(e.unlink("g"), e.open_and_close("d/x"), message="no g")
+    bench.commit(e.add("g", Dir({"x": File()})), message="g again")
+    assert touched(bench, "f") == ["f"]
+    assert touched(bench, "g") == ["no g", "g again"]
+    assert touched(bench, "g/x") == ["g again"]
+    assert touched(bench, "d/x") == ["d/x"]
+    assert touched(bench, "d") == ["d/x", "chmod d"]
+    assert touched(bench, "d/") == ["d/x", "chmod d"]
+    assert touched(bench, "f", "g/x") == ["f", "g again"]
+    assert touched(bench, "nothing", "d-") == []
+    assert len(touched(bench, "")) == 6
+    assert [c.message for c in bench.ws.log("main", limit=1, paths=[b"d"])] == ["chmod d"]
+    assert touched(bench, "d", ref="main~3") == ["d/x"]
+
+
+def test_paths_below_what_was_renamed_deleted_or_replaced(bench):
+    bench.commit(e.add("t", Dir({"s": Dir({"a": File(b"a")})})), message="t")
+    bench.commit(e.rename("t", "u"), message="t to u")
+    bench.commit(e.rename("u/s/a", "u/s/b"), message="a to b")
+    bench.commit(e.rmtree("u"), message="no u")
+    bench.commit(e.add("u", File()), message="u a file")
+    bench.commit(e.recreate("u", Dir({"s": Dir()})), message="u a directory")
+    assert touched(bench, "t/s/a") == ["t", "t to u"]
+    assert touched(bench, "t/s/b") == []
+    assert touched(bench, "u/s/a") == ["t to u", "a to b"]
+    assert touched(bench, "u/s/b") == ["a to b", "no u"]
+    assert touched(bench, "u/s") == ["t to u", "a to b", "no u", "u a directory"]
+    assert touched(bench, "u") == [
+        "t to u",
+        "a to b",
+        "no u",
+        "u a file",
+        "u a directory",
+    ]
+
+
+def test_paths_of_a_squashed_history(bench):
+    bench.commit(e.append("f", b"1"), message="one")
+    bench.commit(e.append("d/x", b"1"), message="two")
+    bench.ws.squash("main", message="both")
+    assert touched(bench, "f") == ["both"]
+    assert touched(bench, "e") == []
+
+
+def test_what_paths_touched_is_what_show_says(adopt):
+    """On random histories: `log -- PATH` against the diff of each commit."""
+    for seed in range(4):
+        bench = adopt(START)
+        for number, steps in enumerate(random_layers(seed, 5, 5)):
+            perform_all(bench.path(), steps)
+            bench.ws.commit("main", str(number), allow_empty=True)
+        diffs = {
+            c.id: list(bench.ws.diff(c.parents[0], c.id, renames=False))
+            for c in bench.ws.log("main")
+            if c.parents
+        }
+        for path in sorted({change.path for diff in diffs.values() for change in diff}):
+            expected = [
+                id
+                for id, diff in diffs.items()
+                if any(c.path == path or c.path.startswith(path + b"/") or not path for c in diff)
+            ]
+            if path:
+                assert [c.id for c in bench.ws.log("main", paths=[path])] == expected, (seed, path)
+
+
+def test_no_file_is_read(bench, monkeypatch):
+    bench.edit(e.append("f", b"1"), e.chmod("d", 0o700))
+    bench.ws.commit("main", "x", hash=False)
+
+    def fail(*arguments, **keywords):
+        raise AssertionError("read")
+
+    monkeypatch.setattr("dsbranch._core.content.digest_files", fail)
+    bench.reopen()
+    (bench.upper().parent.parent / bench.ws.log("main")[0].layer / "fs" / "f").unlink()
+    assert touched(bench, "f") == ["x"]
+    assert touched(bench, "d") == ["x"]
+    assert touched(bench, "d/x") == []
+
+
+def merge(bench, other, message):
+    """A merge commit that takes nothing over, as long as it is only its parents that count."""
+    store = bench.ws._context.store
+    bench.commit(e.append("merged", message.encode()), message=message)
+    with store.transaction():
+        store._db.run("INSERT INTO parents VALUES (?, 1, ?)", bench.head(), bench.head(other))
+    return bench.head()
+
+
+def test_simplified_parents(bench):
+    root = bench.head()
+    bench.ws.create("exp1")
+    first = bench.commit(e.append("f", b"1"), message="f")
+    bench.commit(e.append("g", b"1"), message="g")
+    theirs = bench.commit(e.append("f", b"2"), branch="exp1", message="theirs")
+    bench.commit(e.append("g", b"2"), branch="exp1")
+    merged = merge(bench, "exp1", "merge")
+    top = bench.commit(e.append("f", b"3"), message="top")
+    assert bench.ws.log("main")[1].parents == (bench.ws.log("main~2")[0].id, bench.head("exp1"))
+    plain = bench.ws.log("main", paths=[b"f"])
+    assert [c.id for c in plain] == [top, theirs, first]
+    assert plain[0].parents == (merged,)
+    shown = bench.ws.log("main", paths=[b"f"], simplify=True)
+    assert [(c.id, c.parents) for c in shown] == [
+        (top, (first, theirs)),
+        (theirs, (root,) if root in {c.id for c in shown} else ()),
+        (first, ()),
+    ]
+    assert [c.message for c in bench.ws.log("main", paths=[b"merged"])] == ["merge"]
+    assert said(bench.ws.show("main~1", paths=[b"f"])[1]) == []
+    assert said(bench.ws.show("main", paths=[b"f"])[1]) == ["M f"]

@@ -41,12 +41,4 @@ def print_diff(diff: Diff, form: Form, *, head: dict[str, Any] | None = None) ->
         if form == "json":
             render.as_json_list(first, "changes", map(shapes.change, diff))
         else:
-            totals = changes.totals_of(diff)
-            render.as_json(
-                first
-                | {
-                    "counts": totals.counts,
-                    "added_bytes": totals.added_bytes,
-                    "removed_bytes": totals.removed_bytes,
-                }
-            )
+            render.as_json(first | shapes.totals(changes.totals_of(diff)))

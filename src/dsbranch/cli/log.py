@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any
 
 import typer
 
-from dsbranch.cli import history, render, shapes
-from dsbranch.cli.parameters import Json, Limit, Ref
-from dsbranch.cli.scope import branch_or_current, open_workspace
+from dsbranch.cli import changes, history, render, shapes
+from dsbranch.cli.graph import draw
+from dsbranch.cli.parameters import Json, Limit, Ref, Stat
+from dsbranch.cli.paths_command import PathsCommand, given_paths
+from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
+from dsbranch.errors import UsageError
 from dsbranch.model import Commit
+from dsbranch.workspace import Workspace
 
-EXAMPLE = "dsbranch log exp1 --oneline -n 10"
+EXAMPLE = "dsbranch log exp1 --graph --oneline -n 10 -- labels"
+
+COMMAND = PathsCommand
+
+Text = Callable[[Commit], Iterable[str]]
 
 
 def run(
@@ -20,21 +28,63 @@ def run(
     ref: Ref = None,
     limit: Limit = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Draw how the commits descend from each other.")
+    ] = False,
+    stat: Stat = False,
     json: Json = False,
 ) -> None:
-    """Show the commits that a branch or ref is made of, newest first."""
+    """Show the commits that a branch or ref is made of, newest first.
+
+    PATHs pick the commits that changed something there or below, renames included; a merge counts
+    by what it changed against its first parent.
+    """
+    if json and (graph or oneline):
+        raise UsageError("--json excludes --graph and --oneline")
     with open_workspace(ctx) as workspace:
-        commits = workspace.log(branch_or_current(ctx, workspace, ref), limit=limit)
-    if json:
-        render.as_json(shapes.log(commits))
-    elif oneline:
-        render.lines(history.oneline(commit, render.paint_commit) for commit in commits)
-    else:
-        render.lines(_paragraphs(commits))
+        paths = branch_paths(workspace, given_paths(ctx))
+        commits = workspace.log(
+            branch_or_current(ctx, workspace, ref), limit=limit, paths=paths, simplify=graph
+        )
+        if json:
+            _as_json(workspace, commits, paths, stat=stat)
+            return
+
+        def text(commit: Commit) -> Iterator[str]:
+            if oneline:
+                yield history.oneline(commit, render.paint_commit)
+            else:
+                yield from history.full(commit, render.paint_commit)
+            if stat:
+                _, diff = workspace.show(commit.id, paths=paths)
+                if len(diff) and not oneline:
+                    yield ""
+                yield from changes.stat(diff, render.paint_letter)
+
+        spaced = text if oneline else _apart(commits, text)
+        if graph:
+            render.lines(draw((c.id, c.parents, spaced(c)) for c in commits))
+        else:
+            render.lines(line for commit in commits for line in spaced(commit))
 
 
-def _paragraphs(commits: Iterable[Commit]) -> Iterator[str]:
-    for number, commit in enumerate(commits):
-        if number:
+def _apart(commits: Sequence[Commit], text: Text) -> Text:
+    """With an empty line after each but the last."""
+
+    def spaced(commit: Commit) -> Iterator[str]:
+        yield from text(commit)
+        if commit is not commits[-1]:
             yield ""
-        yield from history.full(commit, render.paint_commit)
+
+    return spaced
+
+
+def _as_json(
+    workspace: Workspace, commits: Sequence[Commit], paths: Sequence[bytes], *, stat: bool
+) -> None:
+    answer: dict[str, Any] = shapes.log(commits)
+    if stat:
+        for commit, shape in zip(commits, answer["commits"], strict=True):
+            _, diff = workspace.show(commit.id, paths=paths)
+            shape.update(shapes.totals(changes.totals_of(diff)))
+    render.as_json(answer)

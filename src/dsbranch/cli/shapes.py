@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsbranch.cli.changes import Totals
 from dsbranch.cli.wording import utc
 from dsbranch.model import (
     Branch,
@@ -70,6 +71,14 @@ def commit(item: Commit) -> Object:
         "message": item.message,
         "author": item.author,
         "time": utc(item.time_ns),
+    }
+
+
+def totals(item: Totals) -> Object:
+    return {
+        "counts": item.counts,
+        "added_bytes": item.added_bytes,
+        "removed_bytes": item.removed_bytes,
     }
 
 

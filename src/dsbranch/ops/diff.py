@@ -174,9 +174,10 @@ def compare(
     wanted = [path.strip(b"/") for path in paths]
     if not wanted or b"" in wanted:
         return found
-    return [delta for delta in found if _within(delta, wanted)]
+    return [delta for delta in found if within(delta, wanted)]
 
 
-def _within(delta: Delta, wanted: Sequence[bytes]) -> bool:
+def within(delta: Delta, wanted: Sequence[bytes]) -> bool:
+    """Whether a change is at or below one of these paths, or was before a rename."""
     names = [delta.path] if delta.old_path is None else [delta.path, delta.old_path]
     return any(name == top or name.startswith(top + b"/") for name in names for top in wanted)

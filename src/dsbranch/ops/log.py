@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from dsbranch.model import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.refs import resolve
+from dsbranch.ops.touched import touches
 
 
-def log(context: Context, ref: str, *, limit: int | None) -> list[Commit]:
-    return list(islice(context.store.ancestors(resolve(context, ref)), limit))
+def log(
+    context: Context, ref: str, *, limit: int | None, paths: Sequence[bytes], simplify: bool
+) -> list[Commit]:
+    line = context.store.ancestors(resolve(context, ref))
+    wanted = [path.strip(b"/") for path in paths]
+    if not wanted or b"" in wanted:
+        return list(islice(line, limit))
+    walked: list[Commit] = []
+    shown: list[Commit] = []
+    while limit is None or len(shown) < limit:
+        commit = next(line, None)
+        if commit is None:
+            break
+        walked.append(commit)
+        if touches(context, commit, wanted):
+            shown.append(commit)
+    return _joined(walked, {commit.id for commit in shown}) if simplify else shown
+
+
+def _joined(walked: Sequence[Commit], shown: Collection[str]) -> list[Commit]:
+    """The shown ones with the nearest shown ancestors as parents."""
+    nearest: dict[str, tuple[str, ...]] = {}
+    found = []
+    for commit in reversed(walked):
+        above = [near for id in commit.parents for near in nearest.get(id, (id,))]
+        parents = tuple(dict.fromkeys(above))
+        nearest[commit.id] = (commit.id,) if commit.id in shown else parents
+        if commit.id in shown:
+            found.append(replace(commit, parents=parents))
+    return found[::-1]

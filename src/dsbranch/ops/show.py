@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dsbranch.model import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import Diff, between
 from dsbranch.ops.refs import resolve
 
 
-def show(context: Context, ref: str) -> tuple[Commit, Diff]:
+def show(context: Context, ref: str, *, paths: Sequence[bytes]) -> tuple[Commit, Diff]:
     commit = context.store.commit(resolve(context, ref))
     if not commit.parents:
         # The root commit is the base as it was adopted: nothing was changed to make it.
         return commit, Diff(commit.id, commit.id, [])
-    return commit, between(context, commit.parents[0], commit.id)
+    return commit, between(context, commit.parents[0], commit.id, paths)

@@ -7,6 +7,7 @@ imported on use only. Everything malformed leaves as a ValueError.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
@@ -190,3 +191,38 @@ def _values(array: Any, width: int) -> memoryview:
 
 def _bytes(buffer: Any) -> memoryview:
     return memoryview(buffer).cast("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a layer says of one path, as far as kinds and flags tell.
+
+    `changed`: at or below it is an entry that is more than a directory on the way to others.
+    `directory`: there are only such directories. `above`: an entry on the way to it is more than
+    one, so that the path may be gone or have come along.
+    """
+
+    changed: bool
+    directory: bool
+    above: bool
+
+
+def glance(table: Any, path: bytes) -> Glance:
+    """What the columns path, kind and flags of a manifest say of `path`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = path.split(b"/")
+    ancestors = [b"/".join(parts[:end]) for end in range(1, len(parts))]
+    paths = table["path"]
+    plain = pc.and_(
+        pc.equal(table["kind"].cast(pa.string()), "directory"), pc.equal(table["flags"], 0)
+    )
+    here = pc.or_(pc.equal(paths, path), pc.starts_with(paths, path + b"/"))
+    way = pc.is_in(paths, pa.array(ancestors, paths.type))
+    special = pc.invert(plain)
+    return Glance(
+        changed=pc.any(pc.and_(here, special)).as_py() or False,
+        directory=pc.any(here).as_py() or False,
+        above=pc.any(pc.and_(way, special)).as_py() or False,
+    )

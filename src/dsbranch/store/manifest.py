@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat
@@ -66,6 +69,22 @@ def read(path: Path) -> Columns:
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
+    with _columns(path, arrow.COLUMNS) as table:
+        return arrow.from_table(table)
+
+
+def glance(path: Path, wanted: Sequence[bytes]) -> list[arrow.Glance]:
+    """What a manifest says of each of these paths, from three of its columns.
+
+    :raises NewerFormat: a newer dsbranch wrote it
+    :raises IntegrityError: it is missing, damaged, or no manifest
+    """
+    with _columns(path, ["path", "kind", "flags"]) as table:
+        return [arrow.glance(table, item) for item in wanted]
+
+
+@contextmanager
+def _columns(path: Path, names: Sequence[str]) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -75,7 +94,7 @@ def read(path: Path) -> Columns:
                 file, read_dictionary=["kind"], page_checksum_verification=True
             )
             _check_format(path, parts.schema_arrow.metadata or {})
-            return arrow.from_table(parts.read(columns=arrow.COLUMNS))
+            yield parts.read(columns=list(names))
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise _malformed(path, error) from error
         except OSError as error:

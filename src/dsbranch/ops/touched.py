@@ -1,0 +1,62 @@
+"""Which commits changed something at some paths, told by their manifests: no file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dsbranch._core.algebra import changes
+from dsbranch._core.base import Base
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from dsbranch.model import Commit
+from dsbranch.ops import stacks
+from dsbranch.ops.context import Context
+from dsbranch.ops.diff import within
+from dsbranch.store import manifest
+
+
+def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
+    """Whether a commit made one of `paths`, or anything below, other than its first parent has it.
+
+    A file that the commit has written anew is taken for changed.
+    """
+    if commit.layer is None:
+        return False
+    found = manifest.glance(context.layout.manifest(commit.layer), paths)
+    if any(item.changed for item in found):
+        return True
+    unclear = [path for path, item in zip(paths, found, strict=True) if item.above]
+    if unclear and _came_or_went(context, commit, unclear):
+        return True
+    copied = [path for path, item in zip(paths, found, strict=True) if item.directory]
+    return bool(copied) and _directory_changed(context, commit, copied)
+
+
+def _views(context: Context, commit: Commit, table: Table) -> tuple[View, View]:
+    """What the commit's first parent shows, and that with `table` on top."""
+    below: Base = stacks.base(context)
+    stack = stacks.tables(context, stacks.lowers(context, commit.parents[0]))
+    return View(stack, below), View([table, *stack], below)
+
+
+def _came_or_went(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
+    """A directory above was deleted, replaced or renamed: is each path what it was before?"""
+    assert commit.layer is not None
+    old, new = _views(context, commit, stacks.sealed(context, commit.layer))
+    with stacks.reading(context.root):
+        return any(old.find(path) != new.find(path) for path in paths)
+
+
+def _directory_changed(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
+    """Directories may be in a layer only because something in them was: are theirs other metadata?
+
+    Compared without the files, so that there is no content to read.
+    """
+    assert commit.layer is not None
+    table = stacks.sealed(context, commit.layer)
+    entries = (table.entry(row) for row in range(len(table)))
+    directories = table.without([e.path for e in entries if e.kind != "directory"])
+    old, new = _views(context, commit, directories)
+    with stacks.reading(context.root):
+        found = changes(old, new, renames=False)
+    return any(within(delta, paths) for delta in found)
