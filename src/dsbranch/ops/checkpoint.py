@@ -106,9 +106,7 @@ def _merged(context: Context, runs: Sequence[Run]) -> Run:
     return Run(tuple(ids), top, bottom, span, sum(layer.entries or 0 for layer in new))
 
 
-def _filled(
-    context: Context, made: ExitStack, steps: list[Step], parts: Sequence[str]
-) -> Layer:
+def _filled(context: Context, made: ExitStack, steps: list[Step], parts: Sequence[str]) -> Layer:
     """A new sealed layer of `steps`; its directory goes again if what `made` holds fails."""
     like = context.layout.fs(parts[0])
     new = made.enter_context(layers.new_layer(context, like, work=False))

@@ -8,7 +8,7 @@ an interrupted command left (a frozen mount, an old view still on top) is put ri
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -193,10 +193,12 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
     old, new = Path(os.fsdecode(entry.path)), context.root / branch.name
     standing = _who_stands_in(old)
     moved = context.driver.move(old, new)
+    known = context.store.records_for_layer(branch.layer)
     forget(context, branch.layer)
     there = mount_at(new)
     if there is not None:
-        _remember(context, new, there.mount_id, commit=branch.head, layer=branch.layer)
+        lowers = known[-1].lowers if known else stacks.branch_lowers(context, branch)
+        _remember(context, new, there.mount_id, lowers, commit=branch.head, layer=branch.layer)
     remove_mountpoint(old)
     return () if moved else standing
 
@@ -322,11 +324,18 @@ def attach(
 ) -> None:
     """Attach a prepared view and remember it."""
     mount_id = prepared.attach(target, beneath=beneath)
-    _remember(context, target, mount_id, commit=commit, layer=layer)
+    lowers = context.layout.layers_among(prepared.plan.lowers)
+    _remember(context, target, mount_id, lowers, commit=commit, layer=layer)
 
 
 def _remember(
-    context: Context, target: Path, mount_id: int, *, commit: str, layer: str | None
+    context: Context,
+    target: Path,
+    mount_id: int,
+    lowers: Sequence[str],
+    *,
+    commit: str,
+    layer: str | None,
 ) -> None:
     record = MountRecord(
         id=0,
@@ -336,7 +345,7 @@ def _remember(
         path=target,
         commit=commit,
         layer=layer,
-        lowers=tuple(context.layout.layers_among(prepared.plan.lowers)),
+        lowers=tuple(lowers),
     )
     # On a full disk a mount goes without its record: that only tells where to mount after a reboot.
     with suppress(StorageError):
