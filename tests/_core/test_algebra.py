@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -349,3 +350,32 @@ def test_a_base_without_handles(overlay: Callable[..., Overlay], tmp_path: Path)
         layers = of(stack)
         found = changes(layers.core_view(1), layers.core_view())
         assert reference.lines(found) == ["D f", "A t", "R u < g"]
+
+
+def test_23_sixty_four_kib_of_xattrs(tmp_path: Path) -> None:
+    """More than ext4 holds: on tmpfs."""
+    value = b"v" * 65536
+    with mounted(tmp_path / "t", "-t", "tmpfs", "tmpfs"), Overlay(tmp_path / "t", BASE) as stack:
+        stack.edit(e.setxattr("f", "trusted.large", value), e.setxattr("g", "trusted.large", value))
+        stack.freeze()
+        stack.edit(e.setxattr("f", "trusted.large", value[1:] + b"V"), e.chmod("g", 0o644))
+        stack.edit(e.rename("g", "t"))
+        layers = of(stack)
+        whole = layers.core_view()
+        assert reference.lines(changes(layers.core_view(2), whole)) == ["m f", "R t < g"]
+        assert reference.lines(changes(layers.core_view(1), whole)) == ["m f", "R t < g"]
+
+
+def test_23_immutable_files(overlay: Callable[..., Overlay]) -> None:
+    """They cannot be changed, nor does it show that they cannot."""
+    stack = overlay(BASE)
+    flag = ["chattr", "+i", stack.base / "d/x", stack.base / "f"]
+    subprocess.run(flag, check=True)
+    try:
+        stack.edit(e.refused(e.append("f", b"!"), errno.EPERM), e.rename("d", "t"))
+        stack.edit(e.append("t/y", b"!"))
+        layers = of(stack)
+        found = changes(layers.core_view(1), layers.core_view())
+        assert reference.lines(found) == ["R t < d", "M t/y < d/y"]
+    finally:
+        subprocess.run(["chattr", "-i", *flag[2:]], check=True)
