@@ -34,6 +34,8 @@ MODULES = [
     "build",
     "seal",
     "entries",
+    "usage",
+    "drift",
 ]
 
 setup(

@@ -131,6 +131,30 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """All that the store knows; commits newest first, no parent before a child."""
+
+    commits: dict[str, Commit]
+    branches: tuple[Branch, ...]
+    tags: tuple[Tag, ...]
+    operations: tuple[Operation, ...]
+    layers: dict[str, Layer]
+    checkpoints: tuple[Checkpoint, ...]
+    mounts: tuple[MountRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """Ids of rows that nothing reaches. A checkpoint is among `layers`, too, unless mounted."""
+
+    operations: tuple[int, ...]
+    commits: tuple[str, ...]
+    layers: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    mounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MountRecord:
     """A mount dsbranch made, as the store remembers it. The kernel may know better.
 
@@ -413,3 +437,22 @@ class Exported:
     entries: int
     bytes: int
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The answer of gc: what went, or in a dry run would go.
+
+    `operations` counts rows of the log; `checkpoints` are not among `layers`; `garbage` are
+    directories that the store does not know. `bytes` is what the filesystem gets back, in
+    `inodes`. `problems` says what could not be removed, a sentence each.
+    """
+
+    operations: int
+    commits: tuple[Commit, ...]
+    layers: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    garbage: tuple[Path, ...]
+    bytes: int
+    inodes: int
+    problems: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from dsbranch.model import (
     BranchInfo,
+    Collected,
     Commit,
     Committed,
     Created,
@@ -347,6 +348,18 @@ class Workspace:
         from dsbranch.ops.delete import delete as run
 
         return run(self._context, branch, force=force)
+
+    def gc(self, *, keep: float | None = None, dry_run: bool = False) -> Collected:
+        """Remove what no branch, tag, mount or operation of the last `keep` seconds reaches.
+
+        The default is 30 days. A dry run says what would go, and how many bytes come back.
+
+        :raises Locked: another gc runs
+        """
+        from dsbranch.ops.gc import KEEP_SECONDS
+        from dsbranch.ops.gc import gc as run
+
+        return run(self._context, keep=KEEP_SECONDS if keep is None else keep, dry_run=dry_run)
 
 
 class Branch:

@@ -24,6 +24,7 @@ from dsbranch.cli import delete as delete_verb
 from dsbranch.cli import demo as demo_verb
 from dsbranch.cli import diff as diff_verb
 from dsbranch.cli import export as export_verb
+from dsbranch.cli import gc as gc_verb
 from dsbranch.cli import init as init_verb
 from dsbranch.cli import list as list_verb
 from dsbranch.cli import log as log_verb
@@ -65,6 +66,7 @@ VERBS = (
     tag_verb,
     rename_verb,
     delete_verb,
+    gc_verb,
     demo_verb,
 )
 

@@ -18,6 +18,7 @@ from dsbranch.model import (
     Branch,
     BranchInfo,
     Change,
+    Collected,
     Commit,
     Committed,
     Conflict,
@@ -283,3 +284,17 @@ def exported(item: Exported) -> Object:
         | machine_path("path", item.path)
         | {"entries": item.entries, "bytes": item.bytes, "notes": list(item.notes)}
     )
+
+
+def collected(item: Collected, *, dry_run: bool) -> Object:
+    return SCHEMA | {
+        "dry_run": dry_run,
+        "operations": item.operations,
+        "commits": [commit(one) for one in item.commits],
+        "layers": list(item.layers),
+        "checkpoints": list(item.checkpoints),
+        "garbage": [machine_path("path", path) for path in item.garbage],
+        "bytes": item.bytes,
+        "inodes": item.inodes,
+        "problems": list(item.problems),
+    }

@@ -28,6 +28,22 @@ def human_size(count: int) -> str:
     return f"{value:.1f} {unit}"
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def seconds_of(age: str) -> float:
+    """``30d``, ``12h``, ``90m``, ``45s``, ``2w``; ``0`` needs no unit.
+
+    :raises ValueError: it is none of these
+    """
+    number, unit = age[:-1], age[-1:]
+    if age == "0":
+        return 0.0
+    if unit not in _SECONDS or not (number.isascii() and number.isdigit()) or len(number) > 9:
+        raise ValueError(f"`{age}` is no age")
+    return float(int(number) * _SECONDS[unit])
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """``1 change``, ``2,000 changes``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -19,6 +19,7 @@ from dsbranch.store import manifest
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import new_layer_id, sync_directory
+from dsbranch.store.lock import layer_claim
 
 
 @contextmanager
@@ -31,10 +32,11 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
     layer = Layer(new_layer_id(), "open", context.store.dialect, time.time_ns())
     try:
         context.layout.make_layer_dirs(layer.id, work=work)
-        with storage(f"prepare the layer {layer.id}"):
-            copy_root(root_like, context.layout.fs(layer.id))
-            sync_directory(context.layout.fs(layer.id))
-        yield layer
+        with layer_claim(context.layout, layer.id):
+            with storage(f"prepare the layer {layer.id}"):
+                copy_root(root_like, context.layout.fs(layer.id))
+                sync_directory(context.layout.fs(layer.id))
+            yield layer
     except BaseException:
         if not context.store.may_have_layer(layer.id):
             # Should this fail too: a directory without a row is garbage.

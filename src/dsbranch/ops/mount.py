@@ -9,9 +9,11 @@ from dsbranch.errors import AlreadyExists, DsbranchError, UsageError
 from dsbranch.model import Branch, Mounted
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
+from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.refs import is_branch, resolve
 from dsbranch.overlay import mountinfo
+from dsbranch.store.lock import names_lock
 
 
 def mount(context: Context, ref: str, *, at: Path | None, read_only: bool) -> Mounted:
@@ -79,22 +81,25 @@ def _mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
 
 
 def _mount_commit(context: Context, ref: str, at: Path | None) -> Mounted:
-    commit = resolve(context, ref)
     if at is None:
+        resolve(context, ref)
         raise UsageError(
             f"a read-only view of {ref} needs a place", hint=f"`dsbranch mount {ref} --at DIR`"
         )
     target = Path(os.path.abspath(at))
-    plan = mounting.commit_plan(context, commit)
-    for entry in mountinfo.find(plan.source):
-        if entry.path == os.fsencode(target):
-            return Mounted(target, ref, already=True, read_only=True)
-    made = make_mountpoint(target)
-    try:
-        with context.driver.prepare(plan) as view:
-            mounting.attach(context, view, target, commit=commit, layer=None)
-    except BaseException:
-        if made:
-            remove_mountpoint(target)
-        raise
+    # Held until the mount is in the kernel's table, where gc looks for what is in use.
+    with names_lock(context.layout, verb=f"mount {ref}", timeout=PATIENCE_SECONDS):
+        commit = resolve(context, ref)
+        plan = mounting.commit_plan(context, commit)
+        for entry in mountinfo.find(plan.source):
+            if entry.path == os.fsencode(target):
+                return Mounted(target, ref, already=True, read_only=True)
+        made = make_mountpoint(target)
+        try:
+            with context.driver.prepare(plan) as view:
+                mounting.attach(context, view, target, commit=commit, layer=None)
+        except BaseException:
+            if made:
+                remove_mountpoint(target)
+            raise
     return Mounted(target, ref, read_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,23 +158,47 @@ def other_namespaces(source: str) -> list[Process]:
     `path` is where that process sees the mount. A namespace whose processes belong to other
     users is out of an unprivileged caller's sight.
     """
+    found: dict[int, Process] = {}
+    for pid, where, data in _foreign():
+        entries = [] if where in found else _with_source(data, source)
+        if entries:
+            with suppress(*VANISHED):
+                path = os.fsdecode(entries[0].path)
+                found[where] = Process(pid, command(pid), path, what="its own mount namespace")
+    return list(found.values())
+
+
+def everywhere(prefix: str) -> list[MountEntry]:
+    """The mounts whose source begins with `prefix`, of all namespaces, this one included.
+
+    What is said of sight in `other_namespaces` holds here, too.
+    """
+    return [
+        entry
+        for data in (table(), *(data for _, _, data in _foreign()))
+        for entry in select(data, os.fsencode(prefix))
+        if entry.source.startswith(prefix)
+    ]
+
+
+def _foreign() -> Iterator[tuple[int, int, bytes]]:
+    """A process of each other mount namespace, the namespace, and its mountinfo.
+
+    There is one for each root directory that processes of a namespace have: a chrooted process
+    is shown only the mounts below its own.
+    """
     mine = namespace()
     seen: set[tuple[int, str]] = set()
-    found: dict[int, Process] = {}
     for pid in pids():
         try:
             where = namespace(pid)
-            if where == mine or where in found or not read(f"/proc/{pid}/cmdline"):
-                continue  # ours, known, or a thread of the kernel's, whose name helps nobody
-            # A chrooted process is shown only the mounts below its root.
+            if where == mine or not read(f"/proc/{pid}/cmdline"):
+                continue  # ours, or a thread of the kernel's, whose name helps nobody
             key = (where, os.readlink(f"/proc/{pid}/root"))
             if key in seen:
                 continue
             seen.add(key)
-            entries = _with_source(table(pid), source)
-            if entries:
-                path = os.fsdecode(entries[0].path)
-                found[where] = Process(pid, command(pid), path, what="its own mount namespace")
+            data = table(pid)
         except VANISHED:
             continue
-    return list(found.values())
+        yield pid, where, data

@@ -40,7 +40,12 @@ def source(workspace_id: str, *, layer: str | None = None, commit: str | None = 
     """
     if (layer is None) == (commit is None):
         raise ValueError("a mount shows either an open layer or a commit")
-    return f"{_SCHEME}:{workspace_id}:{layer if commit is None else '@' + commit}"
+    return f"{source_prefix(workspace_id)}{layer if commit is None else '@' + commit}"
+
+
+def source_prefix(workspace_id: str) -> str:
+    """What every `source` of a workspace begins with."""
+    return f"{_SCHEME}:{workspace_id}:"
 
 
 def parse_source(text: str) -> tuple[str, str | None, str | None] | None:

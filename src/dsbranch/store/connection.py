@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from dsbranch.errors import IntegrityError
 from dsbranch.store.faults import from_errno, storage
 
 Row = tuple[Any, ...]
@@ -92,6 +93,38 @@ class Connection:
             if self._sqlite.in_transaction:
                 self._sqlite.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads of the body see one state; others go on writing meanwhile."""
+        with storage(f"read {self.path}"):
+            self._sqlite.execute("BEGIN DEFERRED")
+        try:
+            yield
+        finally:
+            self._sqlite.execute("ROLLBACK")
+
+    @contextmanager
+    def clearing(self) -> Iterator[None]:
+        """As `transaction`, for removing many rows: references are checked at its end, at once.
+
+        One by one, the check of a removed row reads all the rows that could refer to it.
+
+        :raises IntegrityError: a row would refer to one that is not there; nothing was written
+        """
+        self.script("PRAGMA foreign_keys = OFF")
+        try:
+            with self.transaction():
+                yield
+                broken = self.rows("PRAGMA foreign_key_check")
+                if broken:
+                    raise IntegrityError(
+                        f"{self.path}: a row of {broken[0][0]} refers to one of {broken[0][2]}"
+                        " that is not there",
+                        hint="`dsbranch verify` tells what is damaged",
+                    )
+        finally:
+            self.script("PRAGMA foreign_keys = ON")
 
 
 def _require_writable(path: Path) -> None:

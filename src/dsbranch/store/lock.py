@@ -1,4 +1,5 @@
-"""Locks between processes: flock(2) on files in ``.dsbranch/locks``. Room ``store``.
+"""Locks between processes: flock(2) on files in ``.dsbranch/locks``, and on new layers.
+Room ``store``.
 
 It promises that a lock falls with its holder, however that ends, and that whoever finds it
 taken is told by whom. Lock files are never deleted: a lock on a deleted file excludes nobody.
@@ -57,6 +58,49 @@ def checkpoint_lock(layout: Layout, *, verb: str, timeout: float = 0.0) -> Itera
     path = layout.locks / "checkpoints"
     with _locked(path, "the checkpoints of this workspace", verb=verb, timeout=timeout):
         yield
+
+
+@contextmanager
+def gc_lock(layout: Layout, *, verb: str) -> Iterator[None]:
+    """Hold what keeps two processes from removing garbage at a time.
+
+    :raises Locked: another command holds it
+    """
+    with _locked(layout.locks / "gc", "the garbage of this workspace", verb=verb, timeout=0.0):
+        yield
+
+
+@contextmanager
+def layer_claim(layout: Layout, id: str) -> Iterator[None]:
+    """Keep gc from taking the layer's directory, which has no row yet, for garbage."""
+    with storage(f"lock {layout.layer(id)}"):
+        fd = _open_directory(layout.layer(id))
+    try:
+        with storage(f"lock {layout.layer(id)}"):
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process makes a layer of the directory `path` at this moment, or just gave it up."""
+    with storage(f"lock {path}"):
+        try:
+            fd = _open_directory(path)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+    return False
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def carry_out(
     """Move the names, those that end first, as another may take their place; the moves as done.
 
     :raises AlreadyExists: a new name is taken
+    :raises Locked: what it is to stand on was removed by gc
     """
     for move in moves:
         if move.after is None:
@@ -86,6 +87,8 @@ def carry_out(
     done = []
     for move in moves:
         after = move.after
+        if after is not None:
+            _require_kept(db, after)
         if after is not None and move.before is None:
             after = _add(db, after)
             if claim is not None and isinstance(after, Branch):
@@ -141,6 +144,19 @@ def _require_there(db: Connection, expected: Branch | Tag) -> None:
             f"another dsbranch command changed {_kind(expected)} {expected.name} meanwhile",
             hint="run the command again",
         )
+
+
+def _require_kept(db: Connection, side: Branch | Tag) -> None:
+    is_branch = isinstance(side, Branch)
+    commits = {side.head, side.fork} if is_branch else {side.commit}
+    layers = {side.layer, *side.pending} if is_branch else set()
+    for what, ids in (("commit", commits), ("layer", layers)):
+        for id in ids:
+            if not db.row(f"SELECT 1 FROM {what}s WHERE id = ?", id):  # noqa: S608 - two constants
+                raise Locked(
+                    f"{what} {id} is not there any more: `dsbranch gc` removed it",
+                    hint="run the command again to see what is left",
+                )
 
 
 def _kind(side: Branch | Tag) -> str:

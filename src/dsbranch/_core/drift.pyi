@@ -1,0 +1,6 @@
+from typing import Any
+
+from dsbranch._core.table import Table
+
+def drift(expected: Table, found: Table) -> list[tuple[bytes, str, Any, Any]]: ...
+def undigested(table: Table) -> int: ...
