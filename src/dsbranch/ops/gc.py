@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dsbranch.model import Collected, Doomed, History
@@ -34,6 +35,7 @@ from dsbranch.store.removal import remove_tree
 
 KEEP_SECONDS = 30 * 86400.0
 
+_RETIRED = ".gone"
 _EXPORT_PREFIX = ".dsbranch-export-"
 
 
@@ -52,9 +54,8 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
         ):
             history, plan = _plan(context, keep_ns)
             sweep.drop(context.store, plan)
-        _age(context, plan.layers)
         rest = _rest(context, history, plan)
-        going = [*_still_unused(context, plan.layers), *rest]
+        going = _retire(context, [*_still_unused(context, plan.layers), *rest])
         before = freed(going)
         problems = _remove(context, going, before.inodes)
         left = freed(going) if problems else freed([])
@@ -82,14 +83,19 @@ def mounted(context: Context) -> Mounted:
 
 def garbage(context: Context, used: Mounted) -> list[Path]:
     """Layer directories that the store does not know and nobody is making or using."""
+    found = [
+        p for p in sweep.directories(context.store) if p.name.partition(".")[0] not in used.layers
+    ]
     return [
         path
-        for path in sweep.directories(context.store)
-        if path.name not in used.layers
-        and _is_old(path)
-        and not is_claimed(path)
-        # Asked last: a layer has its row before its maker lets go of it.
-        and not sweep.has_layer(context.store, path.name)
+        for path in found
+        if path.name.endswith(_RETIRED)
+        or (
+            _is_old(path)
+            and not is_claimed(path)
+            # Asked last: a layer has its row before its maker lets go of it.
+            and not sweep.has_layer(context.store, path.name)
+        )
     ]
 
 
@@ -123,11 +129,18 @@ def _is_old(path: Path) -> bool:
             return False
 
 
-def _age(context: Context, layers: Sequence[str]) -> None:
-    """Tell the next gc, should this one be killed, that it need not wait for these."""
-    for path in _layers(context, layers):
-        with storage(f"write {path}"):
-            os.utime(path, ns=(0, 0))
+def _retire(context: Context, directories: Sequence[Path]) -> list[Path]:
+    """Give layer directories names that no layer has, so that the next gc, should this one be
+    killed, need not wait until they are old; where they are now."""
+    retired = []
+    for path in directories:
+        gone = path.with_name(path.name + _RETIRED)
+        if path.parent == context.layout.layers and not path.name.endswith(_RETIRED):
+            # An immutable one stays where it is, and its removal will say so.
+            with suppress(OSError):
+                path.rename(gone)
+        retired.append(gone if is_directory(gone) else path)
+    return retired
 
 
 def _still_unused(context: Context, layers: Sequence[str]) -> list[Path]:

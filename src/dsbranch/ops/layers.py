@@ -15,7 +15,7 @@ from dsbranch.errors import UsageError
 from dsbranch.model import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
-from dsbranch.store import manifest
+from dsbranch.store import manifest, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import new_layer_id, sync_directory
@@ -109,5 +109,5 @@ def sync(context: Context) -> None:
 
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
-    if context.store.layer(layer).state == "sealed":
+    if sweep.is_sealed(context.store, layer):
         shutil.rmtree(context.layout.work(layer), ignore_errors=True)

@@ -42,11 +42,7 @@ def doomed(
     kept = _kept(history, now_ns, keep_ns, mounted)
     sides = [*history.branches, *history.tags, *_sides(kept)]
     here = {branch.layer for branch in history.branches}
-    # What a branch was mounted on it may still be mounted on, whatever it was squashed to since.
-    remembered = [record for record in history.mounts if record.layer in here]
-    commits = ancestors(
-        history, [*_commits(sides), *mounted.commits, *(record.commit for record in remembered)]
-    )
+    commits = ancestors(history, [*_commits(sides), *mounted.commits])
     checkpoints = _checkpoints(history, now_ns, mounted, commits, lowers)
     layers = {*_layers(sides), *mounted.layers, *checkpoints}
     layers.update(layer for id in commits if (layer := history.commits[id].layer) is not None)
@@ -59,7 +55,7 @@ def doomed(
         mounts=tuple(
             record.id
             for record in history.mounts
-            if record.commit not in commits or (record.layer and record.layer not in layers)
+            if record.layer not in here and record.commit not in commits
         ),
     )
 

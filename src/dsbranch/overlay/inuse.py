@@ -29,7 +29,9 @@ def in_use(workspace_id: str) -> InUse:
 
     A mount that was detached and lives on in its users is in no table, and so not seen.
     """
-    uppers, layers, commits = set(), set(), set()
+    uppers: set[str] = set()
+    layers: set[str] = set()
+    commits: set[str] = set()
     for entry in mountinfo.everywhere(source_prefix(workspace_id)):
         shown = parse_source(entry.source)
         if shown is None:

@@ -84,7 +84,7 @@ def layer_claim(layout: Layout, id: str) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Whether a process makes a layer of the directory `path` at this moment, or just gave it up."""
+    """Whether a process makes a layer of the directory `path` now, or just gave it up."""
     with storage(f"lock {path}"):
         try:
             fd = _open_directory(path)

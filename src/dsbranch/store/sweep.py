@@ -1,4 +1,4 @@
-"""All that a workspace remembers, at once, and the removal of what is wanted no more. Room ``store``.
+"""All that a workspace remembers, at once, and the removal of rows. Room ``store``.
 
 For gc, du and verify, which look at everything. It decides nothing: the caller says what goes.
 """
@@ -49,6 +49,12 @@ def drop(store: Store, doomed: Doomed) -> None:
     """Remove the rows of `doomed`, within `clearing`."""
     db = store._db
     _delete(db, "mounts", "id", doomed.mounts)
+    # A branch that was squashed goes on where it was mounted, on a commit that may go now.
+    db.run(
+        "UPDATE mounts SET commit_id = b.head FROM branches b WHERE b.layer = mounts.layer"
+        " AND commit_id IN (SELECT value FROM json_each(?))",
+        json.dumps(doomed.commits),
+    )
     _delete(db, "moves", "operation", doomed.operations)
     _delete(db, "operations", "id", doomed.operations)
     _delete(db, "checkpoints", "layer", doomed.checkpoints)
@@ -60,6 +66,11 @@ def drop(store: Store, doomed: Doomed) -> None:
 def has_layer(store: Store, id: str) -> bool:
     """Whether there is a row for a layer at this moment."""
     return store._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
+
+
+def is_sealed(store: Store, id: str) -> bool:
+    """Whether a layer is sealed; one that gc has taken is not."""
+    return store._db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'sealed'", id) is not None
 
 
 def flaws(store: Store) -> list[str]:

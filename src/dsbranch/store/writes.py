@@ -147,16 +147,17 @@ def _require_there(db: Connection, expected: Branch | Tag) -> None:
 
 
 def _require_kept(db: Connection, side: Branch | Tag) -> None:
-    is_branch = isinstance(side, Branch)
-    commits = {side.head, side.fork} if is_branch else {side.commit}
-    layers = {side.layer, *side.pending} if is_branch else set()
-    for what, ids in (("commit", commits), ("layer", layers)):
-        for id in ids:
-            if not db.row(f"SELECT 1 FROM {what}s WHERE id = ?", id):  # noqa: S608 - two constants
-                raise Locked(
-                    f"{what} {id} is not there any more: `dsbranch gc` removed it",
-                    hint="run the command again to see what is left",
-                )
+    if isinstance(side, Branch):
+        wanted = [("commit", side.head), ("commit", side.fork), ("layer", side.layer)]
+        wanted += [("layer", layer) for layer in side.pending]
+    else:
+        wanted = [("commit", side.commit)]
+    for what, id in wanted:
+        if not db.row(f"SELECT 1 FROM {what}s WHERE id = ?", id):  # noqa: S608 - two constants
+            raise Locked(
+                f"{what} {id} is not there any more: `dsbranch gc` removed it",
+                hint="run the command again to see what is left",
+            )
 
 
 def _kind(side: Branch | Tag) -> str:
