@@ -318,7 +318,7 @@ def test_a_filesystem_gets_back_exactly_that(tmp_path, swept):
     image = tmp_path / "image"
     image.touch()
     os.truncate(image, 64 << 20)
-    command(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image])
+    command(["mkfs.ext4", "-q", "-I", "256", "-E", "lazy_itable_init=0,lazy_journal_init=0", image])
     disk = tmp_path / "disk"
     disk.mkdir()
     command(["mount", "-o", "loop", image, disk])

@@ -54,6 +54,8 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
         ):
             history, plan = _plan(context, keep_ns)
             sweep.drop(context.store, plan)
+        # They hold directories open, and what is open occupies its space on.
+        context.tables.clear()
         rest = _rest(context, history, plan)
         going = _retire(context, [*_still_unused(context, plan.layers), *rest])
         before = freed(going)
