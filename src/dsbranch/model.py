@@ -456,3 +456,30 @@ class Collected:
     bytes: int
     inodes: int
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it was recorded.
+
+    `where` names the layer, commit, branch or file of the store, `path` what lies in that layer.
+    `what` is wrong, and `means` says what follows from it and what can be saved.
+    """
+
+    where: str
+    path: bytes | None
+    what: str
+    means: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The answer of verify. `digested` files were read and compared, `undigested` ones have no
+    recorded digest; `garbage` directories belong to no layer, which is no finding."""
+
+    layers: int
+    entries: int
+    digested: int
+    undigested: int
+    garbage: int
+    findings: tuple[Finding, ...]

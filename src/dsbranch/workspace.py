@@ -30,6 +30,7 @@ from dsbranch.model import (
     Tagged,
     Undone,
     Untagged,
+    Verified,
 )
 from dsbranch.ops.context import Context, open_context
 from dsbranch.ops.diff import Diff
@@ -360,6 +361,13 @@ class Workspace:
         from dsbranch.ops.gc import gc as run
 
         return run(self._context, keep=KEEP_SECONDS if keep is None else keep, dry_run=dry_run)
+
+    def verify(self, *, full: bool = False) -> Verified:
+        """Whether the store and every sealed layer are as they were recorded; `full` reads and
+        digests every file, too. What is found is in the answer, and is no exception."""
+        from dsbranch.ops.verify import verify as run
+
+        return run(self._context, full=full)
 
 
 class Branch:

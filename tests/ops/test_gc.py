@@ -41,6 +41,7 @@ def known(bench) -> set[str]:
 def everything_works(bench, *branches):
     """What is left is whole: every commit can be seen, every branch written to."""
     assert present(bench) == known(bench)
+    assert bench.ws.verify(full=True).findings == ()
     for branch in branches or ("main",):
         for commit in bench.ws.log(branch):
             bench.view(commit.id)

@@ -78,7 +78,7 @@ cdef int compare(Table expected, Row *a, Table found, Row *b, list differences) 
         ("rdev", a.rdev, b.rdev),
         ("size", a.size, b.size),
         ("mtime", a.mtime_ns, b.mtime_ns),
-        ("xattrs", known(a.xattrs, a.flags & F_XATTRS), known(b.xattrs, b.flags & F_XATTRS)),
+        ("xattrs", value(a.xattrs, a.flags & F_XATTRS), value(b.xattrs, b.flags & F_XATTRS)),
         (
             "target",
             expected.text(a.target) if a.flags & F_TARGET else None,
@@ -93,21 +93,25 @@ cdef int compare(Table expected, Row *a, Table found, Row *b, list differences) 
         ("metacopy", (a.flags & F_METACOPY) != 0, (b.flags & F_METACOPY) != 0),
     ]
     if a.flags & b.flags & F_DIGEST:
-        facts.append(("digest", known(a.digest, 1), known(b.digest, 1)))
+        facts.append(("digest", value(a.digest, 1), value(b.digest, 1)))
     for aspect, one, other in facts:
         if one != other:
             differences.append((path, aspect, one, other))
     return 0
 
 
-cdef object known(const uint8_t *digest, int there):
+cdef object value(const uint8_t *digest, int there):
     return (<const char *>digest)[:16] if there else None
 
 
-def undigested(Table table) -> int:
-    """How many regular files, those that are metadata only left out, have no digest."""
-    cdef int64_t i, count = 0
+def digests(Table table) -> tuple:
+    """How many regular files have a digest, and how many have none; those that are metadata only
+    are left out."""
+    cdef int64_t i, known = 0, unknown = 0
     for i in range(table.count):
-        if table.rows[i].kind == FILE and not table.rows[i].flags & (F_DIGEST | F_METACOPY):
-            count += 1
-    return count
+        if table.rows[i].kind == FILE and not table.rows[i].flags & F_METACOPY:
+            if table.rows[i].flags & F_DIGEST:
+                known += 1
+            else:
+                unknown += 1
+    return known, unknown

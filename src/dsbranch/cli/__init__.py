@@ -40,6 +40,7 @@ from dsbranch.cli import status as status_verb
 from dsbranch.cli import tag as tag_verb
 from dsbranch.cli import umount as umount_verb
 from dsbranch.cli import undo as undo_verb
+from dsbranch.cli import verify as verify_verb
 from dsbranch.cli.faults import describe
 from dsbranch.errors import Interrupted
 
@@ -67,6 +68,7 @@ VERBS = (
     rename_verb,
     delete_verb,
     gc_verb,
+    verify_verb,
     demo_verb,
 )
 

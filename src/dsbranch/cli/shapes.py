@@ -38,6 +38,7 @@ from dsbranch.model import (
     Tagged,
     Undone,
     Untagged,
+    Verified,
 )
 
 Object = dict[str, Any]
@@ -297,4 +298,21 @@ def collected(item: Collected, *, dry_run: bool) -> Object:
         "bytes": item.bytes,
         "inodes": item.inodes,
         "problems": list(item.problems),
+    }
+
+
+def verified(item: Verified) -> Object:
+    return SCHEMA | {
+        "ok": not item.findings,
+        "layers": item.layers,
+        "entries": item.entries,
+        "digested": item.digested,
+        "undigested": item.undigested,
+        "garbage": item.garbage,
+        "findings": [
+            {"where": one.where}
+            | ({"path": None} if one.path is None else raw_path("path", one.path or b"."))
+            | {"what": one.what, "means": one.means}
+            for one in item.findings
+        ],
     }

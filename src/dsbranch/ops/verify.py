@@ -1,0 +1,258 @@
+"""``verify``: whether everything is as it was recorded. Reads only, and repairs nothing.
+
+One layer at a time is held in memory. Commands may go on meanwhile: the store is read once, and
+what gc has removed since then is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from dsbranch._core.algebra import changes
+from dsbranch._core.content import digest_files
+from dsbranch._core.drift import digests, drift
+from dsbranch._core.scan import scan
+from dsbranch._core.seal import idle_copies
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
+from dsbranch.model import Branch, Checkpoint, Commit, Finding, Layer, Verified
+from dsbranch.ops import drifted, stacks
+from dsbranch.ops.consistency import contradictions, name_of, span
+from dsbranch.ops.context import Context
+from dsbranch.ops.gc import garbage, mounted
+from dsbranch.ops.space import is_directory
+from dsbranch.store import manifest, sweep
+from dsbranch.store.identity import commit_id
+
+_GONE = "all that only this layer holds is lost; a backup or an export may still have it"
+_UNREADABLE = "nobody can tell what this layer should hold; its files are there and can be copied"
+_DISK = "the disk may be failing: see `dmesg`, and back up what can still be read"
+_FORGED = "the message, author, time, parents or manifest is not what was committed"
+_STORE = "put `.dsbranch/store.db` back from a backup; the layers and the dataset are untouched"
+_NO_WORK = "the branch cannot be mounted until the directory is made again, empty"
+_DISPOSABLE = "views that use it are wrong; the commits' own layers are not concerned"
+
+
+def verify(context: Context, *, full: bool) -> Verified:
+    return _Verification(context, full).run()
+
+
+@dataclass
+class _Verification:
+    context: Context
+    full: bool
+    findings: list[Finding] = field(default_factory=list)
+    entries: int = 0
+    layers: int = 0
+    digested: int = 0
+    undigested: int = 0
+    read: int = 0
+
+    def run(self) -> Verified:
+        try:
+            with sweep.snapshot(self.context.store):
+                flaws = sweep.flaws(self.context.store)
+                self.history = sweep.history(self.context.store)
+        except NoPrivilege:
+            raise
+        except IntegrityError as error:
+            self.add("the store", str(error), _STORE)
+            return self.answer()
+        for flaw in flaws:
+            self.add("the store", flaw, _STORE)
+        self.findings += contradictions(self.history)
+        self.owners = {c.layer: c for c in self.history.commits.values() if c.layer is not None}
+        self.total = sum(layer.entries or 0 for layer in self.history.layers.values()) or 1
+        for layer in self.history.layers.values():
+            self.layer(layer)
+            self.tell()
+        for commit in self.history.commits.values():
+            if commit.layer is None:
+                self.identity(commit, None)
+        for checkpoint in self.history.checkpoints:
+            self.checkpoint(checkpoint)
+        report = self.context.report("verifying")
+        if report is not None:
+            report(self.total, self.total, self.read)
+        return self.answer(len(garbage(self.context, mounted(self.context))))
+
+    def answer(self, garbage: int = 0) -> Verified:
+        return Verified(
+            layers=self.layers,
+            entries=self.entries,
+            digested=self.digested,
+            undigested=self.undigested,
+            garbage=garbage,
+            findings=tuple(self.findings),
+        )
+
+    def add(self, where: str, what: str, means: str, path: bytes | None = None) -> None:
+        self.findings.append(Finding(where, path, what, means))
+
+    def tell(self, bytes: int = 0) -> None:
+        report = self.context.report("verifying")
+        if report is not None:
+            report(min(self.entries, self.total - 1), self.total, self.read + bytes)
+
+    def where(self, layer: Layer) -> str:
+        commit = self.owners.get(layer.id)
+        return f"layer {layer.id}" + (f" of {name_of(commit)}" if commit else "")
+
+    def layer(self, layer: Layer) -> None:
+        where = self.where(layer)
+        if not is_directory(self.context.layout.fs(layer.id)):
+            # What gc has removed since the store was read is not missing.
+            if sweep.has_layer(self.context.store, layer.id):
+                self.add(where, "its directory is gone", _GONE)
+            return
+        if layer.state == "sealed":
+            self.sealed(layer, where)
+        elif any(branch.layer == layer.id for branch in self.history.branches):
+            self.open(layer, where)
+
+    def open(self, layer: Layer, where: str) -> None:
+        """Nothing is recorded of what an open layer holds, but it has to have a workdir."""
+        if not is_directory(self.context.layout.work(layer.id)) and not (
+            sweep.is_sealed(self.context.store, layer.id)
+        ):
+            self.add(where, "its workdir is gone", _NO_WORK)
+
+    def sealed(self, layer: Layer, where: str) -> None:
+        self.layers += 1
+        path = self.context.layout.manifest(layer.id)
+        try:
+            checksum = manifest.digest_file(path)
+            expected = Table.from_columns(manifest.read(path))
+        except NoPrivilege:
+            raise
+        except (IntegrityError, ValueError) as error:
+            if sweep.has_layer(self.context.store, layer.id):
+                self.add(where, f"its manifest cannot be read: {error}", _UNREADABLE)
+            return
+        self.entries += len(expected)
+        if len(expected) != layer.entries:
+            what = f"its manifest has {len(expected)} entries, the store says {layer.entries}"
+            self.add(where, what, _UNREADABLE)
+        commit = self.owners.get(layer.id)
+        if commit is not None:
+            self.identity(commit, checksum)
+        self.tree(layer, where, expected)
+
+    def identity(self, commit: Commit, checksum: str | None) -> None:
+        found = commit_id(
+            author=commit.author,
+            layer=self.context.store.id if commit.layer is None else commit.layer,
+            manifest_sha256=checksum,
+            message=commit.message,
+            parents=commit.parents,
+            time_ns=commit.time_ns,
+        )
+        if found != commit.id:
+            self.add(name_of(commit), "its id is not that of what it says and holds", _FORGED)
+
+    def tree(self, layer: Layer, where: str, expected: Table) -> None:
+        place = self.context.layout.fs(layer.id)
+        unreadable: set[bytes] = set()
+        try:
+            found = scan(os.fsencode(place), dialect=layer.dialect, live=True)
+            if self.full:
+                found = self.digest(where, expected, found, unreadable)
+        except OSError as error:
+            self.unreadable(where, error)
+            return
+        differences = [one for one in drift(expected, found) if one[0] not in unreadable]
+        if not differences or not sweep.has_layer(self.context.store, layer.id):
+            return
+        extra = any(aspect == "extra" for _, aspect, _, _ in differences)
+        idle = self.idle(layer, found) if extra else set()
+        for path, aspect, recorded, seen in differences:
+            if aspect != "extra" or path not in idle:
+                self.findings.append(drifted.finding(where, path, aspect, recorded, seen))
+
+    def digest(self, where: str, expected: Table, found: Table, unreadable: set[bytes]) -> Table:
+        """Digest the files of a layer; without those that cannot be read, which are found."""
+        known, unknown = digests(expected)
+        self.undigested += unknown
+        if not known:
+            return found
+        read = 0
+
+        def progress(_done: int, _total: int | None, bytes: int) -> None:
+            nonlocal read
+            read = bytes
+            self.tell(bytes)
+
+        while True:
+            try:
+                digest_files(found, progress=progress)
+                break
+            except OSError as error:
+                if error.errno is None or not error.filename:
+                    raise
+                path = os.fsencode(error.filename)
+                self.unreadable(where, error)
+                unreadable.add(path)
+                found = found.without([path])
+        self.read += read
+        self.digested += known - len(unreadable)
+        return found
+
+    def unreadable(self, where: str, error: OSError) -> None:
+        if error.errno is None:
+            raise error
+        path = os.fsencode(error.filename or b"")
+        self.add(where, f"it cannot be read: {os.strerror(error.errno)}", _DISK, path)
+
+    def idle(self, layer: Layer, found: Table) -> set[bytes]:
+        """What the layer holds besides its manifest and may: see format.md on idle copies."""
+        try:
+            below = self.below(layer)
+            if below is None:
+                return set()
+            view = View([found, *stacks.tables(self.context, below)], stacks.base(self.context))
+            return set(idle_copies(view))
+        except (DsbranchError, OSError, ValueError):
+            # What lies below is broken itself, and is found there: nobody can tell of this.
+            return set()
+        finally:
+            self.context.tables.clear()
+
+    def below(self, layer: Layer) -> list[str] | None:
+        """The layers that a sealed layer lay on while it was open; None: nobody remembers."""
+        for operation in reversed(self.history.operations):
+            for move in operation.moves:
+                before = move.before
+                if isinstance(before, Branch) and before.layer == layer.id:
+                    return stacks.branch_lowers(self.context, before)
+        commit = self.owners.get(layer.id)
+        if commit is None or not commit.parents:
+            return None
+        return stacks.lowers(self.context, commit.parents[0])
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """It must show what the commits show that it stands for."""
+        commits = span(self.history, checkpoint)
+        if commits is None:
+            return
+        where = f"checkpoint {checkpoint.layer}"
+        try:
+            below = stacks.tables(self.context, stacks.lowers(self.context, checkpoint.bottom))
+            parts = stacks.tables(self.context, [c.layer for c in commits if c.layer is not None])
+            base = stacks.base(self.context)
+            old = View([*parts, *below], base)
+            new = View([stacks.sealed(self.context, checkpoint.layer), *below], base)
+            with stacks.reading(self.context.root):
+                found = changes(old, new, renames=False)
+        except NoPrivilege:
+            raise
+        except IntegrityError as error:
+            if sweep.has_layer(self.context.store, checkpoint.layer):
+                self.add(where, f"it cannot be compared: {error}", _DISPOSABLE)
+            return
+        finally:
+            self.context.tables.clear()
+        for delta in found:
+            what = f"it does not show what its commits show ({delta.status})"
+            self.add(where, what, _DISPOSABLE, delta.path)
