@@ -301,6 +301,19 @@ class RolledBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """The answer of restore. `counts` says, by letter, what it changed in the branch: nothing,
+    where all was as in `commit` already."""
+
+    branch: str
+    commit: str
+    counts: dict[str, int]
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+    elsewhere: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Squashed:
     """The answer of squash. `replaced` commits became one; `remounted` is False where a
     mounted view goes on with the old layers until it is next mounted."""

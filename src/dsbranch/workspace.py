@@ -23,6 +23,7 @@ from dsbranch.model import (
     Preference,
     Progress,
     Renamed,
+    Restored,
     RolledBack,
     Squashed,
     Status,
@@ -234,6 +235,25 @@ class Workspace:
         from dsbranch.ops.rollback import rollback as run
 
         return run(self._context, branch, to, wait=wait)
+
+    def restore(
+        self,
+        branch: str,
+        paths: Sequence[bytes],
+        *,
+        start: str | None = None,
+        wait: float = 0.0,
+    ) -> Restored:
+        """Have `paths` of a branch be as they are in `start` (any ref; default: its head) again.
+
+        The result is uncommitted; `undo` brings back what was there.
+
+        :raises BadPath: neither the branch nor the commit has a path
+        :raises WritersPresent: a process still writes; nothing changed
+        """
+        from dsbranch.ops.restore import restore as run
+
+        return run(self._context, branch, paths, start=start, wait=wait)
 
     def squash(
         self, branch: str, *, since: str | None = None, message: str | None = None

@@ -42,6 +42,7 @@ cdef class Side:
     cdef Node find(self, bytes path, Spot *entry, Spot *data)
 
 cdef class Sides:
+    cdef bint whole              # all that theirs did counts
     cdef list sides
     cdef list entities
     cdef dict known              # path in the base -> entity

@@ -58,12 +58,13 @@ cdef class Entity:
 cdef class Side:
     """What one side did, by path: `new` by its own paths, the others by those of the base."""
 
-    def __init__(self, View base, View view, threads, progress):
+    def __init__(self, View base, View view, wanted, threads, progress):
         self.view = view
         self.new, self.gone, self.replaced, self.edits = {}, {}, {}, {}
         self.moved_to, self.moved_from = {}, {}
         self.entities, self.origins, self.nodes = {}, {b"": b""}, {b"": view.root}
-        for delta in changes(base, view, threads=threads, progress=progress):
+        found = changes(base, view, renames=wanted is None, threads=threads, progress=progress)
+        for delta in found if wanted is None else within(found, wanted):
             path = delta.path
             if delta.status == "A":
                 self.new[path] = delta
@@ -119,11 +120,27 @@ cdef class Side:
         return self.view.lookup(home, last(path), entry, data)
 
 
+cdef list within(list deltas, wanted):
+    """Those at or below the wanted paths, and the new directories that lead there."""
+    cdef bytes path, top
+    return [
+        delta for delta in deltas for path in (delta.path,) if any(
+            not top or path == top or path.startswith(top + b"/") or (
+                delta.status in "AT" and delta.kind == "directory" and top.startswith(path + b"/")
+            )
+            for top in wanted
+        )
+    ]
+
+
 cdef class Sides:
     """Both sides of a merge, and the entities that either touched."""
 
-    def __init__(self, View base, View ours, View theirs, threads=None, progress=None):
-        self.sides = [Side(base, ours, threads, progress), Side(base, theirs, threads, progress)]
+    def __init__(self, View base, View ours, View theirs, wanted, threads, progress):
+        self.whole = wanted is None
+        self.sides = [
+            Side(base, ours, None, threads, progress), Side(base, theirs, wanted, threads, progress)
+        ]
         self.known = {}
         self.meet()
         self.compare(base, threads, progress)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from dsbranch._core.columns import Report
@@ -23,6 +23,7 @@ def decide(
     theirs: View,
     *,
     choose: Callable[[bytes], Literal["ours", "theirs"] | None] | None = None,
+    paths: Sequence[bytes] | None = None,
     threads: int | None = None,
     progress: Report | None = None,
 ) -> Merge: ...

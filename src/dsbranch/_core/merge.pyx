@@ -438,8 +438,11 @@ cdef class Merge(Sides):
         return found
 
 
-def decide(View base, View ours, View theirs, *, choose=None, threads=None, progress=None) -> Merge:
-    """Merge what `ours` and `theirs` made of `base`.
+def decide(
+    View base, View ours, View theirs, *, choose=None, paths=None, threads=None, progress=None
+) -> Merge:
+    """Merge what `ours` and `theirs` made of `base`; of theirs only `paths` with all that is
+    below them, if any are given: renames are a deletion and an addition, then.
 
     `choose(path)` is asked about each clash, ``"ours"``, ``"theirs"`` or None; what it leaves
     open is in `conflicts`. Contents are read only where neither size nor digest decides.
@@ -447,6 +450,6 @@ def decide(View base, View ours, View theirs, *, choose=None, threads=None, prog
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
     """
-    cdef Merge merge = Merge(base, ours, theirs, threads, progress)
+    cdef Merge merge = Merge(base, ours, theirs, paths, threads, progress)
     merge.run(choose)
     return merge

@@ -170,7 +170,8 @@ cdef class Replay:
             self.touch(one)
         if not self.touched:
             return 0
-        self.keep_inodes()
+        if self.merge.whole:
+            self.keep_inodes()
         one = self.merge.of_base(b"")
         self.directory(one, b"", self.ours.view.root, self.ours.view.root)
         rest = [(one, b"", self.ours.view.root)]

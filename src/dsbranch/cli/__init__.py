@@ -33,6 +33,7 @@ from dsbranch.cli import mount as mount_verb
 from dsbranch.cli import op as op_verb
 from dsbranch.cli import rename as rename_verb
 from dsbranch.cli import render
+from dsbranch.cli import restore as restore_verb
 from dsbranch.cli import rollback as rollback_verb
 from dsbranch.cli import show as show_verb
 from dsbranch.cli import squash as squash_verb
@@ -59,8 +60,9 @@ VERBS = (
     merge_verb,
     squash_verb,
     rollback_verb,
-    undo_verb,
     op_verb,
+    restore_verb,
+    undo_verb,
     export_verb,
     mount_verb,
     umount_verb,

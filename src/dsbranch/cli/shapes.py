@@ -30,6 +30,7 @@ from dsbranch.model import (
     Operation,
     Process,
     Renamed,
+    Restored,
     RolledBack,
     Seen,
     Squashed,
@@ -155,6 +156,15 @@ def rolled_back(item: RolledBack) -> Object:
             "operation": item.operation,
             "counts": dict(item.counts),
         }
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )
+
+
+def restored(item: Restored) -> Object:
+    return (
+        SCHEMA
+        | {"branch": item.branch, "commit": item.commit, "counts": dict(item.counts)}
         | machine_path("mountpoint", item.mountpoint)
         | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
     )

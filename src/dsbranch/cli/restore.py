@@ -1,0 +1,65 @@
+"""Room ``cli``: ``dsbranch restore``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from dsbranch.cli import render, shapes
+from dsbranch.cli.completion import branch_names
+from dsbranch.cli.notes import note_old_views, others
+from dsbranch.cli.parameters import Json, Wait, utf8
+from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
+from dsbranch.cli.wording import count_words, short
+
+EXAMPLE = "dsbranch restore labels/train.csv --from exp1~2"
+
+
+def run(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="What to restore, with all below it.")
+    ],
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="REF",
+            help="The commit that has them as they should be; default: the branch's last one.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            "--branch",
+            metavar="NAME",
+            help="The branch to change; default: the one you stand in.",
+            autocompletion=branch_names,
+            callback=utf8,
+        ),
+    ] = None,
+    wait: Wait = 0.0,
+    json: Json = False,
+) -> None:
+    """Put files and directories back as they are in a commit.
+
+    What the commit does not have is removed. The result is uncommitted; `dsbranch undo` brings
+    back what was there. PATHs count from where you stand inside a branch, else from its root.
+    """
+    with open_workspace(ctx) as workspace:
+        name = branch_or_current(ctx, workspace, branch)
+        result = workspace.restore(
+            name, branch_paths(workspace, paths) or [b""], start=start, wait=wait
+        )
+    result = replace(result, stale=others(result.stale))
+    if json:
+        render.as_json(shapes.restored(result))
+    elif result.counts:
+        render.line(f"restored from commit {short(result.commit)}: {count_words(result.counts)}")
+    else:
+        render.line(f"nothing to restore: all is as in commit {short(result.commit)}")
+    note_old_views(name, result.stale, result.elsewhere)

@@ -1,0 +1,154 @@
+"""``restore``: paths of a branch as they are in a commit again, as uncommitted changes.
+
+Nothing is written through the mount. The open layer is sealed, and what the paths need comes
+into a pending layer beside or above it, by hard links; so it happens at once, whatever its size,
+and `undo` brings back what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dsbranch._core.merge import decide
+from dsbranch._core.replay import replay
+from dsbranch._core.seal import strip
+from dsbranch._core.squash import Step, plan
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from dsbranch.errors import BadPath
+from dsbranch.model import Branch, Layer, Restored
+from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops.advance import Switch, switching
+from dsbranch.ops.build import built
+from dsbranch.ops.context import Context
+from dsbranch.ops.diff import compare, count
+from dsbranch.ops.refs import SHORT, resolve
+from dsbranch.store.faults import storage
+
+
+class _Nothing(Exception):
+    """The paths are as they should be."""
+
+
+def restore(
+    context: Context, name: str, paths: Sequence[bytes], *, start: str | None, wait: float
+) -> Restored:
+    with mounting.locked(context, name, "restore") as branch:
+        commit = branch.head if start is None else resolve(context, start)
+        try:
+            with switching(context, branch, wait) as switch:
+                counts = _restore(context, switch, branch, commit, paths)
+        except _Nothing:
+            return Restored(name, commit, {}, mounting.mountpoint(context, branch))
+    return Restored(
+        name,
+        commit,
+        counts,
+        switch.mountpoint,
+        stale=switch.stale,
+        elsewhere=switch.elsewhere,
+    )
+
+
+def _restore(
+    context: Context, switch: Switch, branch: Branch, commit: str, paths: Sequence[bytes]
+) -> dict[str, int]:
+    below = stacks.base(context)
+    place = context.layout.fs(branch.layer)
+    table = stacks.open_table(context, branch, live=False)
+    head, source = stacks.apart(context, branch.head, commit)
+    lowers = [*branch.pending, *head]
+    now = View([table, *stacks.tables(context, lowers)], below)
+    then = View(stacks.tables(context, source), below)
+    found = compare(context, now, then, paths, renames=False)
+    _require_known(paths, now, then, commit)
+    if not found:
+        raise _Nothing
+    if b"" in paths and commit == branch.head:
+        _show(context, switch, branch, (), [], _detail(paths, commit))
+        return count(found)
+    simple = commit == branch.head and not branch.pending and _shows_below(table, paths)
+    with stacks.reading(context.root):
+        if simple:
+            # Where the open layer holds nothing of a path, the commit shows through.
+            steps = plan([_without(table, paths)], stacks.tables(context, lowers), below)
+        else:
+            steps = _replayed(context, now, then, paths)
+    # Sealed, as the new layer shares inodes with it.
+    with storage(f"write {place}"):
+        strip(table, dialect=context.store.dialect)
+    sealed, _ = layers.write_manifest(context, context.store.layer(branch.layer), table)
+    with layers.new_layer(context, place, work=False) as new:
+        layer, _, _ = built(context, steps, new, hash=False)
+        pending = (layer.id,) if simple else (layer.id, sealed.id, *branch.pending)
+        _show(context, switch, branch, pending, [sealed, layer], _detail(paths, commit))
+    return count(found)
+
+
+def _show(
+    context: Context,
+    switch: Switch,
+    branch: Branch,
+    pending: tuple[str, ...],
+    made: list[Layer],
+    detail: str,
+) -> None:
+    lowers = [*pending, *stacks.lowers(context, branch.head)]
+    switch.to(
+        "restore",
+        replace(branch, pending=pending),
+        lowers=lowers,
+        detail=detail,
+        done=f"the paths of {branch.name} were restored",
+        root_like=stacks.root_of_stack(context, lowers),
+        layers=made,
+    )
+
+
+def _require_known(paths: Sequence[bytes], now: View, then: View, commit: str) -> None:
+    for path in paths:
+        if now.find(path) is None and then.find(path) is None:
+            shown = path.decode("utf-8", "backslashreplace")
+            raise BadPath(
+                f"there is no {shown}, neither in the branch nor in commit {commit[:SHORT]}",
+                hint="give paths relative to the branch's root, as `dsbranch diff` shows them",
+            )
+
+
+def _replayed(context: Context, now: View, then: View, paths: Sequence[bytes]) -> list[Step]:
+    """What leads from the view as it is to that of the commit, as far as the paths go."""
+    merge = decide(now, now, then, paths=paths, progress=context.report("comparing"))
+    return replay(merge, dialect=context.store.dialect)[0]
+
+
+def _shows_below(table: Table, paths: Sequence[bytes]) -> bool:
+    """Whether what lies below an open layer at each of the paths is what the commit has there:
+    no directory above was renamed or replaced in it."""
+    rows = {table.path(row): row for row in range(len(table))}
+    for path in paths:
+        parts = path.split(b"/")
+        for end in range(1, len(parts)):
+            row = rows.get(b"/".join(parts[:end]))
+            if row is None:
+                break
+            entry = table.entry(row)
+            if entry.kind != "directory" or entry.flags:
+                return False
+    return True
+
+
+def _without(table: Table, paths: Sequence[bytes]) -> Table:
+    """The table without the paths and what lies below them; its root stays."""
+    unwanted = []
+    for row in range(1, len(table)):
+        path = table.path(row)
+        if any(top in (b"", path) or path.startswith(top + b"/") for top in paths):
+            unwanted.append(path)
+    return table.without(unwanted)
+
+
+def _detail(paths: Sequence[bytes], commit: str) -> str:
+    first = paths[0].decode("utf-8", "backslashreplace") or "."
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{first}{more} from {commit[:SHORT]}"
