@@ -18,12 +18,16 @@ from dsbranch.model import (
     Change,
     Commit,
     Committed,
+    Conflict,
     Created,
     Deleted,
     Exported,
+    Merged,
     Mounted,
+    Preference,
     Process,
     RolledBack,
+    Seen,
     Squashed,
     Status,
 )
@@ -483,6 +487,70 @@ def test_squash(program: Program, fake: FakeWorkspace) -> None:
     assert ran.err == ("note: exp1 is in use and goes on with the old layers until mounted again\n")
     assert fake.asked == [("squash", "exp1", {"since": "main", "message": "one"})]
     assert json.loads(program("squash", "exp1", "--json").out)["copied_bytes"] == 2048
+
+
+CONFLICT = Conflict(
+    b"a\xff", "modified / deleted", Seen(b"b", "file", 12), Seen(b"a\xff", "file", 2048), None
+)
+
+
+def test_merge(program: Program, fake: FakeWorkspace) -> None:
+    fake.answers["merge"] = Merged("main", COMMIT, {"A": 2, "D": 1}, linked=3, dirty_source="exp1")
+    ran = program(
+        *("merge", "exp1", "--into", "main", "-m", "both", "--strategy", "ours", "--wait", "2"),
+        *("--prefer", "a=b/**=theirs", "--prefer", "\udcff=ours"),
+    )
+    assert ran.code == 0
+    assert ran.out == "[main ffffffffff] subject (2 added, 1 deleted); 3 files linked\n"
+    assert ran.err == "note: uncommitted changes of exp1 are not in the merge\n"
+    ((verb, other, keywords),) = fake.asked
+    assert (verb, other) == ("merge", "exp1")
+    assert keywords == {
+        "into": "main",
+        "message": "both",
+        "strategy": "ours",
+        "prefer": [Preference(b"a=b/**", "theirs"), Preference(b"\xff", "ours")],
+        "dry_run": False,
+        "wait": 2.0,
+    }
+    answer = json.loads(program("merge", "exp1", "--into", "main", "--json").out)
+    assert (answer["conflicts"], answer["commit"]["id"], answer["linked"]) == ([], "f" * 40, 3)
+
+
+def test_merge_of_what_is_contained(program: Program, fake: FakeWorkspace) -> None:
+    fake.answers["merge"] = Merged("main", None, up_to_date=True)
+    ran = program("merge", "exp1", "--into", "main")
+    assert (ran.code, ran.out) == (0, "already up to date: main has all of exp1\n")
+
+
+def test_merge_conflicts(program: Program, fake: FakeWorkspace) -> None:
+    line = '"a\\377": modified / deleted (base 12 B at b, ours 2.0 KiB, theirs absent)\n'
+    fake.answers["merge"] = errors.MergeConflict("they conflict", conflicts=[CONFLICT], hint="do")
+    ran = program("merge", "exp1", "--into", "main")
+    assert (ran.code, ran.out) == (3, line)
+    assert ran.err == "error: they conflict\nhint: do\n"
+    shape = {
+        "schema": 1,
+        "conflicts": [
+            {
+                "path": "a\ufffd",
+                "path_b64": "Yf8=",
+                "reason": "modified / deleted",
+                "base": {"path": "b", "kind": "file", "size": 12},
+                "ours": {"path": "a\ufffd", "path_b64": "Yf8=", "kind": "file", "size": 2048},
+                "theirs": None,
+            }
+        ],
+    }
+    assert json.loads(program("merge", "exp1", "--into", "main", "--json").out) == shape
+    fake.answers["merge"] = Merged("main", None, conflicts=(CONFLICT,))
+    ran = program("merge", "exp1", "--into", "main", "--dry-run")
+    assert (ran.code, ran.err) == (3, "")
+    assert ran.out == line + "exp1 cannot be merged into main: 1 conflict\n"
+
+
+def test_merge_with_a_preference_that_is_none(program: Program) -> None:
+    assert "GLOB=ours" in usage_error(program, "merge", "exp1", "--prefer", "labels=both")
 
 
 def test_export(program: Program, fake: FakeWorkspace) -> None:

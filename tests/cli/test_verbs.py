@@ -418,6 +418,28 @@ def test_squash(dsbranch: Dsbranch, ws: Path) -> None:
     assert sorted(os.listdir(ws / "exp1"))[:3] == ["file0", "file1", "file2"]
 
 
+def test_merge(dsbranch: Dsbranch, ws: Path) -> None:
+    dsbranch("create", "exp1")
+    (ws / "exp1" / "new").write_text("new")
+    dsbranch("commit", "exp1", "-m", "new")
+    assert dsbranch("merge", "exp1", "--into", "main", "--dry-run") == (
+        "exp1 can be merged into main: 1 added\n"
+    )
+    out = dsbranch("merge", "exp1", cwd=ws / "main")
+    assert re.fullmatch(
+        r"\[main [0-9a-f]{10}\] merge exp1 into main \(1 added\); 1 file linked\n", out
+    )
+    assert (ws / "main" / "new").read_text() == "new"
+    assert dsbranch("merge", "exp1", "--into", "main").startswith("already up to date")
+    for branch in ("main", "exp1"):
+        (ws / branch / "new").write_text(branch)
+        dsbranch("commit", branch, "-m", branch)
+    out = dsbranch("merge", "exp1", "--into", "main", code=3, err="nothing was changed")
+    assert out == "new: modified / modified (base 3 B, ours 4 B, theirs 4 B)\n"
+    dsbranch("merge", "exp1", "--into", "main", "--prefer", "n*=theirs")
+    assert (ws / "main" / "new").read_text() == "exp1"
+
+
 def test_export(dsbranch: Dsbranch, ws: Path, tmp_path: Path) -> None:
     dsbranch("create", "exp1")
     (ws / "exp1" / "new").write_text("new")

@@ -126,7 +126,9 @@ def test_again_and_back(forked):
 
 
 def test_conflicts_leave_everything_as_it_was(forked):
-    bench = forked((e.write("f", b"12"), e.unlink("g")), (e.write("f", b"345"), e.append("g", b"!")))
+    bench = forked(
+        (e.write("f", b"12"), e.unlink("g")), (e.write("f", b"345"), e.append("g", b"!"))
+    )
     before = bench.traces()
     with pytest.raises(errors.MergeConflict) as caught:
         merge(bench)
@@ -225,7 +227,9 @@ def test_no_such_branch(bench):
 
 def test_theirs_are_hard_links_and_nothing_is_read(forked):
     big = File(b"x" * 3_000_000)
-    bench = forked((e.append("d/x", b"!"),), (e.add("big", big), e.chmod("f", 0o600), e.link("g", "g2")))
+    bench = forked(
+        (e.append("d/x", b"!"),), (e.add("big", big), e.chmod("f", 0o600), e.link("g", "g2"))
+    )
     old = bench.fs(bench.ws.log("exp1")[0].layer)
     os.utime(old / "big", ns=(1, os.lstat(old / "big").st_mtime_ns))
     merged = merge(bench)
