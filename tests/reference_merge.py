@@ -223,7 +223,7 @@ def _above(id: Id) -> list[Id]:
 
 
 def three(was, we, they):  # type: ignore[no-untyped-def]
-    if we == they or they == was:
+    if they in (we, was):
         return we
     return they if we == was else None
 

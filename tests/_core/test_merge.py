@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.cases import BASE
 from tests.edits import Edit
 from tests.overlays import Overlay
 from tests.steps import START, perform, random_layers
-from tests.trees import Dir, Fifo, File, Link, Snapshot, Symlink, assert_same, snapshot
+from tests.trees import Dir, Fifo, File, Snapshot, Symlink, assert_same, snapshot
 
 pytestmark = pytest.mark.root
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -23,7 +23,7 @@ from dsbranch.model import Conflict, Merged, Preference, Seen
 EXAMPLE = "dsbranch merge exp1 --into main --prefer 'labels/**=theirs'"
 
 
-class Strategy(str, Enum):
+class Strategy(StrEnum):
     """What becomes of a conflict."""
 
     fail = "fail"

@@ -87,8 +87,8 @@ def _steps(context: Context, decided: Merge) -> tuple[list[Step], dict[str, int]
             return replay(decided, dialect=context.store.dialect)
         except NotImplementedError as error:
             raise UnsupportedError(
-                f"the merge would have to move a directory as overlays of this workspace cannot: {error}",
-                hint="move it on this branch first, commit, and merge then",
+                f"the merge cannot move a directory to {error}: its path here is too long",
+                hint="rename it on this branch first, commit, and merge then",
             ) from error
 
 
