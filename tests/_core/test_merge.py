@@ -228,6 +228,33 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         ["h1: modified / another link modified", "h2: another link modified / modified"],
     ),
     "new-links": ((e.append("g", b"!"),), (e.link("f", "f2"), e.link("f", "d/f3")), []),
+    "rename-a-file-against-edit": ((e.append("f", b"!"),), (e.rename("f", "d/t"),), []),
+    "edit-against-rename-of-a-file": ((e.rename("f", "t"),), (e.append("f", b"!"),), []),
+    "rename-a-file-against-chmod": (
+        (e.chmod("f", 0o600),),
+        (e.rename("f", "t"), e.chown("t", 3, 4)),
+        [],
+    ),
+    "both-rename-a-file": (
+        (e.rename("f", "l"),),
+        (e.rename("f", "r"),),
+        ["l: renamed / renamed"],
+    ),
+    "both-rename-a-file-alike": (
+        (e.rename("f", "t"), e.append("t", b"!")),
+        (e.rename("f", "t"),),
+        [],
+    ),
+    "rename-a-file-against-delete": (
+        (e.rename("f", "t"),),
+        (e.unlink("f"),),
+        ["t: renamed / deleted"],
+    ),
+    "rename-a-file-onto-added": (
+        (e.add("t", File(b"t")),),
+        (e.rename("f", "t"),),
+        ["t: added / renamed"],
+    ),
     "links-to-what-ours-changed": ((e.append("f", b"!"),), (e.link("f", "f2"),), []),
 }
 
@@ -357,3 +384,53 @@ def test_a_side_taken_in_random_branches(
     for path in open_ones:
         if path in at and at[path].kind != "directory":
             assert built[path].content == at[path].content
+
+
+@pytest.mark.parametrize("dialect", ["trusted", "user"])
+def test_the_names_of_one_inode_stay_one(dialect: str, overlay: Callable[..., Overlay]) -> None:
+    """Also under a name that theirs only linked to, and in a directory that they then moved."""
+    stack = overlay(BASE, dialect=dialect)
+    with stack.fork() as theirs:
+        stack.edit(e.append("d/x", b"!"), e.append("h1", b"!"))
+        theirs.edit(e.link("f", "f2"), e.link("f", "d/f3"), e.chmod("f", 0o600))
+        theirs.edit(e.add("n", File(b"n")), e.link("n", "e/n"), e.link("h1", "h3"))
+        if dialect == "trusted":
+            theirs.freeze()
+            theirs.edit(e.rename("d", "t"))
+        triple = Triple(stack, theirs, 0)
+    built = triple.built(triple.decide())
+    moved = b"t/f3" if dialect == "trusted" else b"d/f3"
+    assert built[b"f"].links == tuple(sorted((b"f", b"f2", moved)))
+    assert built[b"n"].links == (b"e/n", b"n")
+    # Ours wrote to one of these names, which is an inode of its own since.
+    assert built[b"h1"].content == b"linked!"
+    assert built[b"h3"].content == b"linked"
+    assert not built[b"h1"].links
+
+
+def test_data_that_ours_has_are_referred_to(overlay: Callable[..., Overlay]) -> None:
+    """No file is copied for a rename, a change of mode, or another name."""
+    stack = overlay(BASE)
+    with stack.fork() as theirs:
+        stack.edit(e.rename("d", "t"), e.chmod("g", 0o640), e.append("e/m", b"!"))
+        theirs.edit(e.chmod("f", 0o600), e.rename("g", "d/sub/g"), e.chown("d/y", 3, 4))
+        theirs.edit(e.rename("d/x", "x"), e.link("h1", "h3"), e.rename("e", "d/e"))
+        triple = Triple(stack, theirs, 0)
+    steps, counts = replay(triple.decide())
+    assert counts == {"A": 1, "R": 3, "m": 2}
+    out = triple.root / "out"
+    out.mkdir()
+    linked, copied, _ = build(steps, os.fsencode(out))
+    assert (linked > 0, copied) == (True, 0)
+    assert check(triple)
+
+
+def test_the_cost_follows_the_changes(overlay: Callable[..., Overlay]) -> None:
+    many = {f"{n}": Dir({"f": File(b"x"), "d": Dir({"g": File(b"y")})}) for n in range(50)}
+    stack = overlay(Dir(many))
+    with stack.fork() as theirs:
+        stack.edit(e.append("7/f", b"!"))
+        theirs.edit(e.append("8/f", b"!"), e.rename("9", "new"))
+        triple = Triple(stack, theirs, 0)
+    replay(triple.decide())
+    assert len(triple.bottom) < 30, "the base was asked for more than the changed paths"

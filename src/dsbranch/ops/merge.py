@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 from dsbranch._core.merge import Clash, Merge, decide
 from dsbranch._core.replay import replay
 from dsbranch._core.squash import Step
-from dsbranch._core.view import View
 from dsbranch.errors import MergeConflict, UnsupportedError
 from dsbranch.model import Branch, Conflict, Merged, Preference, Seen
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import require_clean, switching
 from dsbranch.ops.build import built
+from dsbranch.ops.checkpoint import climb, mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.patterns import compiled
@@ -45,38 +45,41 @@ def merge(
 ) -> Merged:
     text = layers.require_message(f"merge {other} into {name}" if message is None else message)
     choose = _chooser(strategy, prefer)
+    dirty = None
+    if other != name and is_branch(context, other) and is_dirty(context, other):
+        dirty = other
     with mounting.locked(context, name, "merge") as branch:
         theirs = resolve(context, other)
-        dirty = (
-            other
-            if other != name and is_branch(context, other) and is_dirty(context, other)
-            else None
-        )
         base = context.store.merge_base(branch.head, theirs)
         if base == theirs:
-            return Merged(name, None, up_to_date=True, dirty_source=dirty)
-        require_clean(context, branch, "merge")
-        stacked = [stacks.lowers(context, commit) for commit in (base, branch.head, theirs)]
-        decided = _decided(context, stacked, choose)
-        conflicts = tuple(_conflict(clash) for clash in decided.conflicts)
-        if conflicts and not dry_run:
-            raise MergeConflict(
-                f"{other} and {name} conflict at {len(conflicts)}"
-                f" {'path' if len(conflicts) == 1 else 'paths'}; nothing was changed",
-                conflicts=conflicts,
-                hint="take a side with `--strategy ours|theirs`, or by path with"
-                " `--prefer 'GLOB=ours|theirs'`",
-            )
-        steps, counts = ([], {}) if conflicts else _steps(context, decided)
-        merged = Merged(name, None, counts, conflicts, dirty_source=dirty)
-        if dry_run:
-            return merged
-        return _commit(context, branch, theirs, steps, merged, text, wait, author)
+            merged = Merged(name, None, up_to_date=True, dirty_source=dirty)
+        else:
+            require_clean(context, branch, "merge")
+            decided = _decided(context, (base, branch.head, theirs), choose)
+            conflicts = tuple(_conflict(clash) for clash in decided.conflicts)
+            if conflicts and not dry_run:
+                raise _refusal(other, name, conflicts)
+            steps, counts = ([], {}) if conflicts else _steps(context, decided)
+            merged = Merged(name, None, counts, conflicts, dirty_source=dirty)
+            if not dry_run:
+                merged = _commit(context, branch, theirs, steps, merged, text, wait, author)
+    if merged.commit is not None:
+        climb(context, merged.commit.id)
+    return merged
 
 
-def _decided(context: Context, stacked: Sequence[Sequence[str]], choose: Choose | None) -> Merge:
-    below = stacks.base(context)
-    views = [View(stacks.tables(context, lowers), below) for lowers in stacked]
+def _refusal(other: str, name: str, conflicts: tuple[Conflict, ...]) -> MergeConflict:
+    return MergeConflict(
+        f"{other} and {name} conflict at {len(conflicts)}"
+        f" {'path' if len(conflicts) == 1 else 'paths'}; nothing was changed",
+        conflicts=conflicts,
+        hint="take a side with `--strategy ours|theirs`, or by path with"
+        " `--prefer 'GLOB=ours|theirs'`",
+    )
+
+
+def _decided(context: Context, commits: tuple[str, str, str], choose: Choose | None) -> Merge:
+    views = stacks.trio(context, *commits)
     with stacks.reading(context.root):
         return decide(*views, choose=choose, progress=context.report("comparing"))
 
@@ -102,9 +105,8 @@ def _commit(
     wait: float,
     author: str | None,
 ) -> Merged:
-    lowers = stacks.lowers(context, branch.head)
-    own = set(lowers) ^ set(stacks.lowers(context, theirs))
-    hash = all(context.store.layer(layer).hashed for layer in own)
+    one, other = stacks.apart(context, branch.head, theirs)
+    hash = all(context.store.layer(layer).hashed for layer in {*one} ^ {*other})
     with layers.new_layer(context, stacks.root_of_view(context, branch.head), work=False) as new:
         sealed, checksum, (linked, copied, copied_bytes) = built(context, steps, new, hash=hash)
         made = layers.new_commit(
@@ -120,7 +122,7 @@ def _commit(
             switch.to(
                 "merge",
                 replace(branch, head=made.id, pending=()),
-                lowers=[sealed.id, *lowers],
+                lowers=[sealed.id, *mountable(context, branch.head)],
                 detail=layers.subject(text),
                 done=f"commit {made.id[:SHORT]} was made",
                 root_like=context.layout.fs(new.id),
