@@ -179,7 +179,7 @@ cdef class Merge(Sides):
             side = self.sides[number]
             if one.base is None or self.has(one, number):
                 continue
-            if self.clash_above(one.base, number):
+            if self.clash_above(one):
                 one.torn = True
                 return 0
             if one.base in side.replaced:
@@ -197,27 +197,33 @@ cdef class Merge(Sides):
                     clash.top, clash.taken_by = one, number
         return 0
 
-    cdef bint clash_above(self, bytes path, int number):
-        """Whether one side put something that is no directory in the place of one at or above
-        `path`; the clash is there, at the top, then."""
-        cdef Side side = self.sides[number]
-        cdef Entity top, other
+    cdef bint clash_above(self, Entity one) except -1:
+        """Whether a side that lacks an entry put something that is no directory in the place of
+        one at or above it; the clash is there, at the top, then."""
+        cdef Side side
+        cdef Entity top = None, other
         cdef Clash clash
-        cdef bytes at = path
-        while at and side.replaced:
-            if at in side.replaced and row_of(side.gone[at].old).kind == DIRECTORY:
-                top = self.of_base(at)
-                if not top.torn:
-                    top.torn = True
-                    other = side.entities[side.replaced[at]]
-                    other.torn = True
-                    words = ["changed" if self.has(top, 1 - number) else "deleted"] * 2
-                    words[number] = "type changed"
-                    clash = self.note(" / ".join(words), top, top, None)
-                    clash.top, clash.taken_by = top, number
-                return True
+        cdef bytes at = one.base
+        cdef int number, taker = OURS
+        while at:
+            for number in range(2):
+                side = self.sides[number]
+                if at in side.replaced and not self.has(one, number):
+                    if row_of(side.gone[at].old).kind == DIRECTORY:
+                        top, taker = self.of_base(at), number
             at = above(at)
-        return False
+        if top is None:
+            return False
+        if not top.torn:
+            side = self.sides[taker]
+            top.torn = True
+            other = side.entities[side.replaced[top.base]]
+            other.torn = True
+            words = ["changed" if self.has(top, 1 - taker) else "deleted"] * 2
+            words[taker] = "type changed"
+            clash = self.note(" / ".join(words), top, top, None)
+            clash.top, clash.taken_by = top, taker
+        return True
 
     cdef Clash note(self, str reason, Entity ours, Entity theirs, tuple members):
         """A clash of what ours and theirs have; they can be one."""
@@ -264,7 +270,7 @@ cdef class Merge(Sides):
             # The side that has the directory is the one that put the entity there.
             number = THEIRS if self.has(home, THEIRS) else OURS
             one.torn = True
-            if home.base is not None and self.clash_above(home.base, 1 - number):
+            if home.base is not None and self.clash_above(home):
                 continue
             words = [self.word(one, OURS), self.word(one, THEIRS)]
             words[1 - number] = "directory deleted"

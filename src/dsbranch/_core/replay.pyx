@@ -206,8 +206,9 @@ cdef class Replay:
             return True
         for number in range(2):
             delta = one.deltas[number]
-            if delta is not None and self.merge.has(one, number):
-                return delta.kind == "directory"
+            if delta is not None and (self.merge.has(one, number) or one.base is not None):
+                place = delta.new if self.merge.has(one, number) else delta.old
+                return row_of(place).kind == DIRECTORY
         return False
 
     cdef int directory(self, Entity one, bytes path, Node mine, Node offered) except -1:
