@@ -191,6 +191,11 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         (e.append("d/x", b"!"), e.add("d/n", File())),
         ["d: type changed / changed"],
     ),
+    "replaced-above-and-inside": (
+        (e.recreate("d", File(b"d")),),
+        (e.recreate("d/sub", File(b"s")),),
+        ["d: type changed / changed"],
+    ),
     "recreate-tree-add-inside": ((e.recreate("d"),), (e.add("d/n", File(b"n")),), []),
     "file-to-directory-edit": (
         (e.recreate("f", Dir({"in": File(b"in")})),),
@@ -282,6 +287,11 @@ TRUSTED_ONLY: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         (e.rename("d", "t"),),
         (e.rmtree("d"),),
         ["t: renamed / deleted"],
+    ),
+    "delete-and-rename": (
+        (e.rmtree("d"),),
+        (e.rename("d", "t"),),
+        ["t: deleted / renamed"],
     ),
     "rename-into-deleted": (
         (e.rename("d", "e/t"),),
