@@ -421,6 +421,27 @@ def test_what_is_mounted_is_remembered_as_it_is(bench):
     assert record.lowers == tuple(lowers(bench)) == (checkpoints(bench)[0].layer,)
 
 
+def test_what_one_branch_is_asked_does_not_depend_on_how_many_there_are(bench, monkeypatch):
+    read = []
+    rows = store(bench)._db.rows
+    monkeypatch.setattr(
+        store(bench)._db, "rows", lambda *a: (found := rows(*a), read.extend(found))[0]
+    )
+
+    def effort(name: str) -> tuple[int, int]:
+        del read[:]
+        bench.ws.status("main")
+        looked = len(read)
+        bench.ws.create(name, mount=False)
+        return looked, len(read) - looked
+
+    few = effort("first")
+    for number in range(60):
+        bench.ws.create(f"b{number}", mount=False)
+    assert effort("last") == few
+    assert len(bench.ws.list()) == 63
+
+
 def test_a_checkpoint_is_what_squash_would_make(bench):
     """The plan is the same, as long as nothing has to be put aside."""
     commits = [bench.commit(e.rename("d", "m"))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dsbranch.errors import IntegrityError, UnknownRef
-from dsbranch.model import Checkpoint, Run
+from dsbranch.model import Branch, Checkpoint, Move, Run
 from dsbranch.store import writes
-from tests.store.facts import commit_of, sealed_layer
+from tests.store.facts import commit_of, open_layer, sealed_layer
 
 
 def grow(store, *parents):
@@ -82,6 +82,23 @@ def test_no_run_reaches_across_a_cut(store, line):
     assert store.runs(line[18], [line[5]])[-1:] == store.runs(line[5])
     # One that is the commit itself, its bottom, or on another line, cuts nothing.
     assert spans(store.runs(line[16], [line[16], line[0], line[19]])) == [16]
+
+
+def test_the_depths_of_all_heads_in_one_statement(store, line, monkeypatch):
+    checkpoint(store, line, 8, 0)
+    checkpoint(store, line, 14, 10, data=True)
+    heads = [line[0], line[5], line[9], line[9], line[16], grow(store, line[12])]
+    for number, head in enumerate(heads):
+        fresh = open_layer()
+        made = Branch(0, f"b{number}", head, fresh.id, head, 1)
+        store.record("create", Move(None, made), author="ada", detail="d", layers=[fresh])
+    asked = counted(store, monkeypatch)
+    depths = store.head_depths()
+    assert len(asked) == 1
+    assert {head: depths[head] for head in heads} == {
+        head: sum(len(run.layers) for run in store.runs(head)) for head in heads
+    }
+    assert [depths[head] for head in heads[:5]] == [0, 5, 2, 2, 7]
 
 
 def test_one_statement_whatever_the_length(store, line, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.model import BranchInfo
-from dsbranch.ops import mounting, stacks
+from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.mountinfo import MountEntry
@@ -19,11 +19,9 @@ def list_branches(context: Context) -> list[BranchInfo]:
             continue
         if mounting.is_of(context, entry, shown[1]):
             places.setdefault(shown[1], []).append(entry)
-    depths: dict[str, int] = {}
+    depths = context.store.head_depths()
     found = []
     for branch in context.store.branches():
-        if branch.head not in depths:
-            depths[branch.head] = len(stacks.lowers(context, branch.head)) + 1
         place = mounting.home_first(context, branch, places.get(branch.layer, []))
         found.append(
             BranchInfo(
@@ -31,7 +29,7 @@ def list_branches(context: Context) -> list[BranchInfo]:
                 head=branch.head,
                 mounted=place is not None,
                 mountpoint=place,
-                depth=depths[branch.head] + len(branch.pending),
+                depth=depths[branch.head] + len(branch.pending) + 1,
             )
         )
     return found

@@ -349,6 +349,10 @@ class Store:
             done = writes.carry_out(self._db, moves, claim)
             return writes.log(self._db, verb, done, author=author, detail=detail, undoes=undoes)
 
+    def head_depths(self) -> dict[str, int]:
+        """How many layers `runs` gives for the head of each branch, by its id."""
+        return line.head_depths(self._db)
+
     def add_checkpoint(self, checkpoint: Checkpoint, layers: Sequence[Layer]) -> None:
         """Remember a checkpoint and its layers; no name moves, so this is no operation."""
         with self._db.transaction():

@@ -41,6 +41,21 @@ _RUNS = """
     ORDER BY line.n
 """
 
+_HEADS = """
+    WITH RECURSIVE step (top, bottom, layers) AS (
+        SELECT NULL, head, 0 FROM branches
+        UNION
+        SELECT c.id, ifnull(k.bottom, p.parent_id), 1 + (k.data IS NOT NULL)
+        FROM step
+        JOIN commits c ON c.id = step.bottom AND c.layer IS NOT NULL
+        LEFT JOIN checkpoints k ON k.layer = (
+            SELECT layer FROM checkpoints WHERE top = c.id ORDER BY span DESC LIMIT 1
+        )
+        LEFT JOIN parents p ON p.commit_id = c.id AND p.position = 0
+    )
+    SELECT top, bottom, layers FROM step
+"""
+
 _ANCESTOR = """
     WITH RECURSIVE line (n, id) AS (
         SELECT 0, ?1
@@ -83,6 +98,32 @@ def runs(db: Connection, id: str, cuts: Sequence[str] = ()) -> list[Run]:
         raise UnknownRef(f"there is no commit {id}", ref=id)
     if row is None or row[0] is not None:
         raise IntegrityError(f"the history of commit {id} does not end at the root commit")
+    return found
+
+
+def head_depths(db: Connection) -> dict[str, int]:
+    """How many layers `runs` gives for the head of each branch, by its id; others are among them.
+
+    What lines share is walked once, as there may be ten thousand branches.
+    """
+    steps: dict[str, tuple[str, int]] = {}
+    heads = []
+    for top, bottom, layers in db.rows(_HEADS):
+        if top is None:
+            heads.append(bottom)
+        else:
+            steps[top] = (bottom, layers)
+    found: dict[str, int] = {}
+    for head in heads:
+        passed = []
+        id = head
+        while id not in found and id in steps:
+            passed.append(id)
+            id = steps[id][0]
+        depth = found.setdefault(id, 0)
+        for id in reversed(passed):
+            depth += steps[id][1]
+            found[id] = depth
     return found
 
 
