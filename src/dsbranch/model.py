@@ -106,6 +106,11 @@ class Checkpoint:
     span: int
     data: str | None = None
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What it consists of, newest first."""
+        return (self.layer,) if self.data is None else (self.layer, self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

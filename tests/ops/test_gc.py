@@ -246,9 +246,8 @@ def checkpoint(bench, top, bottom, *, sealed_ns=1):
     with layer_steps.new_layer(context, stacks.root_of_view(context, top), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
-        context.store.add_checkpoint(
-            replace(sealed, sealed_ns=sealed_ns), Checkpoint(new.id, top, bottom, len(line))
-        )
+        made = Checkpoint(new.id, top, bottom, len(line))
+        context.store.add_checkpoint(made, [replace(sealed, sealed_ns=sealed_ns)])
     return new.id
 
 
@@ -257,16 +256,35 @@ def test_a_checkpoint_that_no_name_uses_goes(bench, monkeypatch):
     bench.commit(e.append("f", b"1"))
     top = bench.commit(e.append("g", b"2"))
     made = checkpoint(bench, top, root)
-    plain = stacks.lowers
-    monkeypatch.setattr(stacks, "lowers", lambda c, of: [made] if of == top else plain(c, of))
     assert bench.ws.gc(keep=0).checkpoints == ()
     tag(bench, "v1", top)
     bench.ws.rollback("main", root)
     assert bench.ws.gc(keep=0).checkpoints == ()
-    monkeypatch.setattr(stacks, "lowers", plain)
+    monkeypatch.setattr(stacks, "lowers", lambda c, of, **_: c.store.stack(of))
     done = bench.ws.gc(keep=0)
     assert (done.checkpoints, done.layers, done.commits) == ((made,), (), ())
     bench.view("v1")
+    everything_works(bench)
+
+
+def test_both_layers_of_a_checkpoint_stay_and_go_together(bench):
+    """Metadata of one commit over data of another: the data are in a layer of their own."""
+    root = bench.head()
+    bench.commit(e.add("n", File(b"data")))
+    for number in range(3):
+        bench.commit(e.chmod("n", 0o600 + number))
+    store = bench.ws._context.store
+    (made,) = store.checkpoints(bench.head())
+    assert len(made.layers) == 2
+    store._db.run("UPDATE layers SET sealed_ns = 1 WHERE state = 'sealed'")
+    assert bench.ws.gc(keep=0).layers == ()
+    assert bench.ws.verify().findings == ()
+    assert (bench.path() / "n").read_bytes() == b"data"
+    bench.view("main")
+    tag(bench, "v1", bench.ws.show("main~1")[0].id)
+    bench.ws.rollback("main", root)
+    done = bench.ws.gc(keep=0)
+    assert (done.checkpoints, set(done.layers) & set(made.layers)) == ((made.layer,), {made.data})
     everything_works(bench)
 
 

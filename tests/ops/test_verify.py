@@ -337,7 +337,7 @@ def checkpoint(bench, bottom):
     with layer_steps.new_layer(context, stacks.root_of_view(context, line[0]), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
-        context.store.add_checkpoint(sealed, Checkpoint(new.id, line[0], bottom, len(line)))
+        context.store.add_checkpoint(Checkpoint(new.id, line[0], bottom, len(line)), [sealed])
     return new.id
 
 

@@ -61,7 +61,7 @@ def _branch(history: History, branch: Branch) -> Iterator[Finding]:
 
 def _checkpoint(history: History, checkpoint: Checkpoint) -> Iterator[Finding]:
     where = f"checkpoint {checkpoint.layer}"
-    yield from _layers(history, where, [checkpoint.layer], "sealed")
+    yield from _layers(history, where, checkpoint.layers, "sealed")
     if span(history, checkpoint) is None:
         what = f"it does not stand for {checkpoint.span} commits down from {checkpoint.top[:SHORT]}"
         yield Finding(where, None, what, _DISPOSABLE)

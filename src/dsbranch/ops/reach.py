@@ -44,7 +44,8 @@ def doomed(
     here = {branch.layer for branch in history.branches}
     commits = ancestors(history, [*_commits(sides), *mounted.commits])
     checkpoints = _checkpoints(history, now_ns, mounted, commits, lowers)
-    layers = {*_layers(sides), *mounted.layers, *checkpoints}
+    layers = {*_layers(sides), *mounted.layers}
+    layers.update(id for c in history.checkpoints if c.layer in checkpoints for id in c.layers)
     layers.update(layer for id in commits if (layer := history.commits[id].layer) is not None)
     gone = {operation.id for operation in history.operations} - {o.id for o in kept}
     return Doomed(

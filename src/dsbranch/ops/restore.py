@@ -21,6 +21,7 @@ from dsbranch.model import Branch, Layer, Restored
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import Switch, switching
 from dsbranch.ops.build import built
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import compare, count
 from dsbranch.ops.refs import SHORT, resolve
@@ -94,7 +95,7 @@ def _show(
     made: list[Layer],
     detail: str,
 ) -> None:
-    lowers = [*pending, *stacks.lowers(context, branch.head)]
+    lowers = [*pending, *mountable(context, branch.head)]
     switch.to(
         "restore",
         replace(branch, pending=pending),

@@ -14,8 +14,9 @@ from dataclasses import replace
 
 from dsbranch.errors import ConflictError, NoPrivilege, UnknownRef
 from dsbranch.model import Branch, Move, Operation, Tag, Undone
-from dsbranch.ops import mounting, stacks
+from dsbranch.ops import mounting
 from dsbranch.ops.advance import switching
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.delete import require_others, take_away
@@ -165,7 +166,7 @@ def _show_again(
         done = switch.to(
             _verb(operation),
             target,
-            lowers=stacks.branch_lowers(context, target),
+            lowers=[*target.pending, *mountable(context, target.head)],
             detail=_detail(operation),
             done=f"operation {operation.id} was undone",
             root_like=root_like,

@@ -242,7 +242,7 @@ class _Verification:
             parts = stacks.tables(self.context, [c.layer for c in commits if c.layer is not None])
             base = stacks.base(self.context)
             old = View([*parts, *below], base)
-            new = View([stacks.sealed(self.context, checkpoint.layer), *below], base)
+            new = View([*stacks.tables(self.context, checkpoint.layers), *below], base)
             with stacks.reading(self.context.root):
                 found = changes(old, new, renames=False)
         except NoPrivilege:
