@@ -279,3 +279,15 @@ def test_killed_and_its_place_is_taken_meanwhile(bench):
     bench.ws.status("clean")
     assert points(bench) == [str(bench.path("clean"))]
     assert snapshot(bench.path("clean"))[b"f"].content == b"one\n1"
+
+
+def test_killed_and_something_is_mounted_inside_meanwhile(bench):
+    bench.killed("rename('main', 'clean')", "dsbranch.overlay.kernel:KernelDriver.move", "before")
+    guest = mount_filesystem("tmpfs", bench.path() / "d")
+    (guest / "precious").touch()
+    bench.ws.mount("clean")
+    assert sorted(points(bench)) == sorted([str(bench.path()), str(guest)])
+    assert (guest / "precious").exists()
+    command(["umount", guest])
+    bench.ws.mount("clean")
+    assert points(bench) == [str(bench.path("clean"))]

@@ -166,8 +166,9 @@ def heal(context: Context, branch: Branch) -> None:
         forget(context, former)
     astray = mount_of_former_name(context, branch)
     if astray is not None:
-        # Where its own place is taken it works as well, as any mount elsewhere does.
-        with suppress(AlreadyExists):
+        # Where it cannot go home it works as well, as any mount elsewhere does.
+        with suppress(AlreadyExists, BusyError):
+            require_bare([astray])
             make_mountpoint(context.root / branch.name)
             move_home(context, branch, astray)
 

@@ -18,7 +18,7 @@ from dsbranch.store import manifest
 def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
     """Whether a commit made one of `paths`, or anything below, other than its first parent has it.
 
-    A file that the commit has written anew is taken for changed.
+    A file that the commit has written anew, or given a further name, is taken for changed.
     """
     if commit.layer is None:
         return False
