@@ -25,11 +25,11 @@ def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
     found = manifest.glance(context.layout.manifest(commit.layer), paths)
     if any(item.changed for item in found):
         return True
-    unclear = [path for path, item in zip(paths, found, strict=True) if item.above]
-    if unclear and _came_or_went(context, commit, unclear):
+    below = [path for path, item in zip(paths, found, strict=True) if item.above]
+    if below and _came_or_went(context, commit, below):
         return True
-    copied = [path for path, item in zip(paths, found, strict=True) if item.directory]
-    return bool(copied) and _directory_changed(context, commit, copied)
+    unclear = [path for path, item in zip(paths, found, strict=True) if item.unclear]
+    return bool(unclear) and _shape_changed(context, commit, unclear)
 
 
 def _views(context: Context, commit: Commit, table: Table) -> tuple[View, View]:
@@ -47,16 +47,16 @@ def _came_or_went(context: Context, commit: Commit, paths: Sequence[bytes]) -> b
         return any(old.find(path) != new.find(path) for path in paths)
 
 
-def _directory_changed(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
-    """Directories may be in a layer only because something in them was: are theirs other metadata?
+def _shape_changed(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
+    """Directories are in a layer also when only something in them was: is anything gone, or other?
 
     Compared without the files, so that there is no content to read.
     """
     assert commit.layer is not None
     table = stacks.sealed(context, commit.layer)
     entries = (table.entry(row) for row in range(len(table)))
-    directories = table.without([e.path for e in entries if e.kind != "directory"])
-    old, new = _views(context, commit, directories)
+    shape = table.without([e.path for e in entries if e.kind not in ("directory", "whiteout")])
+    old, new = _views(context, commit, shape)
     with stacks.reading(context.root):
         found = changes(old, new, renames=False)
     return any(within(delta, paths) for delta in found)

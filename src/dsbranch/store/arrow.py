@@ -197,13 +197,13 @@ def _bytes(buffer: Any) -> memoryview:
 class Glance:
     """What a layer says of one path, as far as kinds and flags tell.
 
-    `changed`: at or below it is an entry that is more than a directory on the way to others.
-    `directory`: there are only such directories. `above`: an entry on the way to it is more than
-    one, so that the path may be gone or have come along.
+    `changed`: at or below it is something that is neither directory nor whiteout. `unclear`: there
+    is anything at all, perhaps only directories on the way to others. `above`: an entry on the way
+    to it is no plain directory, so that the path may be gone or have come along.
     """
 
     changed: bool
-    directory: bool
+    unclear: bool
     above: bool
 
 
@@ -215,14 +215,13 @@ def glance(table: Any, path: bytes) -> Glance:
     parts = path.split(b"/")
     ancestors = [b"/".join(parts[:end]) for end in range(1, len(parts))]
     paths = table["path"]
-    plain = pc.and_(
-        pc.equal(table["kind"].cast(pa.string()), "directory"), pc.equal(table["flags"], 0)
-    )
+    kinds = table["kind"].cast(pa.string())
+    plain = pc.and_(pc.equal(kinds, "directory"), pc.equal(table["flags"], 0))
+    shape = pc.is_in(kinds, pa.array(["directory", "whiteout"]))
     here = pc.or_(pc.equal(paths, path), pc.starts_with(paths, path + b"/"))
     way = pc.is_in(paths, pa.array(ancestors, paths.type))
-    special = pc.invert(plain)
     return Glance(
-        changed=pc.any(pc.and_(here, special)).as_py() or False,
-        directory=pc.any(here).as_py() or False,
-        above=pc.any(pc.and_(way, special)).as_py() or False,
+        changed=pc.any(pc.and_not(here, shape)).as_py() or False,
+        unclear=pc.any(here).as_py() or False,
+        above=pc.any(pc.and_not(way, plain)).as_py() or False,
     )
