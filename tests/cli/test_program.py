@@ -453,7 +453,7 @@ def test_log(program: Program, fake: FakeWorkspace, monkeypatch: pytest.MonkeyPa
         "author": "ada",
         "time": "1970-01-01T00:00:00Z",
     }
-    assert [call[-1] for call in fake.asked] == [{"limit": 2}, {"limit": None}, {"limit": None}]
+    assert [call[-1]["limit"] for call in fake.asked] == [2, None, None]
 
 
 def test_show(program: Program, fake: FakeWorkspace) -> None:

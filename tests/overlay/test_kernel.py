@@ -329,6 +329,42 @@ def test_live_swap_under_a_shared_parent(place, hold):
     assert [e.source for e in inside if e.path == os.fsencode(place.target)] == ["dsbranch:w:l2"]
 
 
+def test_a_mount_moves_with_whoever_is_in_it(place, hold):
+    (place.base / "file").write_text("base")
+    mount_id = place.mount(place.plan("l1"))
+    holder = hold("os.chdir(sys.argv[1])", place.target)
+    there = place.directory("there")
+    before = descriptors()
+    assert place.driver.move(place.target, there)
+    assert descriptors() == before
+    (entry,) = mountinfo.find("dsbranch:w:l1")
+    assert (entry.mount_id, entry.path) == (mount_id, os.fsencode(there))
+    assert os.readlink(f"/proc/{holder.pid}/cwd") == str(there)
+
+
+def test_a_mount_below_a_shared_one_is_replaced_by_one_of_the_same_superblock(place):
+    parent = place.filesystem("tmpfs", "shared")
+    subprocess.run(["mount", "--make-shared", parent], check=True)
+    place.target = place.directory("shared/view")
+    there = place.directory("shared/there")
+    place.mount(place.plan("l1"))
+    with (place.target / "file").open("w") as file:
+        assert not place.driver.move(place.target, there)
+        file.write("written")
+    assert [entry.path for entry in mountinfo.find("dsbranch:w:l1")] == [os.fsencode(there)]
+    assert (there / "file").read_text() == "written"
+
+
+def test_what_is_no_mount_or_has_no_place_is_not_moved(place):
+    with pytest.raises(MountRefused, match=r"move the mount at .*/plain .*Invalid"):
+        place.driver.move(place.directory("plain"), place.directory("there"))
+    assert mounts_below(place.root) == []
+    place.mount(place.plan("l1"))
+    with pytest.raises(MountRefused, match="No such file"):
+        place.driver.move(place.target, place.root / "missing")
+    assert len(mountinfo.find("dsbranch:w:l1")) == 1
+
+
 def test_beneath_is_refused_where_the_kernel_cannot(place, monkeypatch):
     place.mount(place.plan("l1"))
     monkeypatch.setattr(syscalls, "knows_beneath", lambda: False)

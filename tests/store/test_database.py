@@ -279,6 +279,25 @@ def test_operations_are_listed_newest_first(store):
     assert all(len(o.moves) == 1 for o in store.operations(100))
 
 
+def test_operations_of_one_name_follow_the_branch(store):
+    main = store.branch("main")
+    made = advance(store, main)
+    store.record("tag", Move(None, Tag("v1", made.id, 1)), author="a", detail="")
+    main = store.branch("main")
+    other = replace(main, name="other")
+    assert store.former_name(main) is None
+    store.record("rename", Move(main, None), Move(None, other), author="a", detail="")
+    assert store.former_name(other) == "main"
+    assert [o.verb for o in store.operations(name="other")] == ["rename", "commit", "init"]
+    assert [o.verb for o in store.operations(name="v1")] == ["tag"]
+    assert [o.verb for o in store.operations(1, name="other")] == ["rename"]
+    assert [o.id for o in store.operations(since=2)] == [4, 3]
+    assert store.operations(name="\udcff") == []
+    store.record("undo", Move(other, None), Move(None, main), author="a", detail="", undoes=4)
+    assert store.former_name(main) == "other"
+    assert store.undoings() == {4: 5}
+
+
 def stale_writes(store, stale):
     return {
         "commit": lambda: advance(store, stale),

@@ -19,7 +19,7 @@ from dsbranch._core import syscalls
 from dsbranch.errors import MountInUse, UnsupportedError
 from dsbranch.model import MountPlan
 from dsbranch.overlay.log import KernelLog
-from dsbranch.overlay.mountinfo import children
+from dsbranch.overlay.mountinfo import by_id, children
 from dsbranch.overlay.refusal import refusal
 from dsbranch.overlay.writers import find_users
 
@@ -119,7 +119,7 @@ class KernelDriver:
         except OSError as error:
             # No mount leaves a directory whose mounts other namespaces share, as most systems'
             # root is.
-            if error.errno != errno.EINVAL:
+            if error.errno != errno.EINVAL or not _is_mount_point(source, fd):
                 raise refusal(f"move the mount at {source} to {target}", error) from error
         finally:
             os.close(fd)
@@ -221,6 +221,11 @@ def _reconfigure(path: Path, flag: bytes) -> bool:
         finally:
             os.close(context)
     return True
+
+
+def _is_mount_point(path: Path, fd: int) -> bool:
+    entry = by_id(syscalls.mount_id_of(fd))
+    return entry is not None and entry.path == os.fsencode(path)
 
 
 def _in_use(path: Path) -> MountInUse:
