@@ -501,3 +501,44 @@ class Verified:
     undigested: int
     garbage: int
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchSpace:
+    """`alone` is freed if the branch goes, `shared` is not, as others hold it, too;
+    `uncommitted` is the part of both that its open and pending layers hold."""
+
+    name: str
+    alone: int
+    shared: int
+    uncommitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSpace:
+    """What a commit's own layer holds that no other layer does, and what others do, too."""
+
+    commit: Commit
+    alone: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The answer of du, in bytes on the disk. The parts of `total` are the fields after it.
+
+    `history` is what commits hold, `uncommitted` what open and pending layers hold besides,
+    `log` what only the operation log keeps, and `garbage` what belongs to nobody.
+    """
+
+    branches: tuple[BranchSpace, ...]
+    commits: tuple[CommitSpace, ...]
+    total: int
+    history: int
+    uncommitted: int
+    log: int
+    checkpoints: int
+    manifests: int
+    database: int
+    garbage: int
+    checkpoint_inodes: int = 0

@@ -25,6 +25,7 @@ from dsbranch.model import (
     Renamed,
     Restored,
     RolledBack,
+    Space,
     Squashed,
     Status,
     Tag,
@@ -381,6 +382,15 @@ class Workspace:
         from dsbranch.ops.gc import gc as run
 
         return run(self._context, keep=KEEP_SECONDS if keep is None else keep, dry_run=dry_run)
+
+    def du(self, *branches: str) -> Space:
+        """How much of the store each branch holds alone and with others, and what the whole is.
+
+        With `branches` only of these, and of each commit that their mounts show.
+        """
+        from dsbranch.ops.du import du as run
+
+        return run(self._context, branches)
 
     def verify(self, *, full: bool = False) -> Verified:
         """Whether the store and every sealed layer are as they were recorded; `full` reads and

@@ -23,6 +23,7 @@ from dsbranch.cli import create as create_verb
 from dsbranch.cli import delete as delete_verb
 from dsbranch.cli import demo as demo_verb
 from dsbranch.cli import diff as diff_verb
+from dsbranch.cli import du as du_verb
 from dsbranch.cli import export as export_verb
 from dsbranch.cli import gc as gc_verb
 from dsbranch.cli import init as init_verb
@@ -69,6 +70,7 @@ VERBS = (
     tag_verb,
     rename_verb,
     delete_verb,
+    du_verb,
     gc_verb,
     verify_verb,
     demo_verb,

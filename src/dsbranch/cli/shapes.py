@@ -33,6 +33,7 @@ from dsbranch.model import (
     Restored,
     RolledBack,
     Seen,
+    Space,
     Squashed,
     Status,
     Tag,
@@ -325,4 +326,35 @@ def verified(item: Verified) -> Object:
             | {"what": one.what, "means": one.means}
             for one in item.findings
         ],
+    }
+
+
+SPACE_PARTS = (
+    "history",
+    "uncommitted",
+    "log",
+    "checkpoints",
+    "manifests",
+    "database",
+    "garbage",
+)
+
+
+def space(item: Space) -> Object:
+    return SCHEMA | {
+        "branches": [
+            {
+                "name": one.name,
+                "alone": one.alone,
+                "shared": one.shared,
+                "uncommitted": one.uncommitted,
+            }
+            for one in item.branches
+        ],
+        "commits": [
+            commit(one.commit) | {"alone": one.alone, "shared": one.shared} for one in item.commits
+        ],
+        "total": item.total,
+        "parts": {name: getattr(item, name) for name in SPACE_PARTS},
+        "checkpoint_inodes": item.checkpoint_inodes,
     }
