@@ -15,35 +15,39 @@ from dsbranch._core.usage import OUTSIDE, Usage
 from dsbranch.model import BranchSpace, CommitSpace, History, Space
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
-from dsbranch.ops.gc import mounted
 from dsbranch.ops.holdings import Holdings
 from dsbranch.ops.reach import doomed
 from dsbranch.ops.space import lone, weigh
+from dsbranch.overlay.inuse import in_use
 from dsbranch.store import sweep
 from dsbranch.store.faults import storage
 
 
 def du(context: Context, names: Sequence[str]) -> Space:
     chosen = [context.store.branch(name) for name in names]
+    mounted = in_use(context.store.id)
     with sweep.snapshot(context.store):
         history = sweep.history(context.store)
         going = doomed(
             history,
             now_ns=time.time_ns(),
             keep_ns=0,
-            mounted=mounted(context),
+            mounted=mounted,
             lowers=lambda commit: stacks.lowers(context, commit),
         )
     directories = sweep.directories(context.store)
     owners = [path.name.partition(".")[0] for path in directories]
     shares = _weigh(context, history, directories)
-    held = Holdings(history, going, owners, shares)
+    held = Holdings(history, going, mounted, owners, shares)
     parts = held.parts()
     manifests = 0
     for layer in owners:
-        size = lone(context.layout.manifest(layer))
-        manifests += size
-        parts[held.part((layer,))].bytes -= size
+        part = held.part((layer,))
+        # That of any other layer goes with it, and is counted there.
+        if part in ("history", "uncommitted"):
+            size = lone(context.layout.manifest(layer))
+            manifests += size
+            parts[part].bytes -= size
     database = _beside_layers(context)
     branches = [
         BranchSpace(branch.name, held.alone(branch), held.shared(branch), held.open(branch))

@@ -23,9 +23,9 @@ from dsbranch.model import Collected, Doomed, History
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS
-from dsbranch.ops.reach import YOUNG_SECONDS, Mounted, doomed
+from dsbranch.ops.reach import YOUNG_SECONDS, doomed
 from dsbranch.ops.space import freed, is_directory
-from dsbranch.overlay.inuse import in_use
+from dsbranch.overlay.inuse import InUse, in_use
 from dsbranch.overlay.probe import PROBE_PREFIX
 from dsbranch.store import sweep
 from dsbranch.store.creation import is_leftover
@@ -71,19 +71,13 @@ def _plan(context: Context, keep_ns: int) -> tuple[History, Doomed]:
         history,
         now_ns=time.time_ns(),
         keep_ns=keep_ns,
-        mounted=mounted(context),
+        mounted=in_use(context.store.id),
         lowers=lambda commit: stacks.lowers(context, commit),
     )
     return history, plan
 
 
-def mounted(context: Context) -> Mounted:
-    """What mounts of this workspace need."""
-    found = in_use(context.store.id)
-    return Mounted(found.uppers, found.layers, found.commits)
-
-
-def garbage(context: Context, used: Mounted) -> list[Path]:
+def garbage(context: Context, used: InUse) -> list[Path]:
     """Layer directories that the store does not know and nobody is making or using."""
     found = [
         p for p in sweep.directories(context.store) if p.name.partition(".")[0] not in used.layers
@@ -104,13 +98,13 @@ def garbage(context: Context, used: Mounted) -> list[Path]:
 def _rest(context: Context, history: History, plan: Doomed) -> list[Path]:
     """What is to go besides layers: directories that nobody knows, workdirs of sealed layers,
     and what killed commands left beside the store."""
-    used = mounted(context)
+    used = in_use(context.store.id)
     # What the transaction has just made garbage is removed as layers, not as this.
     unknown = [path for path in garbage(context, used) if path.name not in plan.layers]
     workdirs = [
         context.layout.work(layer.id)
         for layer in history.layers.values()
-        if layer.state == "sealed" and layer.id not in plan.layers and layer.id not in used.uppers
+        if layer.state == "sealed" and layer.id not in plan.layers and layer.id not in used.views
     ]
     with storage(f"list {context.root}"), os.scandir(context.root) as entries:
         beside = [Path(entry.path) for entry in entries if _is_of_a_killed_command(entry)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dsbranch.model import Branch, Commit, Doomed, History
 from dsbranch.ops.reach import ancestors, held
+from dsbranch.overlay.inuse import InUse
 
 _MANY = object()
 _PARTS = ("history", "uncommitted", "checkpoints", "log", "garbage")
@@ -30,6 +31,7 @@ class Holdings:
         self,
         history: History,
         going: Doomed,
+        mounted: InUse,
         owners: Sequence[str],
         shares: Mapping[tuple[int, ...], tuple[int, int]],
     ) -> None:
@@ -47,7 +49,7 @@ class Holdings:
         for key in self._shares:
             for layer in key:
                 self._keys.setdefault(layer, []).append(key)
-        self._holders = self._who_holds()
+        self._holders = self._who_holds(mounted)
         self._alone: dict[str, int] = {}
         for key, (size, _) in self._shares.items():
             name = self._only_holder(key)
@@ -115,7 +117,7 @@ class Holdings:
         """Whether a layer stays when gc has dropped the log, and its checkpoints with it."""
         return layer == "" or _PARTS[self._rank(layer)] in ("history", "uncommitted")
 
-    def _who_holds(self) -> dict[str, object]:
+    def _who_holds(self, mounted: InUse) -> dict[str, object]:
         """For each layer the only branch that reaches it, by name, or `_MANY`."""
         commits: dict[str, object] = {}
 
@@ -142,6 +144,10 @@ class Holdings:
             for layer in held(branch):
                 if holders.setdefault(layer, branch.name) != branch.name:
                     holders[layer] = _MANY
+        # A squashed branch may go on with the layers it was mounted on.
+        for branch in self._history.branches:
+            for layer in mounted.views.get(branch.layer, ()):
+                holders.setdefault(layer, branch.name)
         return holders
 
     def _only_holder(self, key: frozenset[str]) -> str | None:

@@ -6,24 +6,12 @@ It decides for gc; whatever it does not name may be removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from dsbranch.model import Branch, Doomed, History, Operation, Tag
+from dsbranch.overlay.inuse import InUse
 
 YOUNG_SECONDS = 3600
 """What is younger may be in the hands of a command that has not said so yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """What mounts need: see `dsbranch.overlay.inuse.InUse`."""
-
-    uppers: frozenset[str]
-    layers: frozenset[str]
-    commits: frozenset[str]
-
-
-NOTHING = Mounted(frozenset(), frozenset(), frozenset())
 
 
 def doomed(
@@ -31,7 +19,7 @@ def doomed(
     *,
     now_ns: int,
     keep_ns: int,
-    mounted: Mounted,
+    mounted: InUse,
     lowers: Callable[[str], list[str]],
 ) -> Doomed:
     """What gc removes at `now_ns`, with operations younger than `keep_ns` kept.
@@ -78,7 +66,7 @@ def held(side: Branch) -> tuple[str, ...]:
     return (side.layer, *side.pending)
 
 
-def _kept(history: History, now_ns: int, keep_ns: int, mounted: Mounted) -> list[Operation]:
+def _kept(history: History, now_ns: int, keep_ns: int, mounted: InUse) -> list[Operation]:
     living = {branch.id for branch in history.branches}
 
     def tells_of_an_old_view(before: Branch | Tag | None, after: Branch | Tag | None) -> bool:
@@ -87,7 +75,7 @@ def _kept(history: History, now_ns: int, keep_ns: int, mounted: Mounted) -> list
             isinstance(before, Branch)
             and isinstance(after, Branch)
             and before.layer != after.layer
-            and before.layer in mounted.uppers
+            and before.layer in mounted.views
             and before.id in living
         )
 
@@ -121,7 +109,7 @@ def _layers(sides: Iterable[Branch | Tag]) -> Iterator[str]:
 def _checkpoints(
     history: History,
     now_ns: int,
-    mounted: Mounted,
+    mounted: InUse,
     commits: set[str],
     lowers: Callable[[str], list[str]],
 ) -> set[str]:

@@ -21,8 +21,9 @@ from dsbranch.model import Branch, Checkpoint, Commit, Finding, Layer, Verified
 from dsbranch.ops import drifted, stacks
 from dsbranch.ops.consistency import contradictions, name_of, span
 from dsbranch.ops.context import Context
-from dsbranch.ops.gc import garbage, mounted
+from dsbranch.ops.gc import garbage
 from dsbranch.ops.space import is_directory
+from dsbranch.overlay.inuse import in_use
 from dsbranch.store import manifest, sweep
 from dsbranch.store.identity import commit_id
 
@@ -76,7 +77,7 @@ class _Verification:
         report = self.context.report("verifying")
         if report is not None:
             report(self.total, self.total, self.read)
-        return self.answer(len(garbage(self.context, mounted(self.context))))
+        return self.answer(len(garbage(self.context, in_use(self.context.store.id))))
 
     def answer(self, garbage: int = 0) -> Verified:
         return Verified(

@@ -16,10 +16,10 @@ _OPTIONS = (b"upperdir", b"lowerdir", b"lowerdir+")
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """`uppers` are layers that are mounted to be written, `layers` all that mounts consist of,
-    those included, and `commits` what read-only views show."""
+    """`views` has, for each layer that is mounted to be written, all layers its mounts consist
+    of; `layers` are all that any mount consists of, and `commits` what read-only views show."""
 
-    uppers: frozenset[str]
+    views: dict[str, frozenset[str]]
     layers: frozenset[str]
     commits: frozenset[str]
 
@@ -29,7 +29,7 @@ def in_use(workspace_id: str) -> InUse:
 
     A mount that was detached and lives on in its users is in no table, and so not seen.
     """
-    uppers: set[str] = set()
+    views: dict[str, frozenset[str]] = {}
     layers: set[str] = set()
     commits: set[str] = set()
     for entry in mountinfo.everywhere(source_prefix(workspace_id)):
@@ -37,11 +37,11 @@ def in_use(workspace_id: str) -> InUse:
         if shown is None:
             continue
         _, layer, commit = shown
+        values = [value for option in _OPTIONS for value in entry.super_option(option)]
+        parts = {os.fsdecode(id) for value in values for id in _LAYER.findall(value)}
+        layers |= parts
         if layer is not None:
-            uppers.add(layer)
+            views[layer] = views.get(layer, frozenset()) | parts | {layer}
         if commit is not None:
             commits.add(commit)
-        for option in _OPTIONS:
-            for value in entry.super_option(option):
-                layers.update(map(os.fsdecode, _LAYER.findall(value)))
-    return InUse(frozenset(uppers), frozenset(layers | uppers), frozenset(commits))
+    return InUse(views, frozenset(layers | views.keys()), frozenset(commits))
