@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsbranch.cli.wording import count_words, human_size, local_time, plural, short, utc
+from dsbranch.cli.wording import count_words, human_size, local_time, plural, seconds_of, short, utc
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,25 @@ def test_times() -> None:
 
 def test_short() -> None:
     assert short("0123456789abcdef") == "0123456789"
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"),
+    [
+        ("0", 0),
+        ("0d", 0),
+        ("45s", 45),
+        ("90m", 5400),
+        ("12h", 43200),
+        ("30d", 2592000),
+        ("2w", 1209600),
+    ],
+)
+def test_ages(age, seconds):
+    assert seconds_of(age) == seconds
+
+
+@pytest.mark.parametrize("age", ["", "d", "5", "1.5d", "-1d", "5x", "5 d", "٣d", "9999999999s"])
+def test_what_is_no_age(age):
+    with pytest.raises(ValueError, match="is no age"):
+        seconds_of(age)

@@ -11,6 +11,7 @@ from dsbranch.cli import history, render, shapes
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import human_size, plural, seconds_of
+from dsbranch.errors import Interrupted
 from dsbranch.model import Collected
 
 EXAMPLE = "dsbranch gc --keep 7d --dry-run"
@@ -47,7 +48,13 @@ def run(
     need to be undone. It may be interrupted at any time; the next gc goes on.
     """
     with open_workspace(ctx) as workspace:
-        collected = workspace.gc(keep=seconds_of(keep), dry_run=dry_run)
+        try:
+            collected = workspace.gc(keep=seconds_of(keep), dry_run=dry_run)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "interrupted; what nothing needs may be gone in part",
+                hint="`dsbranch gc` goes on with the rest",
+            ) from None
     if json:
         render.as_json(shapes.collected(collected, dry_run=dry_run))
         return

@@ -53,7 +53,7 @@ class _Removal:
         try:
             above = os.open(self.top.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            self._blame(os.fsencode(self.top), error)
+            self._blame(b"", error)
             return
         try:
             self.mount = syscalls.mount_id_of(above)
@@ -137,7 +137,7 @@ class _Removal:
     def _blame(self, path: bytes, error: OSError) -> None:
         if error.errno == ENOENT:
             return
-        where = os.path.join(self.top, os.fsdecode(path))
+        where = self.top / os.fsdecode(path)
         code = error.errno or 0
         why = "something was put into it meanwhile" if code == ENOTEMPTY else _WHY.get(code)
         self.problems[f"{where} cannot be removed: {why or os.strerror(code)}"] = None
