@@ -258,21 +258,23 @@ class Machine:
         found = _changes(uncommitted)
         truth.check(old.seen.nodes, new, _changes(self.ws.diff(branch=name, renames=False)), found)
         # Where directories can be renamed at all, each one is seen through in an open layer.
-        truth.check_births(old.births, births, new, found, all=self.dialect == "trusted")
+        truth.check_births(
+            old.births, births, old.seen.nodes, new, found, all=self.dialect == "trusted"
+        )
         status = self.ws.status(name)
         assert status.clean == (not found)
         assert (status.head, status.mounted) == (branch.head, branch.mounted)
         assert status.counts == uncommitted.counts()
         found = _changes(self.ws.diff(name))
         truth.check(fork.seen.nodes, new, _changes(self.ws.diff(name, renames=False)), found)
-        truth.check_births(fork.births, births, new, found)
+        truth.check_births(fork.births, births, fork.seen.nodes, new, found)
 
     def ask_between(self, one: str, two: str) -> None:
         """So does `diff`, of any two commits."""
         old, new = self.kept[one], self.kept[two]
         by_name, found = self.ws.diff(one, two, renames=False), _changes(self.ws.diff(one, two))
         truth.check(old.seen.nodes, new.seen.nodes, _changes(by_name), found)
-        truth.check_births(old.births, new.births, new.seen.nodes, found)
+        truth.check_births(old.births, new.births, old.seen.nodes, new.seen.nodes, found)
 
     def view(self, commit: str) -> Seen:
         """What a commit shows, by a read-only mount of its own."""

@@ -28,12 +28,17 @@ def by_path(old: Snapshot, new: Snapshot) -> list[tuple[str, bytes]]:
 def _letter(old: Node, new: Node) -> str | None:
     if old.kind != new.kind:
         return "T"
-    if (old.content, old.target, old.rdev) != (new.content, new.target, new.rdev):
+    if _bytes(old) != _bytes(new):
         return "M"
     for name in ("mode", "uid", "gid", "xattrs", "mtime_ns"):
         if getattr(old, name) != getattr(new, name):
             return "m"
     return None
+
+
+def _bytes(node: Node) -> object:
+    # The size as well: zeros do not count in the digest of a large file's content.
+    return node.kind, node.size, node.content, node.target, node.rdev
 
 
 def plain(found: Iterable[Change]) -> list[tuple[str, bytes]]:
@@ -95,19 +100,31 @@ def check(old: Snapshot, new: Snapshot, by_name: Iterable[Change], renamed: list
 
 
 Births = dict[bytes, int]
-"""Directories by path, told apart by a number that stays with one when it is renamed."""
+"""What is where, told apart by a number that stays with an inode when it is renamed."""
 
 
 def check_births(
-    old: Births, new: Births, nodes: Snapshot, found: list[Change], *, all: bool = False
+    old: Births,
+    new: Births,
+    was: Snapshot,
+    now: Snapshot,
+    found: list[Change],
+    *,
+    all: bool = False,
 ) -> None:
-    """What a diff calls a renamed directory is the same one; with `all`, the other way too."""
+    """What a diff calls renamed is the same, or at least a file of the same content.
+
+    With `all` the other way, too: each directory that is somewhere else now is called renamed.
+    """
     for change in found:
-        if change.status == "R" and change.kind == "directory":
+        if change.status == "R":
             assert change.old_path is not None
-            assert new[change.path] == old[change.old_path], f"{change} is another directory"
-    where = {born: path for path, born in old.items()}
-    came = sources(nodes, found)
+            same = new[change.path] == old[change.old_path]
+            if not same and change.kind == "file":
+                same = _bytes(now[change.path]) == _bytes(was[change.old_path])
+            assert same, f"{change} is another one"
+    where = {born: path for path, born in old.items() if was[path].kind == "directory"}
+    came = sources(now, found)
     for path, born in new.items() if all else ():
         if born in where:
             assert came.get(path) == where[born], f"{path!r} was {where[born]!r}"

@@ -35,7 +35,8 @@ class Seen(NamedTuple):
 
 
 def see(at: Path) -> Seen:
-    return Seen(snapshot(at), {path: status.st_mtime_ns for path, status in _directories(at)})
+    times = {p: s.st_mtime_ns for p, s in _entries(at) if stat.S_ISDIR(s.st_mode)}
+    return Seen(snapshot(at), times)
 
 
 def same(a: Seen, b: Seen) -> None:
@@ -44,7 +45,7 @@ def same(a: Seen, b: Seen) -> None:
 
 
 class Twin:
-    """`births` tells directories apart: a number each, which stays with one through renames and
+    """`births` tells inodes apart: a number each, which stays with one through renames and
     copies of the tree. Those that are given belong to `plain` as it is now."""
 
     def __init__(self, plain: Path, births: dict[bytes, int]) -> None:
@@ -58,9 +59,9 @@ class Twin:
         self._lower = {status.st_ino for _, status in walk(self.plain)}
 
     def births(self) -> dict[bytes, int]:
-        """Which directory is where."""
+        """What is where."""
         found = {}
-        for path, status in _directories(self.plain):
+        for path, status in _entries(self.plain):
             if status.st_ino not in self._births:
                 self._births[status.st_ino] = next(_births)
             found[path] = self._births[status.st_ino]
@@ -100,6 +101,9 @@ class Twin:
             mine = b"/proc/%d/" % os.getpid()
             places = [place.replace(b"/proc/self/", mine) for place in (at, spare)]
             subprocess.run(["cp", "-a", "--", *places], check=True)
+            born = self._births.get(status.st_ino)
+            if born is not None:
+                self._births[os.lstat(spare).st_ino] = born
             os.rename(spare, at)
 
     def _settle_times(self, mount: Path, start: int, late: set[int]) -> None:
@@ -143,11 +147,11 @@ def walk(top: Path) -> Iterator[tuple[bytes, os.stat_result]]:
                 continue
 
 
-def _directories(top: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+def _entries(top: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+    """The directory and all below it, by relative path."""
     yield b"", os.lstat(top)
     for path, status in walk(top):
-        if stat.S_ISDIR(status.st_mode):
-            yield path.removeprefix(os.fsencode(top) + b"/"), status
+        yield path.removeprefix(os.fsencode(top) + b"/"), status
 
 
 def _inode(root: Path, path: bytes) -> int:
