@@ -55,7 +55,8 @@ def apply_directory(changes: Path, onto: Path) -> None:
 
 def _untar(tar: Path, at: Path) -> None:
     whiteouts = ("--wildcards", "--no-anchored", "--exclude=.wh.*")
-    _run("tar", "--xattrs", "--xattrs-include=*", *whiteouts, "-C", at, "-xpf", tar)
+    # `--acls`: else what lies in a directory with a default ACL inherits from it.
+    _run("tar", "--acls", "--xattrs", "--xattrs-include=*", *whiteouts, "-C", at, "-xpf", tar)
 
 
 def remove(path: bytes) -> None:

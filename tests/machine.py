@@ -127,6 +127,7 @@ class Machine:
             self.compare(name)
             return
         assert expected or allow_empty
+        self._check_nothing_idle(done.commit.id, {path for _, path in expected})
         self._advance(name, done.commit.id, (branch.head,), before)
         assert done.counts == self.ws.diff(done.commit.parents[0], done.commit.id).counts()
 
@@ -144,6 +145,16 @@ class Machine:
         branch.seal()
         self.look_at_layers()
         self.ask(name)
+
+    def _check_nothing_idle(self, commit: str, changed: set[bytes]) -> None:
+        """What was copied up for nothing is not in the commit's layer."""
+        layer = reference.scan(self._fs(self.ws._context.store.stack(commit)[0]), self.dialect)
+        moved = reference.OPAQUE | reference.REDIRECT
+        for path, entry in layer.items():
+            names = path.split(b"/")
+            above = (b"/".join(names[:count]) for count in range(len(names) + 1))
+            if entry.kind in ("file", "symlink") and not entry.nlink_group:
+                assert path in changed or any(layer[p].flags & moved for p in above), entry
 
     def squash(self, name: str, since: int | None) -> None:
         """Since the commit of this number in the branch's line, or since the fork."""
