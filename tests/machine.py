@@ -135,7 +135,7 @@ class Machine:
         """A branch has a new head, which must show what its plain directory shows."""
         branch = self.branches[name]
         seen = self.view(id)
-        branch.rejoin(seen.nodes, self.kept[branch.head].seen.nodes)
+        branch.rejoin(seen.nodes)
         assert_same(snapshot(branch.plain), seen.nodes)
         if before is not None:
             same(see(self.place / name), seen)
@@ -175,7 +175,7 @@ class Machine:
         if before is not None:
             after = see(self.place / name)
             if layer != self._open_layer(name):
-                branch.rejoin(after.nodes, shown.seen.nodes)
+                branch.rejoin(after.nodes)
                 branch.seal()
             assert_same(after.nodes, snapshot(branch.plain))
             assert after.times == before.times

@@ -119,15 +119,15 @@ class Twin:
                 with beneath(self.plain, path) as at:
                     os.utime(at, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
 
-    def rejoin(self, seen: Snapshot, before: Snapshot) -> None:
+    def rejoin(self, seen: Snapshot) -> None:
         """A hard link of the base that was copied up for nothing is whole again once that is
         dropped; nothing else may change what is linked to what."""
-        own = snapshot(self.plain)
+        own, births = snapshot(self.plain), self.births()
         for path, node in seen.items():
             if path not in own or node.links == own[path].links:
                 continue
             assert set(own[path].links) < set(node.links), f"{path!r} lost its link: {own[path]}"
-            assert len({before[p].links for p in node.links if p in before}) == 1
+            assert len({births[p] for p in node.links}) == 1, f"{node.links} were never one"
             for other in node.links:
                 if other != path:
                     with beneath(self.plain, path) as a, beneath(self.plain, other) as b:
