@@ -9,11 +9,10 @@ is trusted but ids.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from unittest import mock
 
 import dsbranch
@@ -46,6 +45,22 @@ class Branch(Twin):
         self.mounted = mounted
 
 
+class State(NamedTuple):
+    """Where a name stood: what an operation moves, and moves back when it is undone."""
+
+    branch: Branch
+    head: str
+
+
+class Operation(NamedTuple):
+    """A move of one branch. `same_view`: its open layer is no part of it."""
+
+    name: str
+    old: State | None
+    new: State | None
+    same_view: bool = False
+
+
 class Machine:
     """Each method does something and then judges it; the first failed assertion is the finding.
 
@@ -66,6 +81,7 @@ class Machine:
         self.kept = {head: Kept(self._copy(self.data), self.adopted, births, ())}
         self.branches = {"main": self._branch(head, mounted=True)}
         self.layers: dict[str, object] = {}
+        self.operations: list[Operation] = []
 
     # Choosing
 
@@ -119,6 +135,7 @@ class Machine:
         branch = self.branches[name]
         expected = truth.by_path(self.kept[branch.head].seen.nodes, snapshot(branch.plain))
         before = self._shown(name)
+        pending = self.ws._context.store.branch(name).pending
         try:
             done = self.ws.commit(name, "x", hash=hash, allow_empty=allow_empty)
         except errors.NothingToCommit:
@@ -127,7 +144,8 @@ class Machine:
             self.compare(name)
             return
         assert expected or allow_empty
-        self._check_nothing_idle(done.commit.id, {path for _, path in expected})
+        if not pending:  # what a commit that was undone wrote, and is undone by hand, stays
+            self._check_nothing_idle(done.commit.id, {path for _, path in expected})
         self._advance(name, done.commit.id, (branch.head,), before)
         assert done.counts == self.ws.diff(done.commit.parents[0], done.commit.id).counts()
 
@@ -141,7 +159,7 @@ class Machine:
             same(see(self.place / name), seen)
             assert seen.times == before.times
         self.kept[id] = Kept(self._copy(branch.plain), seen, branch.births(), parents)
-        branch.head = id
+        self._move_head(name, id)
         branch.seal()
         self.look_at_layers()
         self.ask(name)
@@ -171,7 +189,7 @@ class Machine:
         shown = self.kept[branch.head]
         same(self.view(done.commit.id), shown.seen)
         self.kept[done.commit.id] = shown._replace(parents=(start,))
-        branch.head = done.commit.id
+        self._move_head(name, done.commit.id)
         if before is not None:
             after = see(self.place / name)
             if layer != self._open_layer(name):
@@ -187,8 +205,9 @@ class Machine:
         done = self.ws.rollback(name, to)
         assert done.head == to
         assert done.counts == lost
-        mounted = self._drop(name).mounted
-        self.branches[name] = self._branch(to, mounted=mounted)
+        old = self.branches[name]
+        self.branches[name] = new = self._branch(to, mounted=old.mounted)
+        self.operations.append(Operation(name, State(old, old.head), State(new, to)))
         shown = self._shown(name)
         if shown is not None:
             same(shown, self.kept[to].seen)
@@ -199,17 +218,108 @@ class Machine:
         head = self.branches[start].head if start in self.branches else start
         done = self.ws.create(name, start=start, mount=mounted)
         assert done.branch.head == head
-        self.branches[name] = self._branch(head, mounted=mounted)
+        self.branches[name] = new = self._branch(head, mounted=mounted)
+        self.operations.append(Operation(name, None, State(new, head)))
         shown = self._shown(name)
         if shown is not None:
             same(shown, self.kept[head].seen)
         self.ask(name)
 
+    def merge(self, name: str, other: str, strategy: Literal["fail", "ours", "theirs"]) -> None:
+        """`other` is a commit. What it comes to is for tests/ops/test_merge.py to say; here, that
+        what only one side changed is as on that side, and that no other tree changes."""
+        branch = self.branches[name]
+        base = self.ws._context.store.merge_base(branch.head, other)
+        kept = [self.kept[id] for id in (base, branch.head, other)]
+        before = self._shown(name)
+        try:
+            done = self.ws.merge(other, into=name, strategy=strategy)
+        except errors.DirtyBranch:
+            assert truth.by_path(kept[1].seen.nodes, snapshot(branch.plain))
+            return self.compare(name)
+        except errors.MergeConflict:
+            assert strategy == "fail"
+            return self.compare(name)
+        except errors.UnsupportedError:
+            return self.compare(name)
+        assert done.up_to_date == (base == other)
+        if done.commit is None:
+            return self.compare(name)
+        id = done.commit.id
+        assert done.commit.parents == (branch.head, other)
+        seen = self.view(id)
+        changes = _changes(self.ws.diff(base, branch.head)), _changes(self.ws.diff(base, other))
+        if not any(change.status == "R" for side in changes for change in side):
+            truth.check_merge(*(one.seen.nodes for one in kept), seen.nodes)
+        assert before is None or see(self.place / name) == seen
+        return self._adopt(name, id, done.commit.parents)
+
+    def _adopt(self, name: str, id: str, parents: tuple[str, ...]) -> None:
+        """A branch shows a commit that no plain tree went before."""
+        old, at = self.branches[name], self.root / "look"
+        self.ws.mount(id, at=at, read_only=True)
+        try:
+            seen, tree = see(at), self._copy(at)
+        finally:
+            self.ws.umount(str(at))
+            at.rmdir()
+        assert_same(snapshot(tree), seen.nodes)
+        births = truth.merged_births(seen.nodes, *(self.kept[parent].births for parent in parents))
+        self.kept[id] = Kept(tree, seen, births, parents)
+        self.branches[name] = new = self._branch(id, mounted=old.mounted)
+        self.operations.append(Operation(name, State(old, old.head), State(new, id)))
+        self.look_at_layers()
+        self.ask(name)
+
+    def rename(self, name: str) -> None:
+        self.number += 1
+        new = f"r{self.number}"
+        self.ws.rename(name, new)
+        self.branches[new] = self.branches.pop(name)
+        self.operations.clear()  # whose names are no longer what they were
+        self.compare(new)
+        self.ask(new)
+
     def delete(self, name: str) -> None:
         if self.branches[name].mounted:
             self.umount(name)
         self.ws.delete(name, force=True)
-        self._drop(name)
+        old = self.branches.pop(name)
+        self.operations.append(Operation(name, State(old, old.head), None))
+
+    def undo(self) -> None:
+        """The newest operation, which may be an undo itself."""
+        if not self.operations:
+            return
+        name, old, new, same_view = operation = self.operations[-1]
+        done = self.ws.undo()
+        assert (done.name, done.head) == (name, None if old is None else old.head)
+        self.operations.append(Operation(name, new, old, same_view))
+        mounted = operation.new is None or self.branches[name].mounted
+        if old is None:
+            self.branches.pop(name)
+            return
+        self.branches[name] = old.branch
+        old.branch.head, old.branch.mounted = old.head, mounted
+        self.compare(name)
+        self.ask(name)
+
+    def collect(self) -> None:
+        """Remove whatever no branch reaches, and nothing else."""
+        store = self.ws._context.store
+        forks = (store.branch(name).fork for name in self.branches)
+        reached, rest = set(), [*forks, *(branch.head for branch in self.branches.values())]
+        while rest:
+            id = rest.pop()
+            if id not in reached:
+                reached.add(id)
+                rest += self.kept[id].parents
+        done = self.ws.gc(keep=0)
+        assert {commit.id for commit in done.commits} == self.kept.keys() - reached
+        assert not done.problems
+        self.kept = {id: kept for id, kept in self.kept.items() if id in reached}
+        self.layers = {id: at for id, at in self.layers.items() if self._fs(id).exists()}
+        self.operations.clear()
 
     def export(self, commit: str, suffix: str) -> None:
         """`suffix` is ``.tar``, ``.tar.zst`` or nothing, for a directory."""
@@ -309,7 +419,8 @@ class Machine:
     def look_at_layers(self) -> None:
         """The manifests of layers that are sealed since say what lies there."""
         for commit in self.kept:
-            for layer in self.ws._context.store.stack(commit):
+            shown = stacks.lowers(self.ws._context, commit)
+            for layer in {*self.ws._context.store.stack(commit), *shown}:
                 if layer not in self.layers:
                     self.layers[layer] = _fingerprint(self._fs(layer))
                     self._check_manifest(layer)
@@ -334,6 +445,8 @@ class Machine:
             self.compare(name)
             self.ask(name)
         same(see(self.data), self.adopted)
+        findings = self.ws.verify(full=True).findings
+        assert not findings, findings
         for layer, before in self.layers.items():
             assert _fingerprint(self._fs(layer)) == before, f"layer {layer} was written to"
         shown = {str(self.place / name) for name in self.branches if self.branches[name].mounted}
@@ -358,10 +471,12 @@ class Machine:
         kept = self.kept[head]
         return Branch(self._copy(kept.tree), kept.births, head, mounted=mounted)
 
-    def _drop(self, name: str) -> Branch:
-        branch = self.branches.pop(name)
-        subprocess.run(["rm", "-r", branch.plain], check=True)
-        return branch
+    def _move_head(self, name: str, head: str) -> None:
+        """A commit or a squash, which leaves the view as it is."""
+        branch = self.branches[name]
+        old, new = State(branch, branch.head), State(branch, head)
+        self.operations.append(Operation(name, old, new, same_view=True))
+        branch.head = head
 
     def _copy(self, tree: Path) -> Path:
         return archives.copy(tree, self._new_path("copy"))

@@ -125,13 +125,42 @@ class Histories(RuleBasedStateMachine):
     def create(self, start: int, mounted: bool) -> None:
         machine = self.machine
         places = [*sorted(machine.branches), *machine.kept]
-        name = next(f"b{n}" for n in range(9) if f"b{n}" not in machine.branches)
+        name = f"b{machine.number}"
         self.do("create", name, places[start % len(places)], mounted=mounted)
 
     @precondition(lambda self: len(self.machine.branches) == MAX_BRANCHES)
     @rule(branch=numbers)
     def delete(self, branch: int) -> None:
         self.do("delete", self.machine.branch(branch))
+
+    @rule()
+    def undo(self) -> None:
+        self.do("undo")
+
+    @rule(times=st.integers(2, 3))
+    def undo_and_redo(self, times: int) -> None:
+        for _ in range(times):
+            self.do("undo")
+
+    @rule(
+        branch=numbers,
+        other=numbers,
+        strategy=st.sampled_from(["fail", "ours", "theirs"]),
+        commit=st.booleans(),
+    )
+    def merge(self, branch: int, other: int, strategy: str, commit: bool) -> None:
+        name = self.machine.branch(branch)
+        if commit:
+            self.do("commit", name)
+        self.do("merge", name, self.machine.any_commit(other), strategy)
+
+    @rule(branch=numbers)
+    def rename(self, branch: int) -> None:
+        self.do("rename", self.machine.branch(branch))
+
+    @rule()
+    def collect(self) -> None:
+        self.do("collect")
 
     @rule(branch=numbers)
     def remount(self, branch: int) -> None:
