@@ -19,6 +19,7 @@
     │   ├── MountInUse            4   processes stand in, or hold files of, a mount to be removed
     │   └── Locked                4   another dsbranch command works on the branch
     ├── IntegrityError            5   the store contradicts itself or could not be read or written
+    │   ├── BadArchive            5   an archive is damaged, or asks for what no commit may hold
     │   └── StorageError          5   the disk is full or failing; carries the errno
     ├── UnsupportedError          6   this kernel, filesystem or privilege cannot do it
     │   ├── MountRefused          6   the kernel refused a mount; carries its own words
@@ -143,6 +144,10 @@ class Locked(BusyError):
 
 class IntegrityError(DsbranchError):
     exit_code = 5
+
+
+class BadArchive(IntegrityError):
+    pass
 
 
 class StorageError(IntegrityError):

@@ -1,13 +1,27 @@
-"""One entry of a table at a time: its bytes, its xattrs, its inode. For exports."""
+"""One entry at a time: its bytes, its xattrs, its inode. For archives, written and read."""
 
 import os
 
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport open_to_read
+from dsbranch._core.files cimport open_below, open_to_read
 from dsbranch._core.linux cimport O_DIRECTORY, close
 from dsbranch._core.table cimport *
+
+
+def open_beneath(int root, path: bytes, int flags) -> int:
+    """A descriptor of a relative path of any length, reached by way of no symlink.
+
+    :raises OSError: ELOOP: a symlink is on the way; EXDEV: it leads out of `root`
+    """
+    cdef int fd
+    if b"\0" in path:
+        raise ValueError(f"embedded NUL byte in {path!r}")
+    fd = open_below(root, path, len(path), flags)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
+    return fd
 
 
 def open_entry(Table table, int64_t row) -> int:
@@ -63,3 +77,8 @@ def inode(Table table, int64_t row):
     if isinstance(table, Base):
         return (entry.dev, entry.ino) if entry.nlink > 1 else None
     return (id(table), entry.group) if entry.group else None
+
+
+def link_count(Table table, int64_t row) -> int:
+    """How many names an inode of the base has, in the view or not; 0 for a layer's."""
+    return table.rows[row].nlink if isinstance(table, Base) else 0

@@ -28,6 +28,8 @@ cdef class View:
     cdef Node walk(self, bytes path, int top, Spot *entry, Spot *data)
     cdef int gather(self, Node node, int first, int last, set names) except -1
     cdef int complete(self, Spot spot) except -1
+    cdef list children(self, Node node)
+    cdef tuple at(self, bytes path)
 
 cdef bytes joined(bytes directory, bytes name)
 cdef Node new_node(bytes path, const Spot *spots, int count, int room)

@@ -171,3 +171,44 @@ cdef class View:
         if entry.layer < 0:
             return None
         return self.tables[entry.layer], entry.row
+
+    cdef list children(self, Node node):
+        """What a directory shows, its last name first: ``(path, table, row, Node or None)``."""
+        cdef Spot entry, data
+        cdef Node inner
+        cdef set names = set()
+        cdef bytes name
+        cdef list found = []
+        self.gather(node, 0, node.count, names)
+        for name in sorted(names, reverse=True):
+            inner = self.lookup(node, name, &entry, &data)
+            if entry.layer >= 0:
+                found.append((joined(node.path, name), self.table(entry), entry.row, inner))
+        return found
+
+    cdef tuple at(self, bytes path):
+        cdef Spot entry, data
+        cdef Node node = self.walk(path, 0, &entry, &data)
+        if entry.layer < 0:
+            return None
+        return path, self.table(entry), entry.row, node
+
+    def tree(self, path: bytes):
+        """Everything at `path` and below it: ``(path, table, row)``, sorted with '/' lowest.
+
+        Lazily, and nothing where the view has nothing.
+        """
+        rest = [self.at(path.strip(b"/"))]
+        while rest:
+            top = rest.pop()
+            if top is not None:
+                yield top[:3]
+                if top[3] is not None:
+                    rest.extend(self.children(top[3]))
+
+    def names(self, path: bytes) -> list:
+        """The names in a directory, sorted; none where there is no directory."""
+        cdef tuple top = self.at(path.strip(b"/"))
+        if top is None or top[3] is None:
+            return []
+        return sorted(found[0].rpartition(b"/")[2] for found in self.children(top[3]))

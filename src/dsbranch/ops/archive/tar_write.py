@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError
+from dsbranch.ops.archive.acl import XATTRS as ACLS
+from dsbranch.ops.archive.acl import acl_text
+from dsbranch.ops.archive.holes import data_of
+from dsbranch.ops.archive.items import Item
+from dsbranch.ops.archive.mark import FULL, changes_mark
 from dsbranch.store.faults import from_errno
-
-if TYPE_CHECKING:
-    from dsbranch.ops.export import Item
 
 TAR_SUFFIXES = (".tar", ".tar.zst")
 
@@ -35,18 +36,9 @@ _TYPES = {
     "block": tarfile.BLKTYPE,
 }
 _SECOND = 1_000_000_000
-_ACLS = {
-    b"system.posix_acl_access": "SCHILY.acl.access",
-    b"system.posix_acl_default": "SCHILY.acl.default",
-}
-_ACL_TAGS = {
-    0x01: ("user", False),
-    0x02: ("user", True),
-    0x04: ("group", False),
-    0x08: ("group", True),
-    0x10: ("mask", False),
-    0x20: ("other", False),
-}
+_PIECE = 1 << 18
+_FEWEST_SPARSE = 1 << 16  # below, holes save less than they cost
+_MOST_SPARSE = 8 << 30  # above, the size takes a pax record that readers take for the file's own
 
 
 def write_tar(
@@ -70,12 +62,14 @@ def write_tar(
                 format=tarfile.PAX_FORMAT,
                 encoding="utf-8",
                 errors="surrogateescape",
+                copybufsize=_PIECE,
             ) as tar,
         ):
             for number, item in enumerate(items):
                 if progress is not None:
                     progress(number, len(items), tar.offset)
-                _add(tar, item, dialect)
+                _add(tar, item, number, dialect)
+                tar.members.clear()  # kept for random access, which nobody wants
             if progress is not None:
                 progress(len(items), len(items), tar.offset)
         file.flush()
@@ -95,21 +89,21 @@ def _compressed(file: IO[bytes], *, zst: bool) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], stream)
 
 
-def _add(tar: tarfile.TarFile, item: Item, dialect: str) -> None:
-    info = tarfile.TarInfo(os.fsdecode(item.path) or ".")
-    if item.delta is None:
+def _add(tar: tarfile.TarFile, item: Item, number: int, dialect: str) -> None:
+    info = tarfile.TarInfo(os.fsdecode(item.name) or ".")
+    info.pax_headers = _mark(item, number)
+    if item.place is None:
         info.mode = 0
         tar.addfile(info, io.BytesIO())
         return
-    assert item.delta.new is not None
-    table, row = item.delta.new
+    table, row = item.place
     entry = table.entry(row)
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     info.mtime = entry.mtime_ns // _SECOND
     with _reading(entry.path):
         xattrs = own_xattrs(table, row, dialect=dialect)
-    info.pax_headers = _pax_headers(entry.mtime_ns, xattrs)
+    info.pax_headers |= _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
         info.linkname = os.fsdecode(entry.target or b"")
     elif entry.kind in ("char", "block"):
@@ -119,12 +113,22 @@ def _add(tar: tarfile.TarFile, item: Item, dialect: str) -> None:
         info.linkname = os.fsdecode(item.first)
         tar.addfile(info)
     elif entry.kind == "file":
-        assert item.delta.content is not None
-        info.size = entry.size
-        with _Content(*item.delta.content) as content:
+        assert item.content is not None
+        with _Content(*item.content, size=entry.size) as content:
+            if content.is_sparse:
+                # The name by which a reader that knows nothing of holes keeps the map and the data.
+                info.pax_headers |= _sparse_headers(info.name, entry.size)
+                info.name = f"GNUSparseFile.0/{number}"
+            info.size = content.length
             tar.addfile(info, content)
     else:
         tar.addfile(info)
+
+
+def _mark(item: Item, number: int) -> dict[str, str]:
+    if item.before is not None:
+        return {"comment": changes_mark(item.before)}
+    return {} if number else {"comment": FULL}
 
 
 @contextmanager
@@ -137,28 +141,86 @@ def _reading(path: bytes) -> Iterator[None]:
 
 
 class _Content(io.RawIOBase):
-    """A file of a layer or the base. Its failures are told from those of the tar's own file."""
+    """What a tar holds of a file of a layer or the base: its data, and a map of them if there are
+    holes. Its failures are told from those of the tar's own file."""
 
-    def __init__(self, table: Table, row: int) -> None:
+    def __init__(self, table: Table, row: int, *, size: int) -> None:
         self._path = table.path(row)
+        self._head = b""
+        self._spans = [(0, size)]
         with _reading(self._path):
             self._fd = open_entry(table, row)
+            try:
+                self._look_for_holes(size)
+            except BaseException:
+                os.close(self._fd)
+                raise
+        self.length = len(self._head) + sum(end - start for start, end in self._spans)
+
+    @property
+    def is_sparse(self) -> bool:
+        return bool(self._head)
+
+    def _look_for_holes(self, size: int) -> None:
+        status = os.fstat(self._fd)
+        if status.st_size < size:
+            raise self._short()
+        if size < _FEWEST_SPARSE or status.st_blocks * 512 >= size:
+            return
+        spans = list(data_of(self._fd, size))
+        if spans != self._spans and sum(end - start for start, end in spans) < _MOST_SPARSE:
+            self._spans = spans
+            self._head = _sparse_map(spans, size)
+
+    def _short(self) -> IntegrityError:
+        return IntegrityError(
+            f"{os.fsdecode(self._path)} ended before its time",
+            hint="has something written into `.dsbranch/layers` or the dataset?",
+        )
 
     def read(self, size: int = -1) -> bytes:
-        with _reading(self._path):
-            found = os.read(self._fd, size)
-        if not found and size:
-            # tarfile asks for no more than there should be.
-            raise IntegrityError(
-                f"{os.fsdecode(self._path)} ended before its time",
-                hint="has something written into `.dsbranch/layers` or the dataset?",
-            )
-        return found
+        """Exactly `size` bytes while there are as many: tarfile takes less for the end."""
+        if size < 0:
+            size = self.length
+        pieces = [self._head[:size]]
+        self._head = self._head[size:]
+        size -= len(pieces[0])
+        while size and self._spans:
+            start, end = self._spans[0]
+            with _reading(self._path):
+                found = os.pread(self._fd, min(size, end - start), start)
+            if not found and start < end:
+                raise self._short()
+            pieces.append(found)
+            size -= len(found)
+            self._spans[0] = start + len(found), end
+            if start + len(found) == end:
+                del self._spans[0]
+        return b"".join(pieces)
 
     def close(self) -> None:
         if not self.closed:
             os.close(self._fd)
         super().close()
+
+
+def _sparse_map(spans: Sequence[tuple[int, int]], size: int) -> bytes:
+    """As GNU tar writes it: numbers in lines, filled up to a block; an empty part at the end stands
+    for the hole there."""
+    parts = [(start, end - start) for start, end in spans]
+    if not spans or spans[-1][1] < size:
+        parts.append((size, 0))
+    text = "".join(f"{number}\n" for number in (len(parts), *(n for part in parts for n in part)))
+    return text.encode().ljust(-(-len(text) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, b"\0")
+
+
+def _sparse_headers(name: str, size: int) -> dict[str, str]:
+    return {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": name,
+        "GNU.sparse.realsize": str(size),
+    }
 
 
 def _pax_headers(mtime_ns: int, xattrs: dict[bytes, bytes]) -> dict[str, str]:
@@ -172,28 +234,10 @@ def _pax_headers(mtime_ns: int, xattrs: dict[bytes, bytes]) -> dict[str, str]:
         escaped = name.replace(b"%", b"%25").replace(b"=", b"%3D")
         key = "SCHILY.xattr." + os.fsdecode(escaped)
         headers[key] = value.decode("utf-8", "surrogateescape")
-        if name in _ACLS:
+        if name in ACLS:
             # GNU tar and bsdtar restore ACLs from the text only, others from the xattr only.
-            headers[_ACLS[name]] = acl_text(value)
+            headers[ACLS[name]] = acl_text(value)
     return headers
-
-
-def acl_text(value: bytes) -> str:
-    """The short text form of a POSIX ACL xattr (linux/posix_acl_xattr.h), ids as numbers.
-
-    :raises ValueError: it is none
-    """
-    (version,) = struct.unpack_from("<I", value)
-    if version != 2:
-        raise ValueError(f"an ACL of version {version}")
-    entries = []
-    for tag, permissions, id in struct.iter_unpack("<HHI", value[4:]):
-        word, named = _ACL_TAGS[tag]
-        bits = "".join(
-            letter if permissions & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1))
-        )
-        entries.append(f"{word}:{id if named else ''}:{bits}")
-    return ",".join(entries)
 
 
 def _decimal(time_ns: int) -> str:

@@ -1,0 +1,63 @@
+"""Writing a directory: the entries as they are, whiteouts as in a tar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dsbranch._core import syscalls
+from dsbranch._core.build import build
+from dsbranch._core.squash import Step, export_step
+from dsbranch._core.view import View
+from dsbranch.ops.archive.items import Item
+from dsbranch.ops.archive.mark import SIDECAR, sidecar
+
+
+def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str) -> None:
+    """Write `items` to the new directory `draft`, and to the disk.
+
+    :raises OSError: a source cannot be read or the disk is full
+    """
+    draft.mkdir()
+    digests = {item.path: item.before for item in items if item.before is not None}
+    if digests:
+        # First: the times of the root are set when all is there.
+        (draft / os.fsdecode(SIDECAR)).write_bytes(sidecar(digests))
+    build(list(_steps(items, view)), os.fsencode(draft), dialect=dialect, layer=False)
+    fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
+
+
+def _steps(items: Sequence[Item], view: View) -> Iterator[Step]:
+    """The steps that write the items, with the unchanged directories that hold them."""
+    made: set[bytes] = set()
+    for item in items:
+        for ancestor in _ancestors(item.path):
+            if ancestor not in made:
+                made.add(ancestor)
+                yield export_step("directory", ancestor, view.find(ancestor))
+        if item.place is None:
+            yield export_step("tomb", item.name)
+        elif item.kind == "directory":
+            if item.path not in made:
+                made.add(item.path)
+                yield export_step("directory", item.path, item.place)
+        elif item.first is not None:
+            yield export_step("again", item.path, first=item.first)
+        elif item.kind == "file":
+            yield export_step("copy", item.path, item.place, item.content)
+        else:
+            yield export_step("node", item.path, item.place)
+
+
+def _ancestors(path: bytes) -> Iterator[bytes]:
+    if path:
+        yield b""
+    at = path.find(b"/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find(b"/", at + 1)
