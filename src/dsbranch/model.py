@@ -542,3 +542,13 @@ class Space:
     database: int
     garbage: int
     checkpoint_inodes: int = 0
+
+
+class Applied:
+    """The answer of apply. `commit` is None after a dry run; the rest is as in `Committed`."""
+
+    commit: Commit | None
+    counts: dict[str, int]
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+    elsewhere: tuple[Process, ...] = ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from dsbranch.model import (
+    Applied,
     BranchInfo,
     Collected,
     Commit,
@@ -360,6 +361,44 @@ class Workspace:
         from dsbranch.ops.export import export as run
 
         return run(self._context, spec, Path(output))
+
+    def apply(
+        self,
+        branch: str,
+        archive: StrPath,
+        message: str | None = None,
+        *,
+        full: bool = False,
+        dry_run: bool = False,
+        force: bool = False,
+        allow_devices: bool = False,
+        wait: float = 0.0,
+        author: str | None = None,
+    ) -> Applied:
+        """Make a commit on `branch` out of a tar (zstd around it or not) or a directory.
+
+        What `export` made of a whole view, and any other directory, is the new view; a range,
+        and any other tar, is changes to the present one, unless `full`. `force` applies a range
+        to what it was not made from. `wait` is in seconds.
+
+        :raises DirtyBranch: `branch` has uncommitted changes
+        :raises ConflictError: `branch` is not what a range was made from, and not `force`
+        :raises BadArchive: the archive is damaged, or asks for what no commit may hold
+        :raises NothingToCommit: it changes nothing
+        """
+        from dsbranch.ops.apply import Wish
+        from dsbranch.ops.apply import apply as run
+
+        return run(
+            self._context,
+            Path(archive),
+            branch,
+            message,
+            Wish(full=full, force=force, devices=allow_devices),
+            dry_run=dry_run,
+            wait=wait,
+            author=author,
+        )
 
     def delete(self, branch: str, *, force: bool = False) -> Deleted:
         """Remove a branch. What it held is kept until gc.

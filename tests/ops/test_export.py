@@ -100,6 +100,9 @@ def apply(tar_tree, onto):
     for directory, inner, files in os.walk(os.fsencode(tar_tree)):
         relative = os.path.relpath(directory, os.fsencode(tar_tree))
         for name in files:
+            if name == b".wh..wh.dsbranch":
+                os.unlink(os.path.join(directory, name))
+                continue
             assert not name.startswith(b".wh..wh.")
             if name.startswith(b".wh."):
                 gone = os.path.join(os.fsencode(onto), relative, name[4:])
@@ -291,7 +294,7 @@ def test_what_the_format_cannot_say_is_refused_before_anything_is_written(
 ):
     bench.commit(edit)
     before = sorted(os.listdir(bench.root))
-    for step in ("write_tar", "_write_directory"):
+    for step in ("write_tar", "write_tree"):
         monkeypatch.setattr(f"dsbranch.ops.export.{step}", None)
     for spec in ("main", "main~1..main"):
         with pytest.raises(errors.UnsupportedError, match=words) as caught:
@@ -363,7 +366,7 @@ def test_a_failure_leaves_nothing(bench, monkeypatch, output, error):
     def fail(*arguments, **keywords):
         raise error
 
-    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch.ops.export.build"
+    target = "dsbranch.ops.archive.tar_write._add" if "tar" in output else "dsbranch.ops.archive.tree_write.build"
     monkeypatch.setattr(target, fail)
     with pytest.raises((errors.StorageError, KeyboardInterrupt)):
         bench.ws.export("main", bench.root / output)
@@ -520,7 +523,7 @@ def test_an_empty_directory_stays_until_it_is_replaced(bench, monkeypatch):
 @pytest.mark.parametrize("output", ["o", "o.tar"])
 def test_two_exports_beside_each_other_at_once(bench, monkeypatch, output):
     """Of one pid each, as those of two containers can be."""
-    target = "dsbranch.ops.tar._add" if "tar" in output else "dsbranch.ops.export.build"
+    target = "dsbranch.ops.archive.tar_write._add" if "tar" in output else "dsbranch.ops.archive.tree_write.build"
     module, _, name = target.rpartition(".")
     real = getattr(sys.modules[module], name)
     other = dsbranch.open(bench.place)

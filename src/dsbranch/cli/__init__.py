@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import dsbranch
+from dsbranch.cli import apply as apply_verb
 from dsbranch.cli import commit as commit_verb
 from dsbranch.cli import create as create_verb
 from dsbranch.cli import delete as delete_verb
@@ -65,6 +66,7 @@ VERBS = (
     restore_verb,
     undo_verb,
     export_verb,
+    apply_verb,
     mount_verb,
     umount_verb,
     tag_verb,

@@ -15,6 +15,7 @@ from typing import Any
 from dsbranch.cli.changes import Totals
 from dsbranch.cli.wording import utc
 from dsbranch.model import (
+    Applied,
     Branch,
     BranchInfo,
     Change,
@@ -358,3 +359,16 @@ def space(item: Space) -> Object:
         "parts": {name: getattr(item, name) for name in SPACE_PARTS},
         "checkpoint_inodes": item.checkpoint_inodes,
     }
+
+
+def applied(branch: str, item: Applied) -> Object:
+    return (
+        SCHEMA
+        | {
+            "branch": branch,
+            "commit": None if item.commit is None else commit(item.commit),
+            "counts": dict(item.counts),
+        }
+        | machine_path("mountpoint", item.mountpoint)
+        | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
+    )

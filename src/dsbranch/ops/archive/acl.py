@@ -55,7 +55,11 @@ def acl_value(text: str) -> bytes:
             continue
         word, name, bits, *number = (part.strip() for part in entry.split(":"))
         code = _CODES.get((word, bool(name)))
-        if code is None or len(bits) != 3 or any(b not in ("-", r) for b, (r, _) in zip(bits, _BITS, strict=True)):
+        if (
+            code is None
+            or len(bits) != 3
+            or any(b not in ("-", r) for b, (r, _) in zip(bits, _BITS, strict=True))
+        ):
             raise ValueError(f"`{entry}` is no entry of an ACL")
         permissions = sum(bit for b, (_, bit) in zip(bits, _BITS, strict=True) if b != "-")
         id = _id(word, number[0] if number else name) if name else _NOBODY

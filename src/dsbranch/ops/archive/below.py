@@ -1,4 +1,4 @@
-"""Names below a directory that others may have filled: reached by descriptors, never by a symlink."""
+"""Names below a directory: reached by descriptors, so of any length and never by a symlink."""
 
 from __future__ import annotations
 

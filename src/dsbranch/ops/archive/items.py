@@ -1,11 +1,12 @@
-"""What an archive will hold: a plan made of changes, and what it cannot say. Pure but for lookups."""
+"""What an archive will hold: a plan made of changes; and what it cannot say."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from dsbranch._core.algebra import Delta, Place
+from dsbranch._core.algebra import Delta
 from dsbranch._core.base import Base
 from dsbranch._core.entries import inode, link_count
 from dsbranch._core.table import Table
@@ -13,6 +14,9 @@ from dsbranch._core.view import View
 from dsbranch.errors import UnsupportedError
 from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before
 from dsbranch.ops.archive.member import shown
+
+if TYPE_CHECKING:
+    from dsbranch._core.algebra import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,9 @@ def plan_full(deltas: Sequence[Delta]) -> list[Item]:
     return list(_linked(map(_item, deltas)))
 
 
-def plan_changes(deltas: Sequence[Delta], old: View, new: View, stack: Sequence[Table]) -> list[Item]:
+def plan_changes(
+    deltas: Sequence[Delta], old: View, new: View, stack: Sequence[Table]
+) -> list[Item]:
     """The items of what changed, parents first; `stack` are the layers of `new`.
 
     Only the top of a deleted tree becomes a whiteout, and what vanished because its directory
@@ -135,7 +141,8 @@ def refuse_unsayable(item: Item, *, as_tar: bool) -> None:
         return
     if any(part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")):
         raise UnsupportedError(
-            f"{shown(item.path)} cannot be exported: a name that begins with `.wh.` means a deletion",
+            f"{shown(item.path)} cannot be exported: "
+            "a name that begins with `.wh.` means a deletion",
             hint="rename it in the branch and commit",
         )
     if as_tar and item.kind == "socket":

@@ -19,7 +19,9 @@ OPAQUE = b".wh..wh..opq"
 SIDECAR = b".wh..wh.dsbranch"
 """The file of a directory of changes that holds what a tar has in comments."""
 
-_MARK = re.compile(r"dsbranch (?P<format>\d{1,9}) (?P<kind>full|changes)(?: (?P<before>[0-9a-f]{32}))?")
+_MARK = re.compile(
+    r"dsbranch (?P<format>\d{1,9}) (?P<kind>full|changes)(?: (?P<before>[0-9a-f]{32}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)

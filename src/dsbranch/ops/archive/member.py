@@ -19,8 +19,8 @@ DEEPEST = 500
 
 @dataclass(slots=True)
 class Member:
-    """`path` is clean: relative, without empty parts, ``b""`` for the root; whiteouts still have their
-    prefix. `kind` is one of a manifest, or ``link``: one more name of the entry at `target`.
+    """`path` is clean: relative, without empty parts, ``b""`` for the root; whiteouts still have
+    their prefix. `kind` is one of a manifest, or ``link``: one more name of the entry at `target`.
 
     `fill` writes a file's data, `occupied` bytes of them and a hole elsewhere, to a descriptor.
     """
@@ -111,7 +111,7 @@ def deleted_by(member: Member, *, full: bool) -> Deletion | None:
         if gone not in (b"", b".", b"..") and not gone.startswith(WHITEOUT_PREFIX):
             return Deletion(b"/".join([*parts[:-1], gone]), inside=False)
     raise BadArchive(
-        f"{shown(member.path)} cannot be: a name that begins with `.wh.` means that a file is deleted"
+        f"{shown(member.path)} cannot be: a name that begins with `.wh.` means a deletion"
         + (", and a whole tree says so by lacking it" if full else ""),
         hint="rename it where the archive is made",
     )

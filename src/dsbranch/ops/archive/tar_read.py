@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from dsbranch.errors import BadArchive, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
@@ -45,7 +45,7 @@ class _Header(tarfile.TarInfo):
     """tarfile takes a damaged header, or none, for the archive's end; only an empty block is."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
             info = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
@@ -89,7 +89,7 @@ class TarArchive:
         self._where = "at its beginning"
         with self._sound():
             self._allow_headers()
-            self._tar = tarfile.open(
+            self._tar = tarfile.open(  # noqa: SIM115 - it holds nothing but what the caller closes
                 fileobj=self._source,
                 mode="r|",
                 bufsize=_PIECE,
@@ -98,9 +98,9 @@ class TarArchive:
                 errors="surrogateescape",
             )
             self._source.left = None
-        self._first = self._tar.firstmember
-        if self._first is not None:
-            mark = read_mark(self._first.pax_headers.get("comment", ""))
+        first = self._tar.firstmember  # type: ignore[attr-defined]  # unknown to typeshed
+        if first is not None:
+            mark = read_mark(first.pax_headers.get("comment", ""))
             self.full = None if mark is None else mark.full
 
     def position(self) -> int:
@@ -115,7 +115,7 @@ class TarArchive:
                 self._source.left = None
             if info is None:
                 return
-            self._tar.members.clear()
+            self._tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
             self._where = f"after {shown(os.fsencode(info.name))[:300]}"
             with self._sound():
                 member = self._member(info)
@@ -206,10 +206,10 @@ def _unpacked(path: Path, file: IO[bytes]) -> IO[bytes]:
     if start.startswith(_ZSTD):
         import zstandard
 
-        reader: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(  # type: ignore[assignment]
+        reader = zstandard.ZstdDecompressor().stream_reader(
             file, read_size=_PIECE, read_across_frames=True, closefd=False
         )
-        return reader
+        return cast(IO[bytes], reader)
     for magic, program in _PACKED.items():
         if start.startswith(magic):
             raise UnsupportedError(
@@ -226,8 +226,9 @@ def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:
     """
     if info.sparse is None:
         return [(0, info.size)]
+    parts = cast(list[tuple[int, int]], info.sparse)  # typeshed takes it for a number
     at = 0
-    for start, size in info.sparse:
+    for start, size in parts:
         if start < at or size < 0 or start + size > info.size:
             raise BadArchive(f"{shown(path)} has a malformed map of its holes")
         at = start + size
@@ -237,7 +238,7 @@ def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:
             f"{shown(path)} has holes, and more data than a tar's header can tell",
             hint="make the archive without `--sparse`",
         )
-    return [(start, size) for start, size in info.sparse if size]
+    return [(start, size) for start, size in parts if size]
 
 
 def _nanoseconds(info: tarfile.TarInfo) -> int:

@@ -62,14 +62,15 @@ def write_tar(
                 format=tarfile.PAX_FORMAT,
                 encoding="utf-8",
                 errors="surrogateescape",
-                copybufsize=_PIECE,
             ) as tar,
         ):
+            tar.copybufsize = _PIECE  # type: ignore[attr-defined]  # unknown to typeshed
             for number, item in enumerate(items):
                 if progress is not None:
                     progress(number, len(items), tar.offset)
                 _add(tar, item, number, dialect)
-                tar.members.clear()  # kept for random access, which nobody wants
+                # Kept for those who read what they wrote.
+                tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
             if progress is not None:
                 progress(len(items), len(items), tar.offset)
         file.flush()
@@ -148,13 +149,10 @@ class _Content(io.RawIOBase):
         self._path = table.path(row)
         self._head = b""
         self._spans = [(0, size)]
+        self._fd = -1
         with _reading(self._path):
             self._fd = open_entry(table, row)
-            try:
-                self._look_for_holes(size)
-            except BaseException:
-                os.close(self._fd)
-                raise
+            self._look_for_holes(size)
         self.length = len(self._head) + sum(end - start for start, end in self._spans)
 
     @property
@@ -199,8 +197,9 @@ class _Content(io.RawIOBase):
         return b"".join(pieces)
 
     def close(self) -> None:
-        if not self.closed:
+        if self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1
         super().close()
 
 

@@ -23,13 +23,21 @@ def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str) -> 
     digests = {item.path: item.before for item in items if item.before is not None}
     if digests:
         # First: the times of the root are set when all is there.
-        (draft / os.fsdecode(SIDECAR)).write_bytes(sidecar(digests))
+        _write_sidecar(draft / os.fsdecode(SIDECAR), digests)
     build(list(_steps(items, view)), os.fsencode(draft), dialect=dialect, layer=False)
     fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.syncfs(fd)
     finally:
         os.close(fd)
+
+
+def _write_sidecar(path: Path, digests: dict[bytes, bytes]) -> None:
+    path.write_bytes(sidecar(digests))
+    for name in os.listxattr(path):
+        if name.startswith("system.posix_acl_"):  # of the directory it was made in
+            os.removexattr(path, name)
+    path.chmod(0o644)
 
 
 def _steps(items: Sequence[Item], view: View) -> Iterator[Step]:

@@ -18,9 +18,7 @@ from dsbranch.overlay.markers import prefix
 _OPAQUE = 2  # a flag of manifests
 
 
-def trim(
-    place: Path, table: Table, deltas: Sequence[Delta], old: View, dialect: Dialect
-) -> None:
+def trim(place: Path, table: Table, deltas: Sequence[Delta], old: View, dialect: Dialect) -> None:
     """Make `place`, of which `table` was read, a layer that turns the view `old` into what
     `deltas` say, and holds no more than that. Its directories keep their times.
 
@@ -73,9 +71,7 @@ def _hidden(path: bytes, hiding: set[bytes]) -> bool:
     return False
 
 
-def _wanted(
-    table: Table, deltas: Sequence[Delta], old: View, hiding: set[bytes]
-) -> set[bytes]:
+def _wanted(table: Table, deltas: Sequence[Delta], old: View, hiding: set[bytes]) -> set[bytes]:
     """The paths of the layer that must stay: what changed, where it is, what says it is gone."""
     wanted = {b""}
     for delta in deltas:
