@@ -366,7 +366,11 @@ def test_a_failure_leaves_nothing(bench, monkeypatch, output, error):
     def fail(*arguments, **keywords):
         raise error
 
-    target = "dsbranch.ops.archive.tar_write._add" if "tar" in output else "dsbranch.ops.archive.tree_write.build"
+    target = (
+        "dsbranch.ops.archive.tar_write._add"
+        if "tar" in output
+        else "dsbranch.ops.archive.tree_write.build"
+    )
     monkeypatch.setattr(target, fail)
     with pytest.raises((errors.StorageError, KeyboardInterrupt)):
         bench.ws.export("main", bench.root / output)
@@ -523,7 +527,11 @@ def test_an_empty_directory_stays_until_it_is_replaced(bench, monkeypatch):
 @pytest.mark.parametrize("output", ["o", "o.tar"])
 def test_two_exports_beside_each_other_at_once(bench, monkeypatch, output):
     """Of one pid each, as those of two containers can be."""
-    target = "dsbranch.ops.archive.tar_write._add" if "tar" in output else "dsbranch.ops.archive.tree_write.build"
+    target = (
+        "dsbranch.ops.archive.tar_write._add"
+        if "tar" in output
+        else "dsbranch.ops.archive.tree_write.build"
+    )
     module, _, name = target.rpartition(".")
     real = getattr(sys.modules[module], name)
     other = dsbranch.open(bench.place)

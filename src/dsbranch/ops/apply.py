@@ -18,7 +18,7 @@ from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import NothingToCommit
+from dsbranch.errors import BadPath, NothingToCommit
 from dsbranch.model import Applied, Branch, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import require_clean, switching
@@ -97,6 +97,8 @@ def apply(
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Archive]:
+    if not file.exists():
+        raise BadPath(f"there is no {file}", hint="name a .tar, a .tar.zst or a directory")
     with storage(f"read {file}"):
         stream = None if file.is_dir() else open(file, "rb")  # noqa: SIM115 - closed below
     if stream is None:
@@ -118,7 +120,7 @@ def _fill(
     terms = Terms(
         full=full,
         checked=archive.full is False and not wish.force and not wish.full,
-        own=archive.full is not None,
+        own=archive.own,
         devices=wish.devices,
     )
     with stacks.reading(context.root):

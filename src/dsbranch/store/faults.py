@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EACCES, EDQUOT, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
 
 from dsbranch.errors import DsbranchError, IntegrityError, Locked, NoPrivilege, StorageError
 
@@ -20,6 +20,7 @@ _HINTS = {
     EDQUOT: "raise the quota or remove files that count towards it, then run the command again",
     EIO: "the disk reports errors: see `dmesg`, and back up what can still be read",
     EROFS: "the filesystem is read-only: remount it read-write (`mount -o remount,rw …`)",
+    EFBIG: "that filesystem holds no file of this size: use another one",
     ENAMETOOLONG: "choose a shorter name",
     EACCES: "run the command as root (`sudo`), or as the owner of the workspace",
 }

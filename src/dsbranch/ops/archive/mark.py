@@ -24,6 +24,9 @@ _MARK = re.compile(
 )
 
 
+_ANEW = "export it anew"
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """`before` is the digest of what must lie where the change goes; None in a full archive."""
@@ -52,7 +55,7 @@ def read_mark(comment: str) -> Mark | None:
     digest = found["before"]
     full = found["kind"] == "full"
     if full == (digest is not None):
-        raise BadArchive(f"the archive has a malformed mark `{comment}`")
+        raise BadArchive(f"the archive has a malformed mark `{comment}`", hint=_ANEW)
     return Mark(full, None if digest is None else bytes.fromhex(digest))
 
 
@@ -65,7 +68,9 @@ def read_sidecar(content: bytes) -> dict[bytes, bytes]:
             raise ValueError("no mark in its first line, or no end")
         return {record[33:]: bytes.fromhex(record[:32].decode()) for record in records}
     except ValueError as error:
-        raise BadArchive(f"the file {SIDECAR.decode()} of the archive is malformed") from error
+        raise BadArchive(
+            f"the file {SIDECAR.decode()} of the archive is malformed", hint=_ANEW
+        ) from error
 
 
 def sidecar(digests: dict[bytes, bytes]) -> bytes:

@@ -41,15 +41,16 @@ class Member:
 
 
 class Archive(Protocol):
-    """An open archive. `full` is None where nothing says whether it is a whole tree."""
+    """An open archive. `full` is None where nothing says whether it is a whole tree; `own`: dsbranch
+    wrote it, so what is called like overlay's is the user's."""
 
     full: bool | None
-    total: int | None
+    own: bool
 
     def __iter__(self) -> Iterator[Member]: ...
 
     def position(self) -> int:
-        """Of `total`, how much is read."""
+        """How many bytes of the file have been read; 0 where nobody counts."""
         ...
 
 

@@ -20,7 +20,7 @@ from dsbranch.errors import BadArchive, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_value
 from dsbranch.ops.archive.mark import read_mark
-from dsbranch.ops.archive.member import Member, cleaned, shown
+from dsbranch.ops.archive.member import DISTRUST, Member, cleaned, shown
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22\x4d\x18": "lz4"}
@@ -78,13 +78,12 @@ class _Source(io.RawIOBase):
 
 
 class TarArchive:
-    """`full` is known once the first member has been read."""
+    """A tar, zstd around it or not, read once from its start to its end."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path = path
         self._file = file
         self.full: bool | None = None
-        self.total: int | None = os.fstat(file.fileno()).st_size
         self._source = _Source(_unpacked(path, file))
         self._where = "at its beginning"
         with self._sound():
@@ -102,6 +101,7 @@ class TarArchive:
         if first is not None:
             mark = read_mark(first.pax_headers.get("comment", ""))
             self.full = None if mark is None else mark.full
+        self.own = self.full is not None
 
     def position(self) -> int:
         return self._file.tell()
@@ -180,24 +180,23 @@ class TarArchive:
         return member
 
     def _fill(self, info: tarfile.TarInfo, parts: list[tuple[int, int]], fd: int) -> None:
+        """Read on from the header: the parts of a file with holes lie one behind the other."""
+        stream = self._tar.fileobj
+        assert stream is not None
         self._where = f"in {shown(os.fsencode(info.name))[:300]}"
         os.ftruncate(fd, info.size)
-        with self._sound():
-            file = self._tar.extractfile(info)
-        assert file is not None
         for start, size in parts:
-            done = 0
             os.lseek(fd, start, os.SEEK_SET)
+            done = 0
             while done < size:
                 with self._sound():
-                    file.seek(start + done)
-                    piece = file.read(min(_PIECE, size - done))
+                    piece = stream.read(min(_PIECE, size - done))
                     if not piece:
                         raise _Broken("unexpected end of data")
+                done += len(piece)
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(fd, view) :]
-                done += len(piece)
 
 
 def _unpacked(path: Path, file: IO[bytes]) -> IO[bytes]:
@@ -230,7 +229,7 @@ def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:
     at = 0
     for start, size in parts:
         if start < at or size < 0 or start + size > info.size:
-            raise BadArchive(f"{shown(path)} has a malformed map of its holes")
+            raise BadArchive(f"{shown(path)} has a malformed map of its holes", hint=DISTRUST)
         at = start + size
     if "size" in info.pax_headers:
         # tarfile takes it for the size with the holes.
@@ -263,5 +262,8 @@ def _xattrs(info: tarfile.TarInfo, path: bytes) -> dict[bytes, bytes]:
             try:
                 found[name] = acl_value(text)
             except ValueError as error:
-                raise BadArchive(f"the ACL of {shown(path)} cannot be kept: {error}") from error
+                raise BadArchive(
+                    f"the ACL of {shown(path)} cannot be kept: {error}",
+                    hint="make the archive with numbers in place of names, or without ACLs",
+                ) from error
     return found

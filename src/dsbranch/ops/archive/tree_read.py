@@ -35,14 +35,14 @@ class TreeArchive:
         self._path = path
         self._first: dict[tuple[int, int], bytes] = {}
         self._before: dict[bytes, bytes] = {}
-        self.total: int | None = None
         with storage(f"read {path}"):
             try:
                 content = (path / os.fsdecode(SIDECAR)).read_bytes()
             except FileNotFoundError:
                 self.full: bool | None = True
+                self.own = False
                 return
-        self.full = False
+        self.full, self.own = False, True
         self._before = read_sidecar(content)
 
     def position(self) -> int:

@@ -171,7 +171,9 @@ class Unpacker:
         """Have nothing at the place of a member, or a directory if it is one."""
         if not member.path:
             if member.kind != "directory":
-                raise BadArchive("the archive has its root as something else than a directory")
+                raise BadArchive(
+                    "the archive has its root as something else than a directory", hint=DISTRUST
+                )
             return
         directory, name = split(member.path)
         fd = self._enter(directory, member.path)
