@@ -311,6 +311,17 @@ def test_a_refused_name_that_is_deleted_can_be_exported(bench):
     assert ".wh.sock" in tar_names(bench.root / "r.tar")
 
 
+@pytest.mark.parametrize("output", ["o.tar", "o"])
+def test_the_deletion_of_a_refused_name_is_refused_too(bench, output):
+    """`.wh..opq` as a whiteout would be an opaque one: all of its directory would go."""
+    bench.commit(e.add("d/.wh..opq", File()), e.add("d/.wh.dir", Dir({"in": File()})))
+    for path in ("d/.wh..opq", "d/.wh.dir"):
+        bench.commit(e.remove(path))
+        with pytest.raises(errors.UnsupportedError, match=path):
+            bench.ws.export("main~1..main", bench.root / output)
+    bench.ws.export("main", bench.root / output)
+
+
 def test_a_file_is_replaced_and_a_directory_is_not(bench):
     (bench.root / "o.tar").write_bytes(b"old")
     bench.ws.export("main", bench.root / "o.tar")

@@ -34,7 +34,7 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     as_tar = output.name.endswith(TAR_SUFFIXES)
     with storage(f"write {output}"):
         _check_output(context, output, as_tar=as_tar)
-    view, items, last = _select(context, spec)
+    view, items, last, full = _select(context, spec)
     for item in items:
         refuse_unsayable(item, as_tar=as_tar)
     with storage(f"write {output}"), stacks.consistent(context.root):
@@ -51,7 +51,7 @@ def export(context: Context, spec: str, output: Path) -> Exported:
                 )
                 size = draft.stat().st_size
             else:
-                write_tree(draft, items, view, context.store.dialect)
+                write_tree(draft, items, view, context.store.dialect, full=full)
                 size = _size(items)
             # rename(2) replaces an empty directory, as it does a file.
             draft.rename(output)
@@ -64,13 +64,13 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     return Exported(output, len(items), size, notes)
 
 
-def _select(context: Context, spec: str) -> tuple[View, list[Item], str]:
-    """The new view, what of it is to be written, and what the user called it."""
+def _select(context: Context, spec: str) -> tuple[View, list[Item], str, bool]:
+    """The new view, what of it is to be written, what the user called it, and whether it is all."""
     spread = split_range(spec)
     below = stacks.base(context)
     if spread is None:
         view = View(_stack(context, resolve(context, spec)), below)
-        return view, plan_full(compare(context, None, view)), spec
+        return view, plan_full(compare(context, None, view)), spec, True
     one, two = resolve(context, spread[0]), resolve(context, spread[1])
     if spread[2]:
         one = context.store.merge_base(one, two)
@@ -78,7 +78,7 @@ def _select(context: Context, spec: str) -> tuple[View, list[Item], str]:
     old, view = View(_stack(context, one), below), View(stack, below)
     deltas = compare(context, old, view, renames=False, directory_times=True)
     with stacks.reading(context.root):
-        return view, plan_changes(deltas, old, view, stack), spread[1]
+        return view, plan_changes(deltas, old, view, stack), spread[1], False
 
 
 def _stack(context: Context, commit: str) -> list[Table]:

@@ -136,14 +136,12 @@ def _candidates(
 
 
 def refuse_unsayable(item: Item, *, as_tar: bool) -> None:
-    """:raises UnsupportedError: the format has no way to say it"""
-    if item.place is None:
-        return
+    """:raises UnsupportedError: the format has no way to say it, nor that it is gone"""
     if any(part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")):
         raise UnsupportedError(
             f"{shown(item.path)} cannot be exported: "
             "a name that begins with `.wh.` means a deletion",
-            hint="rename it in the branch and commit",
+            hint="rename it in the branch and commit; if it is gone, export the whole view",
         )
     if as_tar and item.kind == "socket":
         raise UnsupportedError(

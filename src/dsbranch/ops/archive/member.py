@@ -41,8 +41,8 @@ class Member:
 
 
 class Archive(Protocol):
-    """An open archive. `full` is None where nothing says whether it is a whole tree; `own`: dsbranch
-    wrote it, so what is called like overlay's is the user's."""
+    """An open archive. `full` is None where nothing says whether it is a whole tree; `own`:
+    dsbranch wrote it, so what is called like overlay's is the user's."""
 
     full: bool | None
     own: bool

@@ -225,7 +225,8 @@ def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:
     """
     if info.sparse is None:
         return [(0, info.size)]
-    parts = cast(list[tuple[int, int]], info.sparse)  # typeshed takes it for a number
+    # typeshed takes it for a number. Empty parts fill up the map, or stand for a hole at the end.
+    parts = [part for part in cast(list[tuple[int, int]], info.sparse) if part[1]]
     at = 0
     for start, size in parts:
         if start < at or size < 0 or start + size > info.size:
@@ -237,7 +238,7 @@ def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:
             f"{shown(path)} has holes, and more data than a tar's header can tell",
             hint="make the archive without `--sparse`",
         )
-    return [(start, size) for start, size in parts if size]
+    return parts
 
 
 def _nanoseconds(info: tarfile.TarInfo) -> int:

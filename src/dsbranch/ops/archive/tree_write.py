@@ -14,15 +14,15 @@ from dsbranch.ops.archive.items import Item
 from dsbranch.ops.archive.mark import SIDECAR, sidecar
 
 
-def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str) -> None:
-    """Write `items` to the new directory `draft`, and to the disk.
+def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str, *, full: bool) -> None:
+    """Write `items` to the new directory `draft`, and to the disk; `full`: they are all of `view`.
 
     :raises OSError: a source cannot be read or the disk is full
     """
     draft.mkdir()
-    digests = {item.path: item.before for item in items if item.before is not None}
-    if digests:
+    if not full:
         # First: the times of the root are set when all is there.
+        digests = {item.path: item.before for item in items if item.before is not None}
         _write_sidecar(draft / os.fsdecode(SIDECAR), digests)
     build(list(_steps(items, view)), os.fsencode(draft), dialect=dialect, layer=False)
     fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -42,7 +42,9 @@ def _write_sidecar(path: Path, digests: dict[bytes, bytes]) -> None:
 
 def _steps(items: Sequence[Item], view: View) -> Iterator[Step]:
     """The steps that write the items, with the unchanged directories that hold them."""
-    made: set[bytes] = set()
+    # The root is there even if nothing in it changed, and is what the view shows of it.
+    made = {b""}
+    yield export_step("directory", b"", view.find(b""))
     for item in items:
         for ancestor in _ancestors(item.path):
             if ancestor not in made:
@@ -63,8 +65,6 @@ def _steps(items: Sequence[Item], view: View) -> Iterator[Step]:
 
 
 def _ancestors(path: bytes) -> Iterator[bytes]:
-    if path:
-        yield b""
     at = path.find(b"/")
     while at >= 0:
         yield path[:at]

@@ -53,7 +53,8 @@ class Unpacker:
         self._dialect = dialect
         self._terms = terms
         self._below = Below(root)
-        self._directories: dict[bytes, Member] = {}
+        # Whatever is made in the root, its times are the branch's.
+        self._directories = {b"": self._like_the_branch(b"", b"")}
         self._gone: set[bytes] = set()
         self._opaque: set[bytes] = set()
 
