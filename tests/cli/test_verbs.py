@@ -459,6 +459,36 @@ def test_export(dsbranch: Dsbranch, ws: Path, tmp_path: Path) -> None:
     dsbranch("export", "exp1", code=2, err="^error: missing option '-o'")
 
 
+def test_apply(dsbranch: Dsbranch, ws: Path, tmp_path: Path) -> None:
+    dsbranch("create", "exp1")
+    (ws / "exp1/labels.csv").unlink()
+    (ws / "exp1/new").write_text("n")
+    dsbranch("commit", "exp1", "-m", "x")
+    dsbranch("export", "main..exp1", "-o", tmp_path / "change.tar.zst")
+    would = dsbranch("apply", tmp_path / "change.tar.zst", "main", "--dry-run")
+    assert would == "main would change: 1 added, 1 deleted\n"
+    out = dsbranch("apply", tmp_path / "change.tar.zst", "-m", "from afar", cwd=ws / "main")
+    assert out == f"[main {head(dsbranch, 'main')[:10]}] from afar (1 added, 1 deleted)\n"
+    assert (ws / "main/new").read_text() == "n"
+    dsbranch("apply", tmp_path / "change.tar.zst", "main", code=3, err="is not what these changes")
+    dsbranch(
+        "apply", tmp_path / "change.tar.zst", "main", "--force", code=1, err="nothing to commit"
+    )
+    (tmp_path / "dir").mkdir()
+    answer = json.loads(dsbranch("apply", tmp_path / "dir", "main", "--full", "--json"))
+    assert (answer["schema"], answer["branch"], answer["counts"]) == (1, "main", {"D": 5})
+    assert answer["commit"]["message"] == "apply dir"
+    assert answer["mountpoint"] == str(ws / "main")
+    with tarfile.open(tmp_path / "null.tar", "w") as tar:
+        null = tarfile.TarInfo("null")
+        null.type, null.devmajor, null.devminor = tarfile.CHRTYPE, 1, 3
+        tar.addfile(null)
+    dsbranch("apply", tmp_path / "null.tar", "main", code=5, err="hint: `--allow-devices`")
+    dsbranch("apply", tmp_path / "null.tar", "main", "--allow-devices")
+    (ws / "main/dirty").touch()
+    dsbranch("apply", tmp_path / "null.tar", "main", code=3, err="uncommitted")
+
+
 def test_mount_and_umount(dsbranch: Dsbranch, ws: Path, tmp_path: Path) -> None:
     ids = three_commits(dsbranch, ws)
     assert dsbranch("mount", "exp1") == f"exp1 was already mounted at {ws}/exp1\n"

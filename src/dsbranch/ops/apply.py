@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dsbranch._core.algebra import Delta
 from dsbranch._core.content import digest_files
+from dsbranch._core.delta import Delta
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
@@ -69,7 +69,7 @@ def apply(
                 shutil.rmtree(context.layout.layer(layer.id))
                 return Applied(None, counts)
             with stacks.reading(context.layout.fs(layer.id)):
-                digest_files(table, progress=context.report("hashing"))
+                digest_files(table, known=context.digests, progress=context.report("hashing"))
             sealed, checksum = layers.write_manifest(context, layer, table)
             made = layers.new_commit(
                 sealed,

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dsbranch._core.algebra import Delta
 from dsbranch._core.base import Base
+from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode, link_count
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
@@ -16,7 +16,7 @@ from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before
 from dsbranch.ops.archive.member import shown
 
 if TYPE_CHECKING:
-    from dsbranch._core.algebra import Place
+    from dsbranch._core.delta import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dsbranch._core.algebra import Delta
+from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
