@@ -254,10 +254,13 @@ def test_the_same_bytes_each_time(rich, suffix):
 def test_the_same_bytes_after_a_squash(rich):
     rich.commit(*EDITS)
     rich.commit(e.rename("d2", "d3"), e.append("large", b"x"))
-    rich.ws.export("main", rich.root / "before.tar")
+    for spec in ("main", "main~2..main"):
+        rich.ws.export(spec, rich.root / f"{spec[-6:]}.tar")
     rich.ws.squash("main")
-    rich.ws.export("main", rich.root / "after.tar")
-    assert (rich.root / "before.tar").read_bytes() == (rich.root / "after.tar").read_bytes()
+    for spec, name in (("main", "main"), ("main~1..main", "..main")):
+        rich.ws.export(spec, rich.root / "after.tar")
+        before = (rich.root / f"{name}.tar").read_bytes()
+        assert (rich.root / "after.tar").read_bytes() == before
 
 
 def test_names_of_users_are_left_out(bench):
@@ -415,6 +418,38 @@ def test_a_metacopy_file_carries_its_data(bench):
         file = tar.extractfile("moved")
         assert file is not None
         assert file.read() == b"x"
+
+
+HOLES = Dir(
+    {
+        "start": File(b"start", sparse=1 << 24),
+        "only": File(sparse=1 << 20),
+        "small": File(b"s", sparse=5000),
+        b"\xff" + b"n" * 150: File(b"name", sparse=1 << 30),
+        "l": Link("start"),
+    }
+)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.zst"])
+def test_holes_are_not_written(adopt, suffix):
+    bench = adopt(HOLES)
+    bench.edit(e.write_at("start", (1 << 24) - 3, b"end"), e.write_at("start", 1 << 23, b"middle"))
+    bench.ws.commit("main", "islands")
+    for spec in ("main", "main~1..main"):
+        output = bench.root / f"o{suffix}"
+        done = bench.ws.export(spec, output)
+        assert done.bytes < 3 << 20  # a copy-up fills holes up to its piece of 1 MiB
+    bench.ws.export("main", bench.root / "all.tar")
+    view = bench.see()
+    assert_same(unpack(bench.root / "all.tar", bench.root / "out"), view)
+    for name in ("start", "only", "l"):
+        assert (bench.root / "out" / name).stat().st_blocks < 6000
+    with tarfile.open(bench.root / "all.tar") as tar:
+        assert {os.fsencode(name) for name in tar.getnames()} == {path or b"." for path in view}
+        file = tar.extractfile("start")
+        assert file is not None
+        assert file.read() == (bench.path() / "start").read_bytes()
 
 
 def test_without_a_mount(bench):
