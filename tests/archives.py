@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.trees import Snapshot
 
 WHITEOUT = b".wh."
+SIDECAR = b".wh..wh.dsbranch"
 
 
 def unpack(tar: Path, at: Path) -> Path:
@@ -40,6 +41,7 @@ def apply_tar(tar: Path, onto: Path) -> None:
 
 def apply_directory(changes: Path, onto: Path) -> None:
     """Lay a directory of changes over a tree. `changes` is used up."""
+    (changes / os.fsdecode(SIDECAR)).unlink(missing_ok=True)
     top, below = os.fsencode(changes), os.fsencode(onto)
     for directory, inner, files in os.walk(top):
         place = os.path.join(below, os.path.relpath(directory, top))
@@ -79,6 +81,12 @@ def unsayable(paths: Snapshot, *, as_tar: bool) -> bool:
         or any(name.startswith(WHITEOUT) for name in path.split(b"/"))
         for path, node in paths.items()
     )
+
+
+def is_top(gone: bytes, view: Snapshot) -> bool:
+    """Whether a path that is gone from `view` was in a directory that it still has."""
+    above = view.get(gone.rpartition(b"/")[0])
+    return above is not None and above.kind == "directory"
 
 
 def _is_directory(path: bytes) -> bool:

@@ -332,10 +332,16 @@ class Machine:
 
     def export_range(self, one: str, two: str, suffix: str) -> None:
         old, new = self.kept[one].seen, self.kept[two].seen
-        changed = {path for letter, path in truth.by_path(old.nodes, new.nodes) if letter != "D"}
+        letters = truth.by_path(old.nodes, new.nodes)
+        changed = {path for letter, path in letters if letter != "D"}
         changed |= {path for path, mtime in new.times.items() if old.times.get(path) != mtime}
-        named = {path: new.nodes[path] for path in changed}
-        refused = archives.unsayable(named, as_tar=bool(suffix))
+        # All names of an inode that changed under one of them, and the tops of what is gone.
+        changed |= {name for path in changed for name in new.nodes[path].links}
+        gone = {path for letter, path in letters if letter == "D"}
+        tops = {path for path in gone if archives.is_top(path, new.nodes)}
+        refused = archives.unsayable(
+            {path: new.nodes[path] for path in changed}, as_tar=bool(suffix)
+        ) or archives.unsayable({path: old.nodes[path] for path in tops}, as_tar=False)
         found = self._exported(f"{one}..{two}", suffix, refused=refused)
         if found is not None:
             onto = self._copy(self.kept[one].tree)

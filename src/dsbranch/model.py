@@ -544,6 +544,7 @@ class Space:
     checkpoint_inodes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The answer of apply. `commit` is None after a dry run; the rest is as in `Committed`."""
 

@@ -11,23 +11,21 @@ import pytest
 from dsbranch import errors
 from dsbranch.ops.archive.unpack import Unpacker
 from tests import edits as e
+from tests import operations
+from tests.archives import unsayable
 from tests.cases import BASE, D_DELETED
-from tests.trees import Dir, File, Link, Snapshot, Symlink, acl, assert_same, make, snapshot
+from tests.steps import START, perform_all, random_layers
+from tests.trees import Dir, File, Link, Symlink, acl, assert_same, make, snapshot
 
 from . import tars
 from .conftest import Bench, command, mount_filesystem, one_sentence, rows
 from .test_cases import WORKABLE, built, fresh
 from .test_export import RICH
+from .test_random import HISTORIES, SPLIT
 
 pytestmark = pytest.mark.root
 
 WRITTEN = (("main", "o.tar.zst"), ("main", "o"), ("root..main", "o.tar"), ("root..main", "o"))
-
-
-def sayable(view: Snapshot, output: str) -> bool:
-    odd = any(part.startswith(b".wh.") for path in view for part in path.split(b"/"))
-    sockets = any(node.kind == "socket" for node in view.values())
-    return not odd and not (sockets and "tar" in output)
 
 
 def contents(path) -> dict[str, bytes]:
@@ -61,7 +59,8 @@ def test_a_case_goes_elsewhere_and_comes_back(case, adopt):
         try:
             bench.ws.export(spec.replace("root", root), bench.root / output)
         except errors.UnsupportedError:
-            assert not sayable(view if spec == "main" else view | snapshot(bench.data), output)
+            named = view if spec == "main" else view | snapshot(bench.data)
+            assert unsayable(named, as_tar="tar" in output)
             continue
         branch = f"b{number}"
         other.ws.create(branch)
@@ -207,6 +206,17 @@ def test_names_by_the_paths_they_have_now(adopt):
     other.ws.apply("main", bench.root / "middle.tar")
     other.ws.apply("main", bench.root / "last.tar")
     assert_same(other.see(), bench.see())
+
+
+def test_each_name_is_written_once(adopt):
+    """Found where the layer says, and again when the whole view was gone through for another."""
+    bench = adopt(Dir({"d": Dir()}))
+    bench.commit(e.add("a", File(b"a")), e.link("a", "b"), e.link("a", "d/c"))
+    bench.commit(e.rename("d", "t"))
+    for output in ("o.tar", "o"):
+        bench.ws.export("main~1..main", bench.root / output)
+    with tarfile.open(bench.root / "o.tar") as tar:
+        assert sorted(tar.getnames()) == [".", ".wh.d", "a", "b", "t", "t/c"]
 
 
 # What the branch has in place of what the changes were made from, and the path that tells.
@@ -440,3 +450,35 @@ def test_a_disk_that_fills_up(tmp_path, swept, output):
         assert caught.value.errno == errno.ENOSPC
         assert (bench.traces(), bench.see()) == before
     bench.close()
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_a_random_history_goes_elsewhere(adopt, monkeypatch, seed):
+    """Each commit as changes to the one before, and the last one as a whole."""
+    monkeypatch.setattr(operations, "NAMES", [n for n in operations.NAMES if n[:4] != b".wh."])
+    bench, other = adopt(START), adopt(START)
+    other.ws.create("whole")
+    log = []
+    for steps in random_layers(seed, 5, 8):
+        log += perform_all(bench.path(), steps)
+        try:
+            bench.ws.commit("main", "x")
+        except errors.NothingToCommit:
+            continue
+        output = bench.root / ("o.tar", "o")[len(log) % 2]
+        print("\n".join(log))
+        try:
+            bench.ws.export("main~1..main", output)
+        except errors.UnsupportedError:
+            output = bench.root / "o"  # which can hold a socket
+            bench.ws.export("main~1..main", output)
+        other.ws.apply("main", output, allow_devices=True)
+        assert_same(other.see(), bench.see(), ignore=SPLIT)
+        assert other.lines("main~1", "main", renames=False) == bench.lines(
+            "main~1", "main", renames=False
+        )
+        if output.is_dir():
+            command(["rm", "-r", output])
+    bench.ws.export("main", bench.root / "all")
+    other.ws.apply("whole", bench.root / "all", allow_devices=True)
+    assert_same(other.view("whole"), bench.view("main"))

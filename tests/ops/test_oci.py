@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from dsbranch import errors
+from tests.archives import unsayable
 from tests.trees import Snapshot, assert_same, snapshot
 
 from .conftest import Bench, command
-from .test_apply import sayable
 from .test_cases import WORKABLE, built, fresh
 from .test_export import EDITS, RICH
 
@@ -60,7 +60,7 @@ def test_a_case_as_a_layer_over_its_parent(case, adopt, umoci):
         bench.ws.export(root, bench.root / "base.tar")
         bench.ws.export(f"{root}..main", bench.root / "changes.tar")
     except errors.UnsupportedError:
-        assert not sayable(view | snapshot(bench.data), "tar")
+        assert unsayable(view | snapshot(bench.data), as_tar=True)
         return
     assert_same(unpacked(bench, "base.tar", "changes.tar"), as_go_reads(view))
 

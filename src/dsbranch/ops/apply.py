@@ -27,6 +27,7 @@ from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.archive.tree_read import TreeArchive
 from dsbranch.ops.archive.trim import trim
 from dsbranch.ops.archive.unpack import Terms, Unpacker
+from dsbranch.ops.checkpoint import climb, mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
 from dsbranch.ops.refs import SHORT
@@ -84,7 +85,7 @@ def apply(
                 switch.to(
                     "apply",
                     replace(branch, head=made.id),
-                    lowers=[layer.id, *stacks.lowers(context, branch.head)],
+                    lowers=[layer.id, *mountable(context, branch.head)],
                     detail=layers.subject(text),
                     done=f"commit {made.id[:SHORT]} was made",
                     root_like=context.layout.fs(layer.id),

@@ -69,20 +69,16 @@ def _select(context: Context, spec: str) -> tuple[View, list[Item], str, bool]:
     spread = split_range(spec)
     below = stacks.base(context)
     if spread is None:
-        view = View(_stack(context, resolve(context, spec)), below)
+        view = View(stacks.tables(context, stacks.lowers(context, resolve(context, spec))), below)
         return view, plan_full(compare(context, None, view)), spec, True
     one, two = resolve(context, spread[0]), resolve(context, spread[1])
     if spread[2]:
         one = context.store.merge_base(one, two)
-    stack = _stack(context, two)
-    old, view = View(_stack(context, one), below), View(stack, below)
+    lowers, stack = (stacks.tables(context, found) for found in stacks.apart(context, one, two))
+    old, view = View(lowers, below), View(stack, below)
     deltas = compare(context, old, view, renames=False, directory_times=True)
     with stacks.reading(context.root):
         return view, plan_changes(deltas, old, view, stack), spread[1], False
-
-
-def _stack(context: Context, commit: str) -> list[Table]:
-    return stacks.tables(context, stacks.lowers(context, commit))
 
 
 def _check_output(context: Context, output: Path, *, as_tar: bool) -> None:

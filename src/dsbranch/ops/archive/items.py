@@ -101,6 +101,7 @@ def _other_names(deltas: Sequence[Delta], new: View, stack: Sequence[Table]) -> 
     for path, table, row in _candidates(changed, new, stack):
         key = inode(table, row)
         if key in changed and path not in known:
+            known.add(path)
             like = changed[key][0]
             yield Item(path, (table, row), like.content, like.kind, like.size or 0)
 
