@@ -19,9 +19,9 @@ from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NothingToCommit
-from dsbranch.model import Applied, Branch, Layer
+from dsbranch.model import Applied, Branch, Commit, Layer
 from dsbranch.ops import layers, mounting, stacks
-from dsbranch.ops.advance import require_clean, switching
+from dsbranch.ops.advance import Switch, require_clean, switching
 from dsbranch.ops.archive.member import Archive
 from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.archive.tree_read import TreeArchive
@@ -69,31 +69,41 @@ def apply(
             if dry_run:
                 shutil.rmtree(context.layout.layer(layer.id))
                 return Applied(None, counts)
-            with stacks.reading(context.layout.fs(layer.id)):
-                digest_files(table, known=context.digests, progress=context.report("hashing"))
-            sealed, checksum = layers.write_manifest(context, layer, table)
-            made = layers.new_commit(
-                sealed,
-                checksum,
-                parents=(branch.head,),
-                message=text,
-                author=author or whoami(),
-            )
-            with switching(context, branch, wait) as switch:
-                # Nobody kept the branch from being written to until here.
-                require_clean(context, branch, "apply")
-                switch.to(
-                    "apply",
-                    replace(branch, head=made.id),
-                    lowers=[layer.id, *mountable(context, branch.head)],
-                    detail=layers.subject(text),
-                    done=f"commit {made.id[:SHORT]} was made",
-                    root_like=context.layout.fs(layer.id),
-                    layers=(sealed,),
-                    commit=made,
-                    author=made.author,
-                )
+            made, switch = _commit(context, branch, layer, table, text, wait, author)
+    climb(context, made.id)
     return Applied(made, counts, switch.mountpoint, switch.stale, switch.elsewhere)
+
+
+def _commit(
+    context: Context,
+    branch: Branch,
+    layer: Layer,
+    table: Table,
+    text: str,
+    wait: float,
+    author: str | None,
+) -> tuple[Commit, Switch]:
+    with stacks.reading(context.layout.fs(layer.id)):
+        digest_files(table, known=context.digests, progress=context.report("hashing"))
+    sealed, checksum = layers.write_manifest(context, layer, table)
+    made = layers.new_commit(
+        sealed, checksum, parents=(branch.head,), message=text, author=author or whoami()
+    )
+    with switching(context, branch, wait) as switch:
+        # Nobody kept the branch from being written to until here.
+        require_clean(context, branch, "apply")
+        switch.to(
+            "apply",
+            replace(branch, head=made.id, pending=()),
+            lowers=[layer.id, *mountable(context, branch.head)],
+            detail=layers.subject(text),
+            done=f"commit {made.id[:SHORT]} was made",
+            root_like=context.layout.fs(layer.id),
+            layers=(sealed,),
+            commit=made,
+            author=made.author,
+        )
+    return made, switch
 
 
 @contextmanager

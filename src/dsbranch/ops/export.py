@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import AlreadyExists, BadPath
 from dsbranch.model import Exported
