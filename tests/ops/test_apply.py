@@ -479,6 +479,10 @@ def test_a_random_history_goes_elsewhere(adopt, monkeypatch, seed):
         )
         if output.is_dir():
             command(["rm", "-r", output])
-    bench.ws.export("main", bench.root / "all")
-    other.ws.apply("whole", bench.root / "all", allow_devices=True)
+    # In a plain directory nobody could tell the user's xattrs that are called like overlay's.
+    try:
+        bench.ws.export("main", bench.root / "all.tar")
+    except errors.UnsupportedError:
+        return
+    other.ws.apply("whole", bench.root / "all.tar", allow_devices=True)
     assert_same(other.view("whole"), bench.view("main"))
