@@ -139,6 +139,44 @@ def test_a_commit_under_running_writers(bench, hold, monkeypatch):
     assert bench.ws.log("main")[0].message == "again"
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+@pytest.mark.parametrize("verb", ["merge", "restore"])
+def test_a_merge_and_a_restore(bench, verb, mounted):
+    bench.ws.create("exp1")
+    bench.commit(e.append("f", b"theirs"), e.mkdir("theirs"), branch="exp1")
+    bench.ws.umount("exp1")
+    bench.commit(e.append("g", b"ours"), e.rename("d", "moved"))
+    if verb == "restore":
+        bench.edit(*LATER)
+    before, changes, head = bench.see(), bench.lines(), bench.head()
+    if not mounted:
+        bench.ws.umount("main")
+    if verb == "merge":
+        bench.ws.merge("exp1", into="main")
+    else:
+        bench.ws.restore("main", [b"f"])
+    after, now, done = shown(bench), bench.lines(), position(bench)
+    for _ in range(2):
+        bench.ws.undo()
+        assert bench.head() == head
+        assert_same(shown(bench), before)
+        assert bench.lines() == changes
+        bench.ws.undo()
+        assert position(bench) == done
+        assert_same(shown(bench), after)
+        assert bench.lines() == now
+    # A commit on top, undone, does not stand in the way.
+    number = last(bench) - 4
+    if not mounted:
+        bench.ws.mount("main")
+    bench.commit(e.append("g", b"more"))
+    bench.ws.undo()
+    bench.ws.undo(number)
+    assert_same(bench.see(), before)
+    assert bench.lines() == changes
+    healthy(bench, before)
+
+
 def test_commit_again_after_an_undo_is_one_commit_of_both(bench):
     bench.commit(*EDITS)
     bench.edit(e.append("f", b"2"), e.unlink("new/in"))
