@@ -236,6 +236,25 @@ def test_a_killed_rollback_can_still_be_healed(bench):
     everything_works(bench)
 
 
+def test_the_record_of_a_mount_goes_with_its_layer(bench):
+    """A kill kept it from being forgotten; its commit is still wanted, its layer is not."""
+    bench.killed("rollback('main')", "dsbranch.ops.mounting:forget", "before")
+    bench.ws.umount("main", lazy=True)
+    store = bench.ws._context.store
+    former = store.former_layer(store.branch("main"))
+    with store.transaction():
+        store._db.run(
+            "INSERT INTO mounts (boot_id, namespace, mount_id, path, commit_id, layer, lowers,"
+            " created_ns) VALUES ('', 1, 1, x'2f', ?, ?, '[]', 1)",
+            bench.head(),
+            former,
+        )
+    assert former in bench.ws.gc(keep=0).layers
+    assert rows(bench.place)["mounts"] == []
+    bench.ws.mount("main")
+    everything_works(bench)
+
+
 # --- checkpoints ---
 
 
@@ -246,8 +265,14 @@ def checkpoint(bench, top, bottom, *, sealed_ns=1):
     with layer_steps.new_layer(context, stacks.root_of_view(context, top), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
+<<<<<<< HEAD
         made = Checkpoint(new.id, top, bottom, len(line))
         context.store.add_checkpoint(made, [replace(sealed, sealed_ns=sealed_ns)])
+=======
+        context.store.add_checkpoint(
+            Checkpoint(new.id, top, bottom, len(line)), [replace(sealed, sealed_ns=sealed_ns)]
+        )
+>>>>>>> d46b750 (gc, du, verify: checkpoints of two layers; drop a mount's record with its layer)
     return new.id
 
 
@@ -256,6 +281,11 @@ def test_a_checkpoint_that_no_name_uses_goes(bench, monkeypatch):
     bench.commit(e.append("f", b"1"))
     top = bench.commit(e.append("g", b"2"))
     made = checkpoint(bench, top, root)
+<<<<<<< HEAD
+=======
+    plain = stacks.lowers
+    monkeypatch.setattr(stacks, "lowers", lambda c, of, **_: [made] if of == top else plain(c, of))
+>>>>>>> d46b750 (gc, du, verify: checkpoints of two layers; drop a mount's record with its layer)
     assert bench.ws.gc(keep=0).checkpoints == ()
     tag(bench, "v1", top)
     bench.ws.rollback("main", root)

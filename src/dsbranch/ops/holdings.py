@@ -37,7 +37,9 @@ class Holdings:
     ) -> None:
         self._history = history
         self._going = {*going.layers, *going.checkpoints}
-        self._checkpoints = {checkpoint.layer for checkpoint in history.checkpoints}
+        self._checkpoints = {
+            layer for checkpoint in history.checkpoints for layer in checkpoint.layers
+        }
         self._open = {layer for branch in history.branches for layer in held(branch)}
         # Owner -1, names outside of the store, becomes "": a layer that nothing can remove.
         names = [*owners, ""]
@@ -51,10 +53,10 @@ class Holdings:
                 self._keys.setdefault(layer, []).append(key)
         self._holders = self._who_holds(mounted)
         self._alone: dict[str, int] = {}
-        for key, (size, _) in self._shares.items():
-            name = self._only_holder(key)
+        self._owned = {key: self._only_holder(key) for key in self._shares}
+        for key, name in self._owned.items():
             if name is not None:
-                self._alone[name] = self._alone.get(name, 0) + size
+                self._alone[name] = self._alone.get(name, 0) + self._shares[key][0]
         self._reached: tuple[tuple[str, ...], set[frozenset[str]]] = ((), set())
 
     def parts(self) -> dict[str, Part]:
@@ -80,7 +82,8 @@ class Holdings:
             commits = (self._history.commits[id] for id in ancestors(self._history, starts))
             below = self._keys_of(commit.layer for commit in commits if commit.layer is not None)
             self._reached = (starts, below)
-        return self._size(self._reached[1] | self._keys_of(held(branch))) - self.alone(branch)
+        keys = self._reached[1] | self._keys_of(held(branch))
+        return self._size(key for key in keys if self._owned[key] != branch.name)
 
     def open(self, branch: Branch) -> int:
         return self._size(self._keys_of(held(branch)))
@@ -144,6 +147,9 @@ class Holdings:
             for layer in held(branch):
                 if holders.setdefault(layer, branch.name) != branch.name:
                     holders[layer] = _MANY
+        for checkpoint in self._history.checkpoints:
+            for layer in checkpoint.layers:
+                holders.setdefault(layer, commits.get(checkpoint.top, _MANY))
         # A squashed branch may go on with the layers it was mounted on.
         for branch in self._history.branches:
             for layer in mounted.views.get(branch.layer, ()):
@@ -151,7 +157,10 @@ class Holdings:
         return holders
 
     def _only_holder(self, key: frozenset[str]) -> str | None:
-        names = {self._holders.get(layer, _MANY) for layer in key if self._counts(layer)}
+        # A checkpoint follows its commits: it counts only for what it has besides theirs.
+        counting = [layer for layer in key if self._counts(layer)]
+        counting = counting or [layer for layer in key if self.part((layer,)) == "checkpoints"]
+        names = {self._holders.get(layer, _MANY) for layer in counting}
         found = names.pop() if len(names) == 1 else None
         return found if isinstance(found, str) else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from dsbranch.model import Branch, Doomed, History, Operation, Tag
+from dsbranch.model import Branch, Checkpoint, Doomed, History, Operation, Tag
 from dsbranch.overlay.inuse import InUse
 
 YOUNG_SECONDS = 3600
@@ -33,18 +33,19 @@ def doomed(
     commits = ancestors(history, [*_commits(sides), *mounted.commits])
     checkpoints = _checkpoints(history, now_ns, mounted, commits, lowers)
     layers = {*_layers(sides), *mounted.layers}
-    layers.update(id for c in history.checkpoints if c.layer in checkpoints for id in c.layers)
+    layers.update(layer for checkpoint in checkpoints for layer in checkpoint.layers)
     layers.update(layer for id in commits if (layer := history.commits[id].layer) is not None)
     gone = {operation.id for operation in history.operations} - {o.id for o in kept}
     return Doomed(
         operations=tuple(sorted(gone)),
         commits=tuple(id for id in history.commits if id not in commits),
         layers=tuple(id for id in history.layers if id not in layers),
-        checkpoints=tuple(c.layer for c in history.checkpoints if c.layer not in checkpoints),
+        checkpoints=tuple(c.layer for c in history.checkpoints if c not in checkpoints),
         mounts=tuple(
             record.id
             for record in history.mounts
-            if record.layer not in here and record.commit not in commits
+            if (record.layer is not None and record.layer not in layers)
+            or (record.layer not in here and record.commit not in commits)
         ),
     )
 
@@ -112,19 +113,19 @@ def _checkpoints(
     mounted: InUse,
     commits: set[str],
     lowers: Callable[[str], list[str]],
-) -> set[str]:
+) -> set[Checkpoint]:
     """The checkpoints that stay."""
     if not history.checkpoints:
         return set()
     heads = {branch.head for branch in history.branches} | {tag.commit for tag in history.tags}
     used = {layer for head in heads for layer in lowers(head)}
     return {
-        checkpoint.layer
+        checkpoint
         for checkpoint in history.checkpoints
         if {checkpoint.top, checkpoint.bottom} <= commits
         and (
             checkpoint.layer in used
-            or checkpoint.layer in mounted.layers
+            or not mounted.layers.isdisjoint(checkpoint.layers)
             or _is_young(history.layers[checkpoint.layer].sealed_ns, now_ns)
         )
     }
