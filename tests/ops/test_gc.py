@@ -265,14 +265,8 @@ def checkpoint(bench, top, bottom, *, sealed_ns=1):
     with layer_steps.new_layer(context, stacks.root_of_view(context, top), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
-<<<<<<< HEAD
         made = Checkpoint(new.id, top, bottom, len(line))
         context.store.add_checkpoint(made, [replace(sealed, sealed_ns=sealed_ns)])
-=======
-        context.store.add_checkpoint(
-            Checkpoint(new.id, top, bottom, len(line)), [replace(sealed, sealed_ns=sealed_ns)]
-        )
->>>>>>> d46b750 (gc, du, verify: checkpoints of two layers; drop a mount's record with its layer)
     return new.id
 
 
@@ -281,11 +275,6 @@ def test_a_checkpoint_that_no_name_uses_goes(bench, monkeypatch):
     bench.commit(e.append("f", b"1"))
     top = bench.commit(e.append("g", b"2"))
     made = checkpoint(bench, top, root)
-<<<<<<< HEAD
-=======
-    plain = stacks.lowers
-    monkeypatch.setattr(stacks, "lowers", lambda c, of, **_: [made] if of == top else plain(c, of))
->>>>>>> d46b750 (gc, du, verify: checkpoints of two layers; drop a mount's record with its layer)
     assert bench.ws.gc(keep=0).checkpoints == ()
     tag(bench, "v1", top)
     bench.ws.rollback("main", root)
