@@ -609,8 +609,8 @@ while time.monotonic() < until:
     if rng.random() < 0.3:
         old = ws.branch(me).head
         ws.rollback(me, root)
-        ws.rollback(me, f"{me}@{{1}}") if rng.random() < 0.5 else None
         try:
+            ws.rollback(me, f"{me}@{{1}}") if rng.random() < 0.5 else None
             ws.rollback(me, old)
         except (UnknownRef, BusyError):
             # gc came between, and has said so.
