@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dsbranch.store import sweep
+from tests import edits as e
 from tests.trees import Dir, assert_same, snapshot
 
 pytestmark = pytest.mark.root
@@ -14,3 +16,30 @@ def test_an_empty_range_in_a_directory_has_the_root_of_the_view(adopt):
     bench.ws.export("main..main", bench.root / "out")
     (bench.root / "out/.wh..wh.dsbranch").unlink()
     assert_same(snapshot(bench.root / "out"), bench.see())
+
+
+def checkpoint_in_two_parts(bench):
+    """A file's metadata and its data come from two commits that a checkpoint stands for."""
+    bench.commit(e.write("f", b"longer than before"))
+    bench.commit(e.chmod("f", 0o600))
+    for number in range(6):
+        bench.commit(e.write("g", b"%d" % number))
+    store = bench.ws._context.store
+    with sweep.snapshot(store):
+        assert [c for c in sweep.history(store).checkpoints if c.data is not None]
+
+
+def test_verify_reads_both_parts_of_a_checkpoint(bench):
+    checkpoint_in_two_parts(bench)
+    assert bench.ws.verify(full=True).findings == ()
+
+
+def test_gc_keeps_both_parts_of_a_checkpoint(bench):
+    checkpoint_in_two_parts(bench)
+    before = bench.see()
+    assert bench.ws.gc(keep=0).layers == ()
+    bench.ws.umount("main")
+    bench.ws.gc(keep=0)
+    bench.ws.mount("main")
+    assert_same(bench.see(), before)
+    assert bench.ws.verify(full=True).findings == ()
