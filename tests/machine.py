@@ -249,12 +249,15 @@ class Machine:
         assert done.commit.parents == (branch.head, other)
         seen = self.view(id)
         changes = _changes(self.ws.diff(base, branch.head)), _changes(self.ws.diff(base, other))
-        if not any(change.status == "R" for side in changes for change in side):
+        in_place = not any(change.status == "R" for side in changes for change in side)
+        if in_place:
             truth.check_merge(*(one.seen.nodes for one in kept), seen.nodes)
         assert before is None or see(self.place / name) == seen
-        return self._adopt(name, id, done.commit.parents)
+        sides = [one.births if in_place else {} for one in kept[1:]]
+        births = truth.merged_births(seen.nodes, *sides)
+        return self._adopt(name, id, done.commit.parents, births)
 
-    def _adopt(self, name: str, id: str, parents: tuple[str, ...]) -> None:
+    def _adopt(self, name: str, id: str, parents: tuple[str, ...], births: Births) -> None:
         """A branch shows a commit that no plain tree went before."""
         old, at = self.branches[name], self.root / "look"
         self.ws.mount(id, at=at, read_only=True)
@@ -264,7 +267,6 @@ class Machine:
             self.ws.umount(str(at))
             at.rmdir()
         assert_same(snapshot(tree), seen.nodes)
-        births = truth.merged_births(seen.nodes, *(self.kept[parent].births for parent in parents))
         self.kept[id] = Kept(tree, seen, births, parents)
         self.branches[name] = new = self._branch(id, mounted=old.mounted)
         self.operations.append(Operation(name, State(old, old.head), State(new, id)))

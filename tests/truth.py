@@ -107,7 +107,7 @@ UNKNOWN = -1
 
 
 def merged_births(nodes: Snapshot, ours: Births, theirs: Births) -> Births:
-    """Of what both sides have there, and is not the same, nobody knows which it is now."""
+    """Of what neither side has there, or each another, nobody knows which it is now."""
     found = {}
     for path in nodes:
         sides = {side[path] for side in (ours, theirs) if path in side}
