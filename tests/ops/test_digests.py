@@ -122,6 +122,7 @@ def test_without_the_cache_it_is_read_again(large):
 
 def test_layers_without_digests_are_read_once(large):
     large.edit(e.write_at("big", SIZE - 5, b"x"))
+    settle()
     large.ws.commit("main", "one", hash=False)
     settle()
     for least in (SIZE, 0):  # commit has read what it covers
