@@ -211,6 +211,14 @@ def test_a_dirty_target_is_refused(forked):
     assert bench.traces() == before
 
 
+def test_a_directorys_time_alone_is_no_reason_to_refuse(forked):
+    bench = forked(OURS, THEIRS)
+    bench.edit(e.unlink("h1"))
+    bench.ws.restore("main", [b"h1"])
+    assert bench.ws.status("main").clean
+    assert merge(bench).commit is not None
+
+
 def test_uncommitted_changes_of_the_other_stay_there(forked):
     bench = forked(OURS, THEIRS)
     bench.edit(e.append("f", b"!"), branch="exp1")

@@ -18,7 +18,7 @@ from dsbranch.model import Branch, Commit, Layer, Move, Operation, Process
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.diff import changes_in_words, uncommitted
 from dsbranch.ops.freezing import frozen
 from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.mountinfo import MountEntry
@@ -116,12 +116,19 @@ def switching(context: Context, branch: Branch, wait: float) -> Iterator[Switch]
         layer_steps.drop_workdir_if_sealed(context, branch.layer)
 
 
-def require_clean(context: Context, branch: Branch, verb: str) -> None:
-    """:raises DirtyBranch: it has uncommitted changes"""
-    found = uncommitted(context, branch, branch.head, renames=False, directory_times=True)
+def require_clean(
+    context: Context, branch: Branch, verb: str, *, directory_times: bool = False
+) -> None:
+    """`directory_times` counts also what is no change to a user: a directory's time alone.
+
+    :raises DirtyBranch: it has uncommitted changes
+    """
+    found = uncommitted(
+        context, branch, branch.head, renames=False, directory_times=directory_times
+    )
     if len(found):
         raise DirtyBranch(
-            f"{branch.name} has {len(found)} uncommitted changes",
+            f"{branch.name} has {changes_in_words(len(found))}",
             hint=f"commit them first, or `dsbranch rollback {branch.name}` sets them aside;"
             f" then {verb} again",
         )

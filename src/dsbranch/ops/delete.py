@@ -7,7 +7,7 @@ from dsbranch.model import Branch, Deleted, Move, Operation
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
-from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.diff import changes_in_words, uncommitted
 from dsbranch.ops.mountpoints import remove_mountpoint
 from dsbranch.ops.refs import SHORT
 from dsbranch.ops.umount import detach_all
@@ -66,7 +66,7 @@ def _require_nothing_lost(context: Context, branch: Branch, others: list[Branch]
     counts = uncommitted(context, branch, branch.head, renames=False).counts()
     if counts:
         raise DirtyBranch(
-            f"{branch.name} has {sum(counts.values())} uncommitted changes",
+            f"{branch.name} has {changes_in_words(sum(counts.values()))}",
             hint=f"commit them, or `dsbranch delete --force {branch.name}`",
         )
     tags = [tag.commit for tag in context.store.tags()]

@@ -66,6 +66,10 @@ class Diff:
         )
 
 
+def changes_in_words(number: int) -> str:
+    return "one uncommitted change" if number == 1 else f"{number} uncommitted changes"
+
+
 def count(deltas: Sequence[Delta]) -> dict[str, int]:
     counts = dict.fromkeys(LETTERS, 0)
     for delta in deltas:

@@ -79,7 +79,7 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
         with switching(context, branch, 0.0) as switch:
             if not switch.mounts:
                 raise BusyError("only a part of it is mounted")
-            require_clean(context, branch, "squash")
+            require_clean(context, branch, "squash", directory_times=True)
             switch.to(
                 "squash",
                 replace(branch, head=made.id, pending=()),
