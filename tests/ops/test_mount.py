@@ -471,3 +471,23 @@ def test_umount_where_mounts_propagate(bench):
     finally:
         subprocess.run(["umount", "-l", peer], check=False)
         subprocess.run(["umount", "-l", shared], check=False)
+
+
+def test_case_26_a_mark_of_a_volatile_mount(bench):
+    """Somebody mounted the layer with `volatile` and crashed: it is refused, and can be kept."""
+    bench.edit(e.append("f", b"2"))
+    view = bench.see()
+    bench.ws.umount("main")
+    mark = bench.upper().parent / "work" / "work" / "incompat" / "volatile"
+    mark.mkdir(parents=True)
+    traces = bench.traces()
+    for verb in (bench.ws.mount, bench.ws.rollback, lambda name: bench.ws.commit(name, "x")):
+        with pytest.raises(errors.MountRefused, match="volatile") as caught:
+            verb("main")
+        assert str(mark) in (caught.value.hint or "")
+        one_sentence(caught.value)
+    assert bench.traces() == traces
+    assert bench.lines() == ["M f"]
+    mark.rmdir()
+    bench.ws.mount("main")
+    assert_same(bench.see(), view)

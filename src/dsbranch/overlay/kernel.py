@@ -93,6 +93,7 @@ class KernelDriver:
                     error,
                     messages=syscalls.context_messages(context),
                     logged=log.lines(),
+                    work=plan.work,
                 ) from error
 
     def bind(self, source: Path, target: Path, *, beneath: bool, options: bytes = b"") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from dsbranch.errors import MountRefused, NoPrivilege
 
@@ -27,8 +28,9 @@ def refusal(
     *,
     messages: Sequence[str] = (),
     logged: Sequence[str] = (),
+    work: Path | None = None,
 ) -> MountRefused | NoPrivilege:
-    """The error for a refused mount call.
+    """The error for a refused mount call; `work` is the overlay's workdir, if it has one.
 
     `messages` come from the filesystem context, `logged` from the kernel log in the same form;
     the log counts only where the context is silent.
@@ -42,7 +44,7 @@ def refusal(
         f"cannot {doing}: {reason or os.strerror(code)}",
         errno=code,
         kernel=kernel,
-        hint=_hint(code, reason),
+        hint=_hint(code, reason, work),
     )
 
 
@@ -52,7 +54,12 @@ def kernel_reason(kernel: Sequence[str]) -> str:
     return "; ".join(line[2:].removeprefix("overlay: ") for line in errors)
 
 
-def _hint(code: int, reason: str) -> str | None:
+def _hint(code: int, reason: str, work: Path | None) -> str | None:
+    if "volatile" in reason and work is not None:
+        return (
+            "it was mounted with `volatile` and never unmounted, so what was written last may be"
+            f" missing; to use it as it is: `rm -r {work / 'work/incompat/volatile'}`"
+        )
     if "lowerdir+" in reason:
         return "dsbranch needs Linux 6.8 or newer; this is " + os.uname().release
     if code == errno.ENODEV:
