@@ -332,6 +332,10 @@ class Machine:
         if found is not None:
             at = archives.unpack(found, self._new_path("unpacked")) if suffix else found
             same(see(at), seen)
+            if suffix:
+                nothing = self._new_path("nothing")
+                nothing.mkdir()
+                self._apply_elsewhere(found, nothing, seen)
 
     def export_range(self, one: str, two: str, suffix: str) -> None:
         old, new = self.kept[one].seen, self.kept[two].seen
@@ -349,8 +353,29 @@ class Machine:
         if found is not None:
             onto = self._copy(self.kept[one].tree)
             apply = archives.apply_tar if suffix else archives.apply_directory
+            self._apply_elsewhere(found, self._copy(self.kept[one].tree), new)
             apply(found, onto)
             assert_same(snapshot(onto), new.nodes, ignore=("links",))
+
+    def _apply_elsewhere(self, archive: Path, base: Path, shown: Seen) -> None:
+        """In a workspace of its own, on an equal base, an archive leads to the same tree.
+
+        There is no equal base where a user has set attributes that an overlay keeps to itself.
+        """
+        names = {name for node in see(base).nodes.values() for name, _ in node.xattrs}
+        if any(name.startswith(f"{self.dialect}.overlay.") for name in names):
+            return
+        place = self._new_path("elsewhere")
+        with mock.patch("dsbranch.ops.init.probe_store", return_value=self.dialect):
+            ws = dsbranch.init(base, place)
+        with ws:
+            try:
+                ws.apply("main", archive, allow_devices=True)
+            except errors.NothingToCommit:
+                assert not truth.by_path(see(base).nodes, shown.nodes)
+            assert_same(snapshot(place / "main"), shown.nodes, ignore=("links",))
+            assert not ws.verify(full=True).findings
+            ws.umount("main")
 
     def _exported(self, spec: str, suffix: str, *, refused: bool) -> Path | None:
         output = self._new_path(f"out{suffix}")
