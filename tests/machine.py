@@ -307,7 +307,7 @@ class Machine:
         self.ask(name)
 
     def collect(self) -> None:
-        """Remove nothing that a branch reaches."""
+        """Remove what no branch reaches, and nothing else."""
         store = self.ws._context.store
         forks = (store.branch(name).fork for name in self.branches)
         reached, rest = set(), [*forks, *(branch.head for branch in self.branches.values())]
@@ -317,10 +317,9 @@ class Machine:
                 reached.add(id)
                 rest += self.kept[id].parents
         done = self.ws.gc(keep=0)
-        gone = {commit.id for commit in done.commits}
-        assert not gone & reached
+        assert {commit.id for commit in done.commits} == self.kept.keys() - reached
         assert not done.problems
-        self.kept = {id: kept for id, kept in self.kept.items() if id not in gone}
+        self.kept = {id: self.kept[id] for id in self.kept if id in reached}
         self.layers = {id: at for id, at in self.layers.items() if self._fs(id).exists()}
         self.operations.clear()
 

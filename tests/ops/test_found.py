@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dsbranch import errors
 from dsbranch.store import sweep
 from tests import edits as e
 from tests.trees import Dir, assert_same, snapshot
@@ -43,3 +44,26 @@ def test_gc_keeps_both_parts_of_a_checkpoint(bench):
     bench.ws.mount("main")
     assert_same(bench.see(), before)
     assert bench.ws.verify(full=True).findings == ()
+
+
+def test_gc_takes_a_merge_that_was_undone(bench):
+    """The branch is back on the layer that the merge had replaced, which is no old view."""
+    bench.ws.create("other")
+    theirs = bench.commit(e.write("theirs", b"1"), branch="other")
+    bench.commit(e.write("ours", b"1"))
+    merged = bench.ws.merge(theirs, into="main").commit.id
+    bench.ws.undo()
+    assert [commit.id for commit in bench.ws.gc(keep=0).commits] == [merged]
+    with pytest.raises(errors.ConflictError, match="nothing to undo"):
+        bench.ws.undo()
+
+
+def test_gc_takes_what_a_rollback_that_was_undone_led_to(bench):
+    start = bench.head()
+    bench.ws.create("other")
+    bench.commit(e.write("f", b"1"))
+    gone = bench.commit(e.write("f", b"2"), branch="other")
+    bench.ws.rollback("main", gone)
+    bench.ws.undo()
+    bench.ws.rollback("other", start)
+    assert [commit.id for commit in bench.ws.gc(keep=0).commits] == [gone]

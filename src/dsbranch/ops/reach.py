@@ -68,26 +68,36 @@ def held(side: Branch) -> tuple[str, ...]:
 
 
 def _kept(history: History, now_ns: int, keep_ns: int, mounted: InUse) -> list[Operation]:
-    living = {branch.id for branch in history.branches}
-
-    def tells_of_an_old_view(before: Branch | Tag | None, after: Branch | Tag | None) -> bool:
-        """An interrupted command left it mounted, and nothing else says whose it is."""
-        return (
-            isinstance(before, Branch)
-            and isinstance(after, Branch)
-            and before.layer != after.layer
-            and before.layer in mounted.views
-            and before.id in living
-        )
-
     # With nothing to keep, not even what a clock that went wrong dated into the future.
     since = now_ns - keep_ns if keep_ns > 0 else None
+    telling = _telling_of_old_views(history, mounted)
     return [
         operation
         for operation in history.operations
-        if (since is not None and operation.time_ns > since)
-        or any(tells_of_an_old_view(move.before, move.after) for move in operation.moves)
+        if (since is not None and operation.time_ns > since) or operation.id in telling
     ]
+
+
+def _telling_of_old_views(history: History, mounted: InUse) -> set[int]:
+    """The operations whose interrupted command left a view mounted: nothing else says whose it is.
+
+    Only the last one that gave a branch another layer can. One before it may have replaced the
+    very layer that the branch has again since an undo.
+    """
+    living = {branch.id for branch in history.branches}
+    last = {
+        move.before.id: (operation.id, move.before.layer)
+        for operation in history.operations
+        for move in operation.moves
+        if isinstance(move.before, Branch)
+        and isinstance(move.after, Branch)
+        and move.before.layer != move.after.layer
+    }
+    return {
+        operation
+        for branch, (operation, layer) in last.items()
+        if branch in living and layer in mounted.views
+    }
 
 
 def _sides(operations: Iterable[Operation]) -> Iterator[Branch | Tag]:
