@@ -154,6 +154,8 @@ class Machine:
         branch = self.branches[name]
         seen = self.view(id)
         branch.rejoin(seen.nodes)
+        layer = reference.scan(self._fs(self.ws._context.store.stack(id)[0]), self.dialect)
+        branch.settle_births(self.kept[parents[0]].births, layer)
         assert_same(snapshot(branch.plain), seen.nodes)
         if before is not None:
             same(see(self.place / name), seen)

@@ -129,7 +129,7 @@ def check_births(
     With `all` the other way, too: each directory that is somewhere else now is called renamed.
     """
     for change in found:
-        if change.status == "R" and change.kind == "directory":
+        if change.status == "R":
             assert change.old_path is not None
             births = new[change.path], old[change.old_path]
             same = births[0] == births[1] or UNKNOWN in births

@@ -12,14 +12,15 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests import operations
-from tests.beneath import beneath
+from tests.beneath import beneath, join
 from tests.operations import Act, Step, survey
 from tests.trees import Snapshot, assert_same, snapshot
+from tests.truth import UNKNOWN
 
 CLOCK_NS = 20_000_000
 """How far the kernel's time of writing may lie behind the clock."""
@@ -66,6 +67,22 @@ class Twin:
                 self._births[status.st_ino] = next(_births)
             found[path] = self._births[status.st_ino]
         return found
+
+    def settle_births(self, below: dict[bytes, int], sealed: Container[bytes]) -> None:
+        """What a commit has dropped, as it equals what it covers, is what it covers.
+
+        So are two equal files that were exchanged. `below` is what was where under the layer that
+        the commit has `sealed`; a directory's births tell where the layer looks for what is in it.
+        """
+        births = self.births()
+        places = {born: path for path, born in below.items() if born != UNKNOWN}
+        for path, status in _entries(self.plain):
+            if path in sealed or stat.S_ISDIR(status.st_mode):
+                continue
+            directory, _, name = path.rpartition(b"/")
+            born = births[directory]
+            source = None if born == UNKNOWN else join(places[born], name)
+            self._births[status.st_ino] = UNKNOWN if source is None else below[source]
 
     def edit(self, mount: Path, steps: Iterable[Step]) -> None:
         """Do these steps to the mount, and whatever it lets be done to the plain tree as well."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from dsbranch import errors
 from dsbranch.store import sweep
 from tests import edits as e
-from tests.trees import Dir, assert_same, snapshot
+from tests.trees import Dir, File, assert_same, snapshot
 
 pytestmark = pytest.mark.root
 
@@ -67,3 +69,18 @@ def test_gc_takes_what_a_rollback_that_was_undone_led_to(bench):
     bench.ws.undo()
     bench.ws.rollback("other", start)
     assert [commit.id for commit in bench.ws.gc(keep=0).commits] == [gone]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kept", "lines"),
+    [("trusted", {"a", "b", "f"}, ["D a", "M f", "A t"]), ("user", {"f"}, ["M f", "R t < a"])],
+)
+def test_equal_files_that_were_exchanged(adopt, monkeypatch, dialect, kept, lines):
+    """A copy either tells where its data lie, or equals what it covers: then it never moved."""
+    monkeypatch.setattr("dsbranch.ops.init.probe_store", lambda *_: dialect)
+    same = File(b"same")
+    bench = adopt(Dir({"a": same, "b": same, "f": File(b"1")}))
+    id = bench.commit(e.exchange("a", "b"), e.write("f", b"2"))
+    assert set(os.listdir(bench.fs(bench.ws._context.store.stack(id)[0]))) == kept
+    bench.edit(e.rename("a", "t"), e.write("t", b"other"))
+    assert bench.lines("main") == lines
