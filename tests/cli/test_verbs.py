@@ -394,6 +394,8 @@ def test_undo_and_op_log(dsbranch: Dsbranch, ws: Path) -> None:
     assert two == [line.split() for line in lines[:2]]
     dsbranch("op", "log", "nope", code=2, err="^error: no operation moved .* nope")
     dsbranch("op", code=2, err="^error: ")
+    dsbranch("gc", "--keep", "0")
+    assert json.loads(dsbranch("op", "log", "main", "--json"))["operations"] == []
 
 
 def test_undo_while_a_process_writes(dsbranch: Dsbranch, ws: Path) -> None:

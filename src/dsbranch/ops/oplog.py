@@ -13,7 +13,7 @@ from dsbranch.ops.context import Context
 
 def op_log(context: Context, *, limit: int | None, name: str | None) -> list[Logged]:
     found = context.store.operations(limit, name=name)
-    if name is not None and not found and not context.store.operations(1, name=name):
+    if name is not None and not found and not _is_known(context, name):
         raise UnknownRef(
             f"no operation moved a branch or tag {name}",
             ref=name,
@@ -25,6 +25,13 @@ def op_log(context: Context, *, limit: int | None, name: str | None) -> list[Log
         Logged(operation, line[-1] if len(line) % 2 == 0 else None)
         for operation, line in zip(found, lines, strict=True)
     ]
+
+
+def _is_known(context: Context, name: str) -> bool:
+    """Whether there is, or was, such a branch or tag; gc may have dropped all that moved it."""
+    store = context.store
+    known = store.has_branch(name) or store.tag(name) is not None
+    return known or bool(store.operations(1, name=name))
 
 
 def _line(undone: dict[int, int], number: int) -> list[int]:
