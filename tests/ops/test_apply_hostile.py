@@ -83,6 +83,9 @@ HOSTILE = {
         "d/x has overlay's own attribute user.overlay.opaque",
     ),
     "an xattr of no namespace": ([pax("x", **{"SCHILY.xattr.evil": "y"})], "evil of x cannot"),
+    "an xattr with NUL": ([pax("x", **{"SCHILY.xattr.user.a\0b": "y"})], "x has an attribute with"),
+    "an xattr without a name": ([pax("x", **{"SCHILY.xattr.": "y"})], "x has an attribute with no"),
+    "an ACL of one word": ([pax("x", **{"SCHILY.acl.access": "evil"})], "`evil` is no entry"),
     "an ACL that is none": ([pax("x", **{"SCHILY.acl.access": "evil:x:rwx"})], "ACL of x"),
     "an ACL of nobody": ([pax("x", **{"SCHILY.acl.access": "user:no.one:rwx"})], "no user no.one"),
     "an owner beyond": ([pax("x", uid=str(1 << 40))], "x has an owner"),
@@ -144,6 +147,15 @@ def test_a_compressed_tar_that_ends_before_its_end(outside, size):
     tar = cut(outside)
     tar.write_bytes(zstandard.compress(tar.read_bytes())[:size])
     refused(outside, errors.BadArchive, "damaged, or no tar", tar)
+
+
+def test_a_checksum_behind_the_end_of_the_tar(outside):
+    """The tar ends with a piece that is read, and its frame with the next one."""
+    tar = tars.make(outside.root / "evil.tar", [M("x", os.urandom((1 << 18) - 3 * 512))])
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(tar.read_bytes()))
+    packed[len(packed) // 2] ^= 1  # stored as it is, so that the checksum alone can tell
+    (outside.root / "evil.tar.zst").write_bytes(packed)
+    refused(outside, errors.BadArchive, "evil.tar.zst is damaged", outside.root / "evil.tar.zst")
 
 
 @pytest.mark.parametrize("at", [0, 3584, 3584 + 130])

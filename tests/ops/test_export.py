@@ -507,6 +507,17 @@ def test_names_of_xattrs_that_a_tar_must_escape(bench):
     assert_same(unpack(bench.root / "all.tar", bench.root / "out"), bench.see())
 
 
+def test_a_name_of_an_xattr_that_no_tar_holds(bench):
+    bench.commit(e.setxattr("f", os.fsdecode(b"user.\xff"), b"v"))
+    before = sorted(os.listdir(bench.root))
+    with pytest.raises(errors.UnsupportedError, match=r"f cannot .* user\.\\xff") as caught:
+        bench.ws.export("main", bench.root / "all.tar")
+    one_sentence(caught.value)
+    left_alone(bench, before)
+    bench.ws.export("main", bench.root / "all")
+    assert_same(snapshot(bench.root / "all"), bench.see())
+
+
 def test_acls_come_out_of_a_tar_for_those_who_read_only_their_text(rich):
     rich.ws.export("main", rich.root / "all.tar")
     out = rich.root / "out"

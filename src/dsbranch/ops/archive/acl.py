@@ -53,7 +53,8 @@ def acl_value(text: str) -> bytes:
         entry = line.split("#", 1)[0].strip()
         if not entry:
             continue
-        word, name, bits, *number = (part.strip() for part in entry.split(":"))
+        parts = [part.strip() for part in entry.split(":")]
+        word, name, bits, *number = parts if len(parts) > 2 else ("", "", "")
         code = _CODES.get((word, bool(name)))
         if (
             code is None

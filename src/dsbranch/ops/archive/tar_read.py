@@ -84,7 +84,9 @@ class TarArchive:
         self._path = path
         self._file = file
         self.full: bool | None = None
-        self._source = _Source(_unpacked(path, file))
+        stream = _unpacked(path, file)
+        self._packed = stream is not file
+        self._source = _Source(stream)
         self._where = "at its beginning"
         with self._sound():
             self._allow_headers()
@@ -114,12 +116,19 @@ class TarArchive:
                 info = self._tar.next()
                 self._source.left = None
             if info is None:
+                self._read_to_the_end()
                 return
             self._tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
             self._where = f"after {shown(os.fsencode(info.name))[:300]}"
             with self._sound():
                 member = self._member(info)
             yield member
+
+    def _read_to_the_end(self) -> None:
+        """The checksum of what is compressed comes behind the end of the tar."""
+        with self._sound():
+            while self._packed and self._source.read(_PIECE):
+                pass
 
     def _allow_headers(self) -> None:
         # Beside them it reads ahead by a piece.
@@ -256,6 +265,12 @@ def _xattrs(info: tarfile.TarInfo, path: bytes) -> dict[bytes, bytes]:
     for keyword, value in info.pax_headers.items():
         if keyword.startswith(_XATTR):
             name = os.fsencode(keyword[len(_XATTR) :]).replace(b"%3D", b"=").replace(b"%25", b"%")
+            if not name or b"\0" in name:
+                raise BadArchive(
+                    f"{shown(path)} has an attribute with no name that could be: "
+                    f"{shown(name) if name else 'an empty one'}",
+                    hint=DISTRUST,
+                )
             found[name] = os.fsencode(value)
     for name, keyword in ACLS.items():
         text = info.pax_headers.get(keyword, "")

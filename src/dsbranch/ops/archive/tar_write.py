@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -17,12 +17,13 @@ from typing import IO, cast
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
 from dsbranch._core.table import Table
-from dsbranch.errors import IntegrityError
+from dsbranch.errors import IntegrityError, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_text
 from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.items import Item
 from dsbranch.ops.archive.mark import FULL, changes_mark
+from dsbranch.ops.archive.member import shown
 from dsbranch.store.faults import from_errno
 
 TAR_SUFFIXES = (".tar", ".tar.zst")
@@ -104,6 +105,7 @@ def _add(tar: tarfile.TarFile, item: Item, number: int, dialect: str) -> None:
     info.mtime = entry.mtime_ns // _SECOND
     with _reading(entry.path):
         xattrs = own_xattrs(table, row, dialect=dialect)
+    _require_text(entry.path, xattrs)
     info.pax_headers |= _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
         info.linkname = os.fsdecode(entry.target or b"")
@@ -124,6 +126,19 @@ def _add(tar: tarfile.TarFile, item: Item, number: int, dialect: str) -> None:
             tar.addfile(info, content)
     else:
         tar.addfile(info)
+
+
+def _require_text(path: bytes, names: Iterable[bytes]) -> None:
+    """tarfile writes a keyword as UTF-8 or not at all, and so does the standard."""
+    for name in names:
+        try:
+            name.decode()
+        except UnicodeDecodeError as error:
+            raise UnsupportedError(
+                f"{shown(path)} cannot be exported: "
+                f"a tar cannot hold its attribute {shown(name)}, whose name is no UTF-8",
+                hint="remove the attribute and commit, or export into a directory",
+            ) from error
 
 
 def _mark(item: Item, number: int) -> dict[str, str]:
