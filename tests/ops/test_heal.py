@@ -471,8 +471,10 @@ def test_a_transaction_that_failed_at_its_end_removes_nothing(bench, verb):
     before = set(os.listdir(bench.place / ".dsbranch" / "layers"))
     db = bench.ws._context.store._db
     db._sqlite = FailingCommit(db._sqlite, done=False)
-    with pytest.raises(errors.StorageError):
+    with pytest.raises(errors.StorageError) as caught:
         INTERRUPTED[verb](bench.ws)
+    if verb in ("commit", "rollback", "squash"):
+        assert f"{bench.path()} stays read-only until the next command" in caught.value.hint
     assert set(os.listdir(bench.place / ".dsbranch" / "layers")) > before
     bench.reopen()
     assert [branch.name for branch in bench.ws.list()] == ["main"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dsbranch.errors import DsbranchError, WritersPresent
+from dsbranch.errors import DsbranchError, StorageError, WritersPresent
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
 from dsbranch.ops.mounting import mounts_of, require_bare, require_unused, whole
@@ -48,6 +48,9 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
             # Where that is in doubt it stays read-only, and the next command heals it.
             if not context.store.may_have_moved(branch):
                 context.driver.set_writable(path)
+            elif isinstance(error, StorageError):
+                told = f"{path} stays read-only until the next command, which finds out what holds"
+                error.hint = f"{error.hint}; {told}" if error.hint else told
         except DsbranchError as second:
             # The first failure is the one to report; the next command heals the mount.
             error.add_note(str(second))
