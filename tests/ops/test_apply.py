@@ -64,10 +64,11 @@ def test_a_case_goes_elsewhere_and_comes_back(case, adopt):
             continue
         branch = f"b{number}"
         other.ws.create(branch)
-        if "tar" not in output and like_overlays(view):
-            # In a directory nothing tells whose they are.
+        if (spec, output) == ("main", "o") and like_overlays(view):
+            # In the directory of a whole tree nothing tells whose they are.
             with pytest.raises(errors.BadArchive, match="overlay's own attribute"):
                 other.ws.apply(branch, bench.root / output)
+            command(["rm", "-r", bench.root / output])
             continue
         applied(other, branch, bench.root / output, case.expected)
         assert_same(other.see(branch), view)
