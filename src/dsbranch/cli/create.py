@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
-from dsbranch.cli.parameters import Json, NoMount, utf8
+from dsbranch.cli.parameters import Json, NoMount, ref_option, utf8
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import short
@@ -21,13 +20,7 @@ def run(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new branch.", callback=utf8)],
     start: Annotated[
         str | None,
-        typer.Option(
-            "--from",
-            metavar="REF",
-            help="Where it starts; default: main.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_option("--from", "REF", "Where it starts; default: main."),
     ] = None,
     no_mount: NoMount = False,
     json: Json = False,

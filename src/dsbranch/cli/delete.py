@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render
-from dsbranch.cli.completion import branch_names
-from dsbranch.cli.parameters import utf8
+from dsbranch.cli.parameters import ref_argument
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import short
 
@@ -19,9 +18,7 @@ def run(
     ctx: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME", help="The branch.", autocompletion=branch_names, callback=utf8
-        ),
+        ref_argument("NAME", "The branch."),
     ],
     force: Annotated[
         bool,

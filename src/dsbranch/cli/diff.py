@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.forms import form, print_diff
-from dsbranch.cli.parameters import Json, NameStatus, NoRenames, Null, Stat, utf8
+from dsbranch.cli.parameters import Json, NameStatus, NoRenames, Null, Stat, ref_argument
 from dsbranch.cli.paths_command import PathsCommand, given_paths
 from dsbranch.cli.scope import branch_or_current, branch_paths, current_branch, open_workspace
 
@@ -22,16 +21,11 @@ def run(
     ctx: typer.Context,
     a: Annotated[
         str | None,
-        typer.Argument(
-            metavar="A",
-            help="A branch, any other ref, A..B or A...B.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_argument("A", "A branch, any other ref, A..B or A...B."),
     ] = None,
     b: Annotated[
         str | None,
-        typer.Argument(metavar="B", help="Any ref.", autocompletion=branch_names, callback=utf8),
+        ref_argument("B", "Any ref."),
     ] = None,
     stat: Stat = False,
     name_status: NameStatus = False,

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
-from dsbranch.cli.parameters import Json, utf8
+from dsbranch.cli.parameters import Json, ref_argument
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import from_here, open_workspace
 from dsbranch.cli.wording import human_size, plural
@@ -22,12 +21,7 @@ def run(
     ctx: typer.Context,
     spec: Annotated[
         str,
-        typer.Argument(
-            metavar="SPEC",
-            help="A ref for the whole view, A..B for what changed.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_argument("SPEC", "A ref for the whole view, A..B for what changed."),
     ],
     output: Annotated[
         Path,

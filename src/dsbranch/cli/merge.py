@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import note_old_views, others
-from dsbranch.cli.parameters import Json, NewMessage, Wait, utf8
+from dsbranch.cli.parameters import Json, NewMessage, Wait, ref_argument, ref_option
 from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import count_words, human_size, plural, short
@@ -42,21 +41,12 @@ def run(
     ctx: typer.Context,
     other: Annotated[
         str,
-        typer.Argument(
-            metavar="OTHER",
-            help="The branch, or any other ref, whose changes are wanted.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_argument("OTHER", "The branch, or any other ref, whose changes are wanted."),
     ],
     into: Annotated[
         str | None,
-        typer.Option(
-            "--into",
-            metavar="NAME",
-            help="The branch that gets them; default: the branch you stand in.",
-            autocompletion=branch_names,
-            callback=utf8,
+        ref_option(
+            "--into", "NAME", "The branch that gets them; default: the branch you stand in."
         ),
     ] = None,
     message: NewMessage = None,

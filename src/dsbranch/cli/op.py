@@ -9,8 +9,7 @@ import typer
 from rich.cells import cell_len
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
-from dsbranch.cli.parameters import Json, Limit, utf8
+from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import local_time
@@ -24,12 +23,7 @@ def run(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Only what moved this branch or tag.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_argument("NAME", "Only what moved this branch or tag."),
     ] = None,
     limit: Limit = None,
     json: Json = False,

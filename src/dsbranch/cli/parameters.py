@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,26 +19,25 @@ def utf8(value: str | None) -> str | None:
     return value
 
 
+def ref_argument(metavar: str, help: str) -> Any:
+    """An argument that names a branch or another ref."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=branch_names, callback=utf8)
+
+
+def ref_option(flag: str, metavar: str, help: str) -> Any:
+    """An option that names a branch or another ref."""
+    return typer.Option(
+        flag, metavar=metavar, help=help, autocompletion=branch_names, callback=utf8
+    )
+
+
 _IMPLIED = "default: the branch you stand in"
 
-BranchName = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="NAME",
-        help=f"The branch; {_IMPLIED}.",
-        autocompletion=branch_names,
-        callback=utf8,
-    ),
-]
+BranchName = Annotated[str | None, ref_argument("NAME", f"The branch; {_IMPLIED}.")]
 
 Ref = Annotated[
     str | None,
-    typer.Argument(
-        metavar="REF",
-        help=f"A branch, tag, commit, REF~N or BRANCH@{{N}}; {_IMPLIED}.",
-        autocompletion=branch_names,
-        callback=utf8,
-    ),
+    ref_argument("REF", f"A branch, tag, commit, REF~N or BRANCH@{{N}}; {_IMPLIED}."),
 ]
 
 NewMessage = Annotated[

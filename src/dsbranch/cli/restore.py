@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import note_old_views, others
-from dsbranch.cli.parameters import Json, Wait, utf8
+from dsbranch.cli.parameters import Json, Wait, ref_option
 from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
 from dsbranch.cli.wording import count_words, short
 
@@ -24,23 +23,15 @@ def run(
     ],
     start: Annotated[
         str | None,
-        typer.Option(
+        ref_option(
             "--from",
-            metavar="REF",
-            help="The commit that has them as they should be; default: the branch's last one.",
-            autocompletion=branch_names,
-            callback=utf8,
+            "REF",
+            "The commit that has them as they should be; default: the branch's last one.",
         ),
     ] = None,
     branch: Annotated[
         str | None,
-        typer.Option(
-            "--branch",
-            metavar="NAME",
-            help="The branch to change; default: the one you stand in.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_option("--branch", "NAME", "The branch to change; default: the one you stand in."),
     ] = None,
     wait: Wait = 0.0,
     json: Json = False,

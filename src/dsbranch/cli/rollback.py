@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import note_old_views, others
-from dsbranch.cli.parameters import BranchName, Json, Wait, utf8
+from dsbranch.cli.parameters import BranchName, Json, Wait, ref_option
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import plural, short
 
@@ -22,13 +21,7 @@ def run(
     name: BranchName = None,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to",
-            metavar="REF",
-            help="The commit to go back to; default: the branch's last one.",
-            autocompletion=branch_names,
-            callback=utf8,
-        ),
+        ref_option("--to", "REF", "The commit to go back to; default: the branch's last one."),
     ] = None,
     wait: Wait = 0.0,
     json: Json = False,

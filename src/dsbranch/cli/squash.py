@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from dsbranch.cli import render, shapes
-from dsbranch.cli.completion import branch_names
-from dsbranch.cli.parameters import BranchName, Json, NewMessage, utf8
+from dsbranch.cli.parameters import BranchName, Json, NewMessage, ref_option
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import human_size, plural, short
 
@@ -20,12 +19,10 @@ def run(
     name: BranchName = None,
     since: Annotated[
         str | None,
-        typer.Option(
+        ref_option(
             "--since",
-            metavar="REF",
-            help="Squash the commits after this one; default: all since the branch forked.",
-            autocompletion=branch_names,
-            callback=utf8,
+            "REF",
+            "Squash the commits after this one; default: all since the branch forked.",
         ),
     ] = None,
     message: NewMessage = None,
