@@ -17,9 +17,11 @@ from dsbranch.errors import DirtyBranch
 from dsbranch.model import Branch, Commit, Layer, Move, Operation, Process
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import mounting
+from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import changes_in_words, uncommitted
 from dsbranch.ops.freezing import frozen
+from dsbranch.ops.refs import SHORT
 from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.mountinfo import MountEntry
 
@@ -87,6 +89,24 @@ class Switch:
         self.done = done
         return self.operation
 
+    def to_commit(self, verb: str, made: Commit, layers: Sequence[Layer]) -> Operation:
+        """Record a commit on the branch, with nothing uncommitted; `layers` are those it made.
+
+        :raises Locked: the branch moved meanwhile; nothing was written
+        """
+        assert made.layer is not None
+        return self.to(
+            verb,
+            replace(self.branch, head=made.id, pending=()),
+            lowers=[made.layer, *mountable(self.context, made.parents[0])],
+            detail=layer_steps.subject(made.message),
+            done=f"commit {made.id[:SHORT]} was made",
+            root_like=self.context.layout.fs(made.layer),
+            layers=layers,
+            commit=made,
+            author=made.author,
+        )
+
     @property
     def mountpoint(self) -> Path | None:
         """Where the branch is mounted now."""
@@ -114,6 +134,20 @@ def switching(context: Context, branch: Branch, wait: float) -> Iterator[Switch]
             context, branch, mounts, switch.view, done=switch.done
         )
         layer_steps.drop_workdir_if_sealed(context, branch.layer)
+
+
+def commit_clean(
+    context: Context, branch: Branch, verb: str, made: Commit, sealed: Layer, wait: float
+) -> Switch:
+    """Move a clean branch to the commit `made` of the new layer `sealed`; how it went.
+
+    :raises DirtyBranch: it has uncommitted changes
+    """
+    with switching(context, branch, wait) as switch:
+        # Nobody kept the branch from being written to until here.
+        require_clean(context, branch, verb)
+        switch.to_commit(verb, made, [sealed])
+    return switch
 
 
 def require_clean(

@@ -6,31 +6,28 @@ of this is garbage without a row until the one transaction.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dsbranch._core.content import digest_files
 from dsbranch._core.delta import Delta
-from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NothingToCommit
 from dsbranch.model import Applied, Branch, Commit, Layer
 from dsbranch.ops import layers, mounting, stacks
-from dsbranch.ops.advance import Switch, require_clean, switching
+from dsbranch.ops.advance import Switch, commit_clean, require_clean
 from dsbranch.ops.archive.member import Archive
 from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.archive.tree_read import TreeArchive
 from dsbranch.ops.archive.trim import trim
 from dsbranch.ops.archive.unpack import Terms, Unpacker
-from dsbranch.ops.checkpoint import climb, mountable
+from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
-from dsbranch.ops.refs import SHORT
 from dsbranch.store.faults import storage
 
 
@@ -89,21 +86,7 @@ def _commit(
     made = layers.new_commit(
         sealed, checksum, parents=(branch.head,), message=text, author=author or whoami()
     )
-    with switching(context, branch, wait) as switch:
-        # Nobody kept the branch from being written to until here.
-        require_clean(context, branch, "apply")
-        switch.to(
-            "apply",
-            replace(branch, head=made.id, pending=()),
-            lowers=[layer.id, *mountable(context, branch.head)],
-            detail=layers.subject(text),
-            done=f"commit {made.id[:SHORT]} was made",
-            root_like=context.layout.fs(layer.id),
-            layers=(sealed,),
-            commit=made,
-            author=made.author,
-        )
-    return made, switch
+    return made, commit_clean(context, branch, "apply", made, sealed, wait)
 
 
 @contextmanager
@@ -136,12 +119,13 @@ def _fill(
     )
     with stacks.reading(context.root):
         _unpack(context, archive, Unpacker(place, old, layer.dialect, terms))
-    table = _scanned(context, layer)
+    table = stacks.scanned(context, layer.id)
     new = View([table]) if full else View([table, *stack], below)
     deltas = compare(context, old, new, renames=False, directory_times=True)
     with storage(f"write {place}"):
         trim(place, table, deltas, old, layer.dialect)
-    return _scanned(context, layer), count([delta for delta in deltas if not _is_time(delta)])
+    counts = count([delta for delta in deltas if not _is_time(delta)])
+    return stacks.scanned(context, layer.id), counts
 
 
 def _unpack(context: Context, archive: Archive, unpacker: Unpacker) -> None:
@@ -156,12 +140,6 @@ def _unpack(context: Context, archive: Archive, unpacker: Unpacker) -> None:
         unpacker.finish()
         if report is not None:
             report(done, done, archive.position())
-
-
-def _scanned(context: Context, layer: Layer) -> Table:
-    place = context.layout.fs(layer.id)
-    with stacks.reading(place):
-        return scan(os.fsencode(place), dialect=layer.dialect, progress=context.report("scanning"))
 
 
 def _is_time(delta: Delta) -> bool:

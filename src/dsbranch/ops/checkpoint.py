@@ -59,11 +59,6 @@ def mountable(context: Context, commit: str) -> list[str]:
     return stacks.lowers(context, commit)
 
 
-def used_layers(context: Context, commit: str) -> list[str]:
-    """The layers that mounts of the commit need, and so those that checkpoints must not lose."""
-    return stacks.lowers(context, commit)
-
-
 def stretch(context: Context, top: str, foot: str) -> list[Run]:
     """The runs from `top` down to, but without, its ancestor `foot`, newest first."""
     found = context.store.runs(top, [foot])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from dsbranch._core.content import digest_files
 from dsbranch._core.seal import idle_copies, remove, strip
@@ -25,10 +24,9 @@ from dsbranch.model import Branch, Committed, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.build import squashed
-from dsbranch.ops.checkpoint import climb, mountable
+from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
-from dsbranch.ops.refs import SHORT
 from dsbranch.store.faults import storage
 
 
@@ -85,17 +83,7 @@ def _commit(
             made = layers.new_commit(
                 whole, checksum, parents=(branch.head,), message=message, author=author
             )
-            switch.to(
-                "commit",
-                replace(branch, head=made.id, pending=()),
-                lowers=[whole.id, *mountable(context, branch.head)],
-                detail=layers.subject(message),
-                done=f"commit {made.id[:SHORT]} was made",
-                root_like=place,
-                layers=[sealed] if whole is sealed else [sealed, whole],
-                commit=made,
-                author=author,
-            )
+            switch.to_commit("commit", made, [sealed] if whole is sealed else [sealed, whole])
 
         def clean_up() -> None:
             # Nobody can write there any more, so what was copied up for nothing can go.

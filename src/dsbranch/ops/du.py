@@ -7,16 +7,14 @@ A file that several layers have by hard links occupies its space once. Files tha
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsbranch._core.usage import OUTSIDE, Usage
 from dsbranch.model import BranchSpace, CommitSpace, History, Space
-from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
+from dsbranch.ops.gc import planned
 from dsbranch.ops.holdings import Holdings
-from dsbranch.ops.reach import doomed
 from dsbranch.ops.space import lone, weigh
 from dsbranch.overlay.inuse import in_use
 from dsbranch.store import sweep
@@ -27,14 +25,7 @@ def du(context: Context, names: Sequence[str]) -> Space:
     chosen = [context.store.branch(name) for name in names]
     mounted = in_use(context.store.id)
     with sweep.snapshot(context.store):
-        history = sweep.history(context.store)
-        going = doomed(
-            history,
-            now_ns=time.time_ns(),
-            keep_ns=0,
-            mounted=mounted,
-            lowers=lambda commit: stacks.lowers(context, commit),
-        )
+        history, going = planned(context, 0, mounted)
     directories = sweep.directories(context.store)
     owners = [path.name.partition(".")[0] for path in directories]
     shares = _weigh(context, history, directories)

@@ -43,7 +43,7 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
     keep_ns = int(keep * 10**9)
     if dry_run:
         with sweep.snapshot(context.store):
-            history, plan = _plan(context, keep_ns)
+            history, plan = planned(context, keep_ns, in_use(context.store.id))
         rest = _rest(context, history, plan)
         weight = freed([*_layers(context, plan.layers), *rest])
         return _answer(history, plan, rest, weight.bytes, weight.inodes)
@@ -52,7 +52,7 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
             names_lock(context.layout, verb="gc", timeout=PATIENCE_SECONDS),
             sweep.clearing(context.store),
         ):
-            history, plan = _plan(context, keep_ns)
+            history, plan = planned(context, keep_ns, in_use(context.store.id))
             sweep.drop(context.store, plan)
         # They hold directories open, and what is open occupies its space on.
         context.tables.clear()
@@ -65,13 +65,14 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
     return _answer(history, plan, rest, size, inodes, problems)
 
 
-def _plan(context: Context, keep_ns: int) -> tuple[History, Doomed]:
+def planned(context: Context, keep_ns: int, mounted: InUse) -> tuple[History, Doomed]:
+    """All that the store remembers, and what of it a gc would remove now."""
     history = sweep.history(context.store)
     plan = doomed(
         history,
         now_ns=time.time_ns(),
         keep_ns=keep_ns,
-        mounted=in_use(context.store.id),
+        mounted=mounted,
         lowers=lambda commit: stacks.lowers(context, commit),
     )
     return history, plan

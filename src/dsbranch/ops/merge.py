@@ -17,13 +17,13 @@ from dsbranch._core.squash import Step
 from dsbranch.errors import MergeConflict, UnsupportedError
 from dsbranch.model import Branch, Conflict, Merged, Preference, Seen
 from dsbranch.ops import layers, mounting, stacks
-from dsbranch.ops.advance import require_clean, switching
+from dsbranch.ops.advance import commit_clean, require_clean
 from dsbranch.ops.build import built
-from dsbranch.ops.checkpoint import climb, mountable
+from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.patterns import compiled
-from dsbranch.ops.refs import SHORT, is_branch, resolve
+from dsbranch.ops.refs import is_branch, resolve
 
 if TYPE_CHECKING:
     from dsbranch._core.merge import Face
@@ -116,20 +116,7 @@ def _commit(
             message=text,
             author=author or whoami(),
         )
-        with switching(context, branch, wait) as switch:
-            # Nobody kept the branch from being written to until here.
-            require_clean(context, branch, "merge")
-            switch.to(
-                "merge",
-                replace(branch, head=made.id, pending=()),
-                lowers=[sealed.id, *mountable(context, branch.head)],
-                detail=layers.subject(text),
-                done=f"commit {made.id[:SHORT]} was made",
-                root_like=context.layout.fs(new.id),
-                layers=[sealed],
-                commit=made,
-                author=made.author,
-            )
+        switch = commit_clean(context, branch, "merge", made, sealed, wait)
     return replace(
         merged,
         commit=made,

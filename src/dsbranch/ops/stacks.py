@@ -141,7 +141,12 @@ def tables(context: Context, layers: Sequence[str]) -> list[Table]:
 
 def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
     """Scan the open layer of a branch. `live`: it may change under the walk."""
-    place = context.layout.fs(branch.layer)
+    return scanned(context, branch.layer, live=live)
+
+
+def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
+    """Scan the directory of a layer that has no manifest yet."""
+    place = context.layout.fs(layer)
     with reading(place):
         return scan(
             os.fsencode(place),
