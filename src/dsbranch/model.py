@@ -2,14 +2,14 @@
 
 Paths inside a view are ``bytes`` relative to its root, without a leading slash; the root
 itself is ``b""``. Paths of the machine are ``pathlib.Path``. Times are integer nanoseconds
-since the epoch (UTC), sizes are bytes.
+since the epoch (UTC), sizes are bytes. They are named tuples, since every command makes these
+classes: as dataclasses that took 17 ms, as tuples 2 (docs/decisions/0020).
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol
 
 Dialect = Literal["trusted", "user"]
 """Which xattr namespace a layer's overlay markers live in (``user`` means ``userxattr``)."""
@@ -19,11 +19,13 @@ LayerState = Literal["open", "sealed"]
 Letter = Literal["A", "M", "m", "D", "R", "T"]
 """A added, M content, m metadata only, D deleted, R renamed, T type changed."""
 
+NONE: Mapping[str, int] = MappingProxyType({})
+"""Counts of no letter."""
+
 LETTERS: tuple[Letter, ...] = ("A", "M", "m", "D", "R", "T")
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One overlay directory tree. `entries`, `bytes` and `hashed` are known once sealed."""
 
     id: str
@@ -38,8 +40,7 @@ class Layer:
     metacopy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A named point in history. `layer` is None for the root commit, which is the base alone."""
 
     id: str
@@ -50,8 +51,7 @@ class Commit:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """A name for a commit plus one open layer. `fork` is the commit it was created from.
 
     `pending` are sealed layers between the commit and the open layer, newest first: they hold
@@ -67,15 +67,13 @@ class Branch:
     pending: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     name: str
     commit: str
     created_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One branch or tag moved by one operation; None on a side: it did not exist there.
 
     A rename is two moves: the old name ends, and the new one begins with the same id.
@@ -91,8 +89,7 @@ class Move:
         return side.name
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A sealed layer that shows what the `span` commits from `top` down to, but without,
     `bottom` show together.
 
@@ -112,8 +109,7 @@ class Checkpoint:
         return (self.layer,) if self.data is None else (self.layer, self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Sealed layers, newest first, that show what the `span` commits from `top` down to, but
     without, `bottom` show: a commit's own layer, or a checkpoint. `entries` are theirs."""
 
@@ -124,8 +120,7 @@ class Run:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     id: int
     verb: str
     time_ns: int
@@ -135,21 +130,7 @@ class Operation:
     undoes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """All that the store knows; commits newest first, no parent before a child."""
-
-    commits: dict[str, Commit]
-    branches: tuple[Branch, ...]
-    tags: tuple[Tag, ...]
-    operations: tuple[Operation, ...]
-    layers: dict[str, Layer]
-    checkpoints: tuple[Checkpoint, ...]
-    mounts: tuple[MountRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(NamedTuple):
     """Ids of rows that nothing reaches. A checkpoint is among `layers`, too, unless mounted."""
 
     operations: tuple[int, ...]
@@ -159,8 +140,7 @@ class Doomed:
     mounts: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MountRecord:
+class MountRecord(NamedTuple):
     """A mount dsbranch made, as the store remembers it. The kernel may know better.
 
     `layer` is the open layer of a writable mount, None for a read-only one. `lowers` are
@@ -178,8 +158,19 @@ class MountRecord:
     lowers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MountPlan:
+class History(NamedTuple):
+    """All that the store knows; commits newest first, no parent before a child."""
+
+    commits: dict[str, Commit]
+    branches: tuple[Branch, ...]
+    tags: tuple[Tag, ...]
+    operations: tuple[Operation, ...]
+    layers: dict[str, Layer]
+    checkpoints: tuple[Checkpoint, ...]
+    mounts: tuple[MountRecord, ...]
+
+
+class MountPlan(NamedTuple):
     """All that is needed to make one overlay superblock and attach it; data only.
 
     `lowers` are ordered newest first, the base last. `upper` and `work` are None together,
@@ -197,8 +188,7 @@ class MountPlan:
         return self.upper is None
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """A process in the way of an operation, and the first path it holds."""
 
     pid: int
@@ -207,8 +197,7 @@ class Process:
     what: str = "open for writing"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One line of a diff.
 
     `path` is where the entry is in the new view (in the old one for D); `old_path` is set
@@ -225,18 +214,16 @@ class Change:
     old_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     branch: str
     head: str
     mounted: bool
     mountpoint: Path | None
     clean: bool
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = NONE
 
 
-@dataclass(frozen=True, slots=True)
-class BranchInfo:
+class BranchInfo(NamedTuple):
     """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
 
     name: str
@@ -257,8 +244,7 @@ class Progress(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(NamedTuple):
     """The answer of mount. `already` means that it had been mounted there before the call."""
 
     path: Path
@@ -267,8 +253,7 @@ class Mounted:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """The answer of create. `dirty_source` names the branch whose uncommitted changes stayed
     behind, if `--from` named a branch that has some."""
 
@@ -277,21 +262,19 @@ class Created:
     dirty_source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """The answer of commit. `mountpoint` is where the new open layer is mounted, if it is;
     `stale` are processes that stand in the old, now read-only view and need a `cd .`;
     `elsewhere` are those of other mount namespaces that keep it."""
 
     commit: Commit
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RolledBack:
+class RolledBack(NamedTuple):
     """The answer of rollback. `operation` is the log row that keeps what was replaced,
     `kept_layer` the open layer that was set aside."""
 
@@ -299,27 +282,25 @@ class RolledBack:
     head: str
     operation: int
     kept_layer: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(NamedTuple):
     """The answer of restore. `counts` says, by letter, what it changed in the branch: nothing,
     where all was as in `commit` already."""
 
     branch: str
     commit: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Squashed:
+class Squashed(NamedTuple):
     """The answer of squash. `replaced` commits became one; `remounted` is False where a
     mounted view goes on with the old layers until it is next mounted."""
 
@@ -331,8 +312,7 @@ class Squashed:
     remounted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """An entry as one side of a merge has it. `size` is None but for regular files."""
 
     path: bytes
@@ -340,8 +320,7 @@ class Seen:
     size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """What a merge cannot decide. `reason` says what ours and theirs did, ours first.
 
     `path` is where ours has the entry, else where theirs, else where the base has it. The three
@@ -355,16 +334,14 @@ class Conflict:
     theirs: Seen | None
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
+class Preference(NamedTuple):
     """Which side wins a conflict at a path that `glob` matches."""
 
     glob: bytes
     side: Literal["ours", "theirs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """The answer of merge. `commit` is None after a dry run, which alone may have `conflicts`,
     and where the branch had all of the other already (`up_to_date`). `counts` are the changes
     to the branch by letter; `dirty_source` is the other branch, if it has uncommitted changes,
@@ -372,7 +349,7 @@ class Merged:
 
     branch: str
     commit: Commit | None
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = NONE
     conflicts: tuple[Conflict, ...] = ()
     up_to_date: bool = False
     linked: int = 0
@@ -384,16 +361,14 @@ class Merged:
     elsewhere: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(NamedTuple):
     branch: str
     head: str
     operation: int
     kept_layer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
+class Tagged(NamedTuple):
     """The answer of tag. `replaced` is the commit the tag was moved from; `dirty_source` names
     the branch whose uncommitted changes are not in the tag."""
 
@@ -403,14 +378,12 @@ class Tagged:
     dirty_source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Untagged:
+class Untagged(NamedTuple):
     tag: Tag
     operation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Renamed:
+class Renamed(NamedTuple):
     """The answer of rename. `stale` are processes in the branch whose current directory has no
     path any more, where the kernel could not move the mount."""
 
@@ -421,16 +394,14 @@ class Renamed:
     stale: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(NamedTuple):
     """A row of the operation log, and the operation by which it is undone, if it is."""
 
     operation: Operation
     undone_by: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(NamedTuple):
     """The answer of undo. `undone` is what was reversed, by `operation` (None: a dry run).
 
     `head` is the commit that `name`, a branch or tag, stands at now; None: it is gone. `counts`
@@ -442,23 +413,21 @@ class Undone:
     undone: Operation
     name: str
     head: str | None
-    counts: dict[str, int] = field(default_factory=dict)
-    set_aside: dict[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = NONE
+    set_aside: Mapping[str, int] = NONE
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(NamedTuple):
     path: Path
     entries: int
     bytes: int
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
+class Collected(NamedTuple):
     """The answer of gc: what went, or in a dry run would go.
 
     `operations` counts rows of the log; `checkpoints` are not among `layers`; `garbage` are
@@ -476,8 +445,7 @@ class Collected:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that is not as it was recorded.
 
     `where` names the layer, commit, branch or file of the store, `path` what lies in that layer.
@@ -490,8 +458,7 @@ class Finding:
     means: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """The answer of verify. `digested` files were read and compared, `undigested` ones have no
     recorded digest; `garbage` directories belong to no layer, which is no finding."""
 
@@ -503,8 +470,7 @@ class Verified:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BranchSpace:
+class BranchSpace(NamedTuple):
     """`alone` is freed if the branch goes, `shared` is not, as others hold it, too;
     `uncommitted` is the part of both that its open and pending layers hold."""
 
@@ -514,8 +480,7 @@ class BranchSpace:
     uncommitted: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommitSpace:
+class CommitSpace(NamedTuple):
     """What a commit's own layer holds that no other layer does, and what others do, too."""
 
     commit: Commit
@@ -523,8 +488,7 @@ class CommitSpace:
     shared: int
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(NamedTuple):
     """The answer of du, in bytes on the disk. The parts of `total` are the fields after it.
 
     `history` is what commits hold, `uncommitted` what open and pending layers hold besides,
@@ -544,12 +508,11 @@ class Space:
     checkpoint_inodes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """The answer of apply. `commit` is None after a dry run; the rest is as in `Committed`."""
 
     commit: Commit | None
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()

@@ -360,7 +360,7 @@ def stacked(bench, count: int) -> None:
             )
             context.store.record(
                 "commit",
-                Move(branch, replace(branch, head=made.id)),
+                Move(branch, branch._replace(head=made.id)),
                 author="ada",
                 detail="",
                 layers=[sealed],

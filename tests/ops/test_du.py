@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -152,7 +151,7 @@ def test_pending_layers_are_uncommitted(bench):
     store = bench.ws._context.store
     branch = store.branch("main")
     layer = store.commit(branch.head).layer
-    undone = replace(branch, head=bench.ws.log("main")[-1].id, pending=(layer,))
+    undone = branch._replace(head=bench.ws.log("main")[-1].id, pending=(layer,))
     store.record("undo", Move(branch, undone), author="ada", detail="d")
     space = agrees(bench)
     assert of(space, "main").uncommitted == of(space, "main").alone >= len(BIG)
@@ -169,7 +168,7 @@ def test_a_checkpoint_costs_its_directories(bench, monkeypatch):
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, [], new)
         context.store.add_checkpoint(
-            Checkpoint(new.id, top, root, 2), [replace(sealed, sealed_ns=time.time_ns())]
+            Checkpoint(new.id, top, root, 2), [sealed._replace(sealed_ns=time.time_ns())]
         )
     space = agrees(bench)
     # Its own directory, fs, a and b, and the manifest.

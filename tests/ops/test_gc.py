@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +138,7 @@ def test_every_parent_of_a_commit_stays(bench):
         made = layer_steps.new_commit(
             sealed, checksum, parents=(ours, theirs), message="merge", author="ada"
         )
-        move = Move(branch, replace(branch, head=made.id))
+        move = Move(branch, branch._replace(head=made.id))
         store.record("merge", move, author="ada", detail="m", layers=[sealed], commit=made)
     bench.ws.delete("exp1", force=True)
     bench.ws.gc(keep=0)
@@ -154,7 +153,7 @@ def test_pending_layers_stay(bench):
     store = bench.ws._context.store
     branch = store.branch("main")
     layer = store.commit(branch.head).layer
-    undone = replace(branch, head=root, pending=(layer,))
+    undone = branch._replace(head=root, pending=(layer,))
     store.record("undo", Move(branch, undone), author="ada", detail="d")
     done = bench.ws.gc(keep=0)
     assert len(done.commits) == 1
@@ -188,7 +187,7 @@ def test_a_mount_of_another_namespace_keeps_its_layers(bench, hold):
     store = bench.ws._context.store
     branch = store.branch("main")
     with layer_steps.new_layer(bench.ws._context, bench.data) as fresh:
-        move = Move(branch, replace(branch, head=root, layer=fresh.id))
+        move = Move(branch, branch._replace(head=root, layer=fresh.id))
         store.record("rollback", move, author="ada", detail="d", layers=[fresh])
     done = bench.ws.gc(keep=0)
     assert aside.is_dir()
@@ -266,7 +265,7 @@ def checkpoint(bench, top, bottom, *, sealed_ns=1):
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
         made = Checkpoint(new.id, top, bottom, len(line))
-        context.store.add_checkpoint(made, [replace(sealed, sealed_ns=sealed_ns)])
+        context.store.add_checkpoint(made, [sealed._replace(sealed_ns=sealed_ns)])
     return new.id
 
 

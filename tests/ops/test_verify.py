@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
@@ -226,7 +225,7 @@ def test_the_layer_of_a_pending_commit(bench):
     store = bench.ws._context.store
     branch = store.branch("main")
     layer = store.commit(branch.head).layer
-    undone = replace(branch, head=bench.ws.log("main")[-1].id, pending=(layer,))
+    undone = branch._replace(head=bench.ws.log("main")[-1].id, pending=(layer,))
     store.record("undo", Move(branch, undone), author="ada", detail="d")
     bench.commit(e.append("g", b"2"))
     assert whole(bench).layers == 3

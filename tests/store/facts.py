@@ -1,7 +1,6 @@
 """Literals for the store's tests: layers, commits, and the rows of a manifest."""
 
 import struct
-from dataclasses import replace
 from typing import NamedTuple
 
 from dsbranch._core.columns import KINDS, Columns
@@ -38,7 +37,7 @@ def advance(store: Store, branch: Branch, message: str = "m") -> Commit:
     fresh = open_layer()
     store.record(
         "commit",
-        Move(branch, replace(branch, head=commit.id, layer=fresh.id)),
+        Move(branch, branch._replace(head=commit.id, layer=fresh.id)),
         author="ada",
         detail=message,
         layers=[sealed_layer(branch.layer), fresh],
@@ -52,7 +51,7 @@ def set_aside(store: Store, branch: Branch, head: str) -> Operation:
     fresh = open_layer()
     return store.record(
         "rollback",
-        Move(branch, replace(branch, head=head, layer=fresh.id)),
+        Move(branch, branch._replace(head=head, layer=fresh.id)),
         author="ada",
         detail="d",
         layers=[fresh],

@@ -1,7 +1,6 @@
 import os
 import signal
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,9 +163,9 @@ def test_tags(store):
 def test_commit(store):
     before = store.branch("main")
     created = store.layer(before.layer).created_ns
-    sealed, next_layer = replace(sealed_layer(before.layer), created_ns=created), open_layer()
+    sealed, next_layer = sealed_layer(before.layer)._replace(created_ns=created), open_layer()
     commit = commit_of(sealed.id, before.head, message="first")
-    after = replace(before, head=commit.id, layer=next_layer.id, pending=(sealed.id,))
+    after = before._replace(head=commit.id, layer=next_layer.id, pending=(sealed.id,))
     operation = store.record(
         "commit",
         Move(before, after),
@@ -189,7 +188,7 @@ def test_a_second_parent_is_kept(store):
     other = advance(store, side)
     commit = commit_of(main.layer, main.head, other.id)
     sealed, fresh = sealed_layer(main.layer), open_layer()
-    moved = Move(main, replace(main, head=commit.id, layer=fresh.id))
+    moved = Move(main, main._replace(head=commit.id, layer=fresh.id))
     store.record(
         "merge", moved, author="ada", detail="", layers=[sealed, fresh], commit=commit, undoes=1
     )
@@ -228,7 +227,7 @@ def test_rename_is_two_moves(store):
     branch = fork(store, "exp1")
     advance(store, branch)
     branch = store.branch("exp1")
-    renamed = replace(branch, name="exp2")
+    renamed = branch._replace(name="exp2")
     store.record(
         "rename", Move(branch, None), Move(None, renamed), author="ada", detail="exp1 to exp2"
     )
@@ -284,7 +283,7 @@ def test_operations_of_one_name_follow_the_branch(store):
     made = advance(store, main)
     store.record("tag", Move(None, Tag("v1", made.id, 1)), author="a", detail="")
     main = store.branch("main")
-    other = replace(main, name="other")
+    other = main._replace(name="other")
     assert store.former_name(main) is None
     store.record("rename", Move(main, None), Move(None, other), author="a", detail="")
     assert store.former_name(other) == "main"
@@ -399,7 +398,7 @@ def record(store, **changes):
     plain = MountRecord(
         0, "boot", 4026531840, 77, Path(os.fsdecode(b"/ws/m\xff")), branch.head, branch.layer, ()
     )
-    return replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 def test_mount_records(store):

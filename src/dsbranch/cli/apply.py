@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +62,7 @@ def run(
             allow_devices=allow_devices,
             wait=wait,
         )
-    applied = replace(applied, stale=others(applied.stale))
+    applied = applied._replace(stale=others(applied.stale))
     if json:
         render.as_json(shapes.applied(branch, applied))
     elif applied.commit is None:

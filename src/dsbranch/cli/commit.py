@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -46,7 +45,7 @@ def run(
         committed = workspace.commit(
             branch, message, wait=wait, allow_empty=allow_empty, hash=not no_hash
         )
-    committed = replace(committed, stale=others(committed.stale))
+    committed = committed._replace(stale=others(committed.stale))
     if json:
         render.as_json(shapes.committed(branch, committed))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -90,7 +89,7 @@ def run(
         except MergeConflict as error:
             _list(error.conflicts, json=json)
             raise
-    merged = replace(merged, stale=others(merged.stale))
+    merged = merged._replace(stale=others(merged.stale))
     if json:
         render.as_json(shapes.merged(merged))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -42,7 +41,7 @@ def run(
     with open_workspace(ctx) as workspace:
         old = branch_or_current(ctx, workspace, names[0] if len(names) == 2 else None)
         done = workspace.rename(old, names[-1])
-    done = replace(done, stale=others(done.stale))
+    done = done._replace(stale=others(done.stale))
     if json:
         render.as_json(shapes.renamed(done))
     else:

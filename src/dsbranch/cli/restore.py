@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -46,7 +45,7 @@ def run(
         result = workspace.restore(
             name, branch_paths(workspace, paths) or [b""], start=start, wait=wait
         )
-    result = replace(result, stale=others(result.stale))
+    result = result._replace(stale=others(result.stale))
     if json:
         render.as_json(shapes.restored(result))
     elif result.counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -33,7 +32,7 @@ def run(
     with open_workspace(ctx) as workspace:
         branch = branch_or_current(ctx, workspace, name)
         result = workspace.rollback(branch, to, wait=wait)
-    result = replace(result, stale=others(result.stale))
+    result = result._replace(stale=others(result.stale))
     if json:
         render.as_json(shapes.rolled_back(result))
     else:

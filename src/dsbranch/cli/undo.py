@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -40,7 +40,7 @@ def run(
     """
     with open_workspace(ctx) as workspace:
         done = workspace.undo(operation, wait=wait, dry_run=dry_run)
-    done = replace(done, stale=others(done.stale))
+    done = done._replace(stale=others(done.stale))
     if json:
         render.as_json(shapes.undone(done))
     else:
@@ -69,7 +69,7 @@ def _line(done: Undone) -> str:
     return line if done.operation is None else line + _way_back(redo=redo)
 
 
-def _uncommitted(counts: dict[str, int]) -> str:
+def _uncommitted(counts: Mapping[str, int]) -> str:
     return f"{plural(sum(counts.values()), 'uncommitted change')} ({count_words(counts)})"
 
 

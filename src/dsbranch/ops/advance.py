@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsbranch.errors import DirtyBranch
@@ -72,7 +72,7 @@ class Switch:
             if root_like is not None:
                 fresh = made.enter_context(layer_steps.new_layer(self.context, root_like))
                 new.append(fresh)
-                after = replace(after, layer=fresh.id)
+                after = after._replace(layer=fresh.id)
             if self.mounts:
                 plan = mounting.branch_plan(self.context, lowers, after.layer)
                 self.view = self.held.enter_context(self.context.driver.prepare(plan))
@@ -97,7 +97,7 @@ class Switch:
         assert made.layer is not None
         return self.to(
             verb,
-            replace(self.branch, head=made.id, pending=()),
+            self.branch._replace(head=made.id, pending=()),
             lowers=[made.layer, *mountable(self.context, made.parents[0])],
             detail=layer_steps.subject(made.message),
             done=f"commit {made.id[:SHORT]} was made",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from itertools import islice
 
 from dsbranch.model import Commit
@@ -40,5 +39,5 @@ def _joined(walked: Sequence[Commit], shown: Collection[str]) -> list[Commit]:
         parents = tuple(dict.fromkeys(above))
         nearest[commit.id] = (commit.id,) if commit.id in shown else parents
         if commit.id in shown:
-            found.append(replace(commit, parents=parents))
+            found.append(commit._replace(parents=parents))
     return found[::-1]

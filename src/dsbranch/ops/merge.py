@@ -8,7 +8,6 @@ row until the one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from dsbranch._core.merge import Clash, Merge, decide
@@ -117,8 +116,7 @@ def _commit(
             author=author or whoami(),
         )
         switch = commit_clean(context, branch, "merge", made, sealed, wait)
-    return replace(
-        merged,
+    return merged._replace(
         commit=made,
         linked=linked,
         copied=copied,

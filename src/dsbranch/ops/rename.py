@@ -7,7 +7,6 @@ is still at the place of the old name is moved by the next command (`mounting.he
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from dsbranch.errors import MountRefused
 from dsbranch.model import Branch, Move, Process, Renamed
@@ -45,7 +44,7 @@ def give_name(
     :raises AlreadyExists: something lies at the place of the new name; nothing was changed
     :raises BusyError: something is mounted on the branch; nothing was changed
     """
-    after = replace(branch, name=new)
+    after = branch._replace(name=new)
     place = context.root / new
     entry = mounting.mount_at_place_of(context, branch, branch.name)
     mounting.require_bare([] if entry is None else [entry])

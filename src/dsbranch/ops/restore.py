@@ -8,7 +8,6 @@ and `undo` brings back what was there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from dsbranch._core.merge import decide
 from dsbranch._core.replay import replay
@@ -98,7 +97,7 @@ def _show(
     lowers = [*pending, *mountable(context, branch.head)]
     switch.to(
         "restore",
-        replace(branch, pending=pending),
+        branch._replace(pending=pending),
         lowers=lowers,
         detail=detail,
         done=f"the paths of {branch.name} were restored",

@@ -6,8 +6,6 @@ operation log knows it. Readers of the old view keep it until they leave.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dsbranch.model import RolledBack
 from dsbranch.ops import mounting, stacks
 from dsbranch.ops.advance import switching
@@ -24,7 +22,7 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
             counts = uncommitted(context, branch, branch.head).counts()
             operation = switch.to(
                 "rollback",
-                replace(branch, head=target, pending=()),
+                branch._replace(head=target, pending=()),
                 lowers=mountable(context, target),
                 detail=f"{name} to {target[:SHORT]}",
                 done=f"{name} was rolled back",

@@ -7,8 +7,6 @@ and nothing is uncommitted, and otherwise goes on with the old layers until it i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dsbranch.errors import BusyError, ConflictError, DirtyBranch, NothingToCommit
 from dsbranch.model import Branch, Commit, Layer, Move, Squashed
 from dsbranch.ops import layers, mounting, stacks
@@ -82,7 +80,7 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
             require_clean(context, branch, "squash", directory_times=True)
             switch.to(
                 "squash",
-                replace(branch, head=made.id, pending=()),
+                branch._replace(head=made.id, pending=()),
                 lowers=[sealed.id, *mountable(context, made.parents[0])],
                 detail=detail,
                 done=f"{branch.name} was squashed",
@@ -101,7 +99,7 @@ def _keep_layer(context: Context, branch: Branch, made: Commit, sealed: Layer, d
     layers.sync(context)
     context.store.record(
         "squash",
-        Move(branch, replace(branch, head=made.id)),
+        Move(branch, branch._replace(head=made.id)),
         author=whoami(),
         detail=detail,
         layers=[sealed],

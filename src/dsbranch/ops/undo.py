@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 
 from dsbranch.errors import ConflictError, NoPrivilege, UnknownRef
 from dsbranch.model import Branch, Move, Operation, Tag, Undone
@@ -132,7 +131,7 @@ def _put_back(
     pending = before.pending
     if before.layer != after.layer and context.store.layer(before.layer).state == "sealed":
         pending = (before.layer, *pending)
-    target = replace(before, layer=branch.layer, pending=(*since, *pending))
+    target = before._replace(layer=branch.layer, pending=(*since, *pending))
     counts = uncommitted(context, target, target.head).counts()
     number = None if dry_run else _record(context, operation, Move(target, branch)).id
     place = mounting.mountpoint(context, target)
@@ -154,7 +153,7 @@ def _show_again(
     if context.store.layer(before.layer).state == "sealed":
         # Never to be written to again: it lies below a fresh one.
         root_like = context.layout.fs(before.layer)
-        target = replace(before, pending=(before.layer, *before.pending))
+        target = before._replace(pending=(before.layer, *before.pending))
     else:
         mounting.require_unused(context, target)
     if dry_run:

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dsbranch._core import syscalls
@@ -70,7 +70,7 @@ class _Scratch:
             dialect=dialect,
         )
         # Unmounting would else write the whole disk's dirty data out first, for nothing.
-        return replace(made, options=(*made.options, ("volatile", "")))
+        return made._replace(options=(*made.options, ("volatile", "")))
 
 
 def probe_store(directory: Path, base: Path) -> Dialect:

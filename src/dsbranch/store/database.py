@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
@@ -377,7 +376,7 @@ class Store:
                 json.dumps(record.lowers),
                 time.time_ns(),
             )
-        return replace(record, id=id)
+        return record._replace(id=id)
 
     def mount_records(self) -> list[MountRecord]:
         """All records, oldest first; the kernel says which still hold."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from dsbranch.errors import UsageError
@@ -146,7 +145,7 @@ def operations(rows: list[Row]) -> list[Operation]:
         operation = found.setdefault(id, Operation(id, verb, time_ns, author, detail, (), undoes))
         if name is not None:
             sides = (_side(text, name, is_branch=branch is not None) for text in (before, after))
-            found[id] = replace(operation, moves=(*operation.moves, Move(*sides)))
+            found[id] = operation._replace(moves=(*operation.moves, Move(*sides)))
     return list(found.values())
 
 

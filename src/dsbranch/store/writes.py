@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from dsbranch.errors import AlreadyExists, Locked
 from dsbranch.model import Branch, Checkpoint, Commit, Layer, Move, Operation, Tag
@@ -188,7 +187,7 @@ def _add(db: Connection, side: Branch | Tag) -> Branch | Tag:
         side.id or None,
         *rows.branch_values(side),
     )
-    return replace(side, id=id)
+    return side._replace(id=id)
 
 
 def _change(db: Connection, side: Branch | Tag) -> None:
