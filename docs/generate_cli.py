@@ -12,7 +12,8 @@ from typing import Any
 
 import typer.main
 
-from dsbranch.cli import VERBS, app, words
+from dsbranch.cli import app
+from dsbranch.cli.verbs import VERBS, command, module
 from dsbranch.errors import DsbranchError
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -113,10 +114,9 @@ def page() -> str:
     ours = [item for item in group.params if not item.name.endswith("_completion")]
     lines = [INTRODUCTION, "## Options before the verb", "", *table(ours), COMPLETION]
     for verb in VERBS:
-        command = group
-        for word in words(verb):
-            command = command.commands[word]
-        lines += section(" ".join(words(verb)), command, verb.EXAMPLE)
+        first, _, second = verb.partition(" ")
+        made: Any = command(first)
+        lines += section(verb, made.commands[second] if second else made, module(verb).EXAMPLE)
     return "\n".join([*lines, EXIT_CODES])
 
 

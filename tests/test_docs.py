@@ -35,8 +35,7 @@ def test_the_table_of_exit_codes_holds_every_exceptions_code(generator: ModuleTy
 
 def test_every_example_names_its_own_verb(generator: ModuleType) -> None:
     for verb in generator.VERBS:
-        name = " ".join(generator.words(verb))
-        assert f"dsbranch {name}" in verb.EXAMPLE
+        assert f"dsbranch {verb}" in generator.module(verb).EXAMPLE
 
 
 def test_every_parameter_is_explained(generator: ModuleType) -> None:

@@ -3,12 +3,18 @@
 >>> import dsbranch
 >>> ws = dsbranch.init("/data/imagenet", "/data/imagenet.ws")   # doctest: +SKIP
 >>> ws.create("exp1")                                            # doctest: +SKIP
+
+The names below are imported when they are first asked for: whoever wants one does not wait for
+the others, the ``dsbranch`` command least of all.
 """
 
-from dsbranch.errors import DsbranchError
-from dsbranch.model import Change, Commit
-from dsbranch.ops.diff import Diff
-from dsbranch.workspace import Branch, Workspace, init, open
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsbranch.errors import DsbranchError
+    from dsbranch.model import Change, Commit
+    from dsbranch.ops.diff import Diff
+    from dsbranch.workspace import Branch, Workspace, init, open
 
 __version__ = "0.1.0"
 
@@ -23,3 +29,27 @@ __all__ = [
     "init",
     "open",
 ]
+
+_HOMES = {
+    "Branch": "dsbranch.workspace",
+    "Change": "dsbranch.model",
+    "Commit": "dsbranch.model",
+    "Diff": "dsbranch.ops.diff",
+    "DsbranchError": "dsbranch.errors",
+    "Workspace": "dsbranch.workspace",
+    "init": "dsbranch.workspace",
+    "open": "dsbranch.workspace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

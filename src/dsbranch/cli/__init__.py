@@ -11,76 +11,36 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from types import FrameType, ModuleType
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-import dsbranch
-from dsbranch.cli import apply as apply_verb
-from dsbranch.cli import commit as commit_verb
-from dsbranch.cli import create as create_verb
-from dsbranch.cli import delete as delete_verb
-from dsbranch.cli import demo as demo_verb
-from dsbranch.cli import diff as diff_verb
-from dsbranch.cli import du as du_verb
-from dsbranch.cli import export as export_verb
-from dsbranch.cli import gc as gc_verb
-from dsbranch.cli import init as init_verb
-from dsbranch.cli import list as list_verb
-from dsbranch.cli import log as log_verb
-from dsbranch.cli import merge as merge_verb
-from dsbranch.cli import mount as mount_verb
-from dsbranch.cli import op as op_verb
-from dsbranch.cli import rename as rename_verb
+from dsbranch import __version__
 from dsbranch.cli import render
-from dsbranch.cli import restore as restore_verb
-from dsbranch.cli import rollback as rollback_verb
-from dsbranch.cli import show as show_verb
-from dsbranch.cli import squash as squash_verb
-from dsbranch.cli import status as status_verb
-from dsbranch.cli import tag as tag_verb
-from dsbranch.cli import umount as umount_verb
-from dsbranch.cli import undo as undo_verb
-from dsbranch.cli import verify as verify_verb
+from dsbranch.cli.direct import taking_directly
 from dsbranch.cli.faults import describe
+from dsbranch.cli.verbs import FIRST_WORDS, command
 from dsbranch.errors import Interrupted
 
 READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 
-# In the order in which a newcomer needs them, which is the order of the help.
-VERBS = (
-    init_verb,
-    create_verb,
-    list_verb,
-    status_verb,
-    diff_verb,
-    commit_verb,
-    log_verb,
-    show_verb,
-    merge_verb,
-    squash_verb,
-    rollback_verb,
-    op_verb,
-    restore_verb,
-    undo_verb,
-    export_verb,
-    apply_verb,
-    mount_verb,
-    umount_verb,
-    tag_verb,
-    rename_verb,
-    delete_verb,
-    du_verb,
-    gc_verb,
-    verify_verb,
-    demo_verb,
-)
-
 
 class Program(TyperGroup):
-    """Takes the two ways out that Typer would take for itself, without a word."""
+    """Makes a verb when it is asked for, and takes the two ways out that Typer would take for
+    itself, without a word."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": dict.fromkeys(FIRST_WORDS)})
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        if name in FIRST_WORDS and not self.commands[name]:
+            self.commands[name] = command(name)
+        return super().get_command(ctx, name)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return taking_directly(super().get_params(ctx))
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
@@ -107,7 +67,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        render.line(f"dsbranch {dsbranch.__version__}")
+        render.line(f"dsbranch {__version__}")
         raise typer.Exit
 
 
@@ -138,26 +98,6 @@ def program(
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
-
-
-_operations = typer.Typer(help="What was done to branches and tags.", rich_markup_mode=None)
-app.add_typer(_operations, name="op", cls=TyperGroup)
-
-
-def words(verb: ModuleType) -> list[str]:
-    """What a verb is called by: mostly one word, the name of its module."""
-    name: str = getattr(verb, "COMMAND_NAME", verb.__name__.rpartition(".")[2])
-    return name.split(" ")
-
-
-for _verb in VERBS:
-    *_group, _name = words(_verb)
-    (_operations if _group else app).command(
-        _name,
-        cls=getattr(_verb, "COMMAND", TyperCommand),
-        short_help=_verb.run.__doc__.splitlines()[0],
-        epilog=f"Example: {_verb.EXAMPLE}",
-    )(_verb.run)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dsbranch import Diff
 from dsbranch.cli import changes, render, shapes
 from dsbranch.errors import UsageError
+
+if TYPE_CHECKING:
+    from dsbranch import Diff
 
 Form = Literal["listing", "stat", "name-status", "z", "json", "json-stat"]
 

@@ -15,7 +15,6 @@ from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import local_time
 from dsbranch.model import Logged
 
-COMMAND_NAME = "op log"
 EXAMPLE = "dsbranch op log main -n 5"
 
 

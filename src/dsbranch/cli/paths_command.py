@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import typer
-from typer.core import TyperCommand
+
+from dsbranch.cli.direct import DirectCommand
 
 _KEY = "dsbranch.paths"
 
 
-class PathsCommand(TyperCommand):
+class PathsCommand(DirectCommand):
     """Sets aside what stands behind ``--``, which the parser would take for arguments."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
