@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ HISTORIES = int(os.environ.get("DSBRANCH_TEST_HISTORIES", "12")) // 2
 
 def ladder(bench, **numbers) -> None:
     """Let checkpoints be made by other numbers."""
-    bench.ws._context = replace(bench.ws._context, ladder=Ladder(**numbers))
+    bench.ws._context.ladder = Ladder(**numbers)
 
 
 def store(bench):

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.cells import cell_len
 
 from dsbranch.cli import history, render, shapes
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.scope import open_workspace
-from dsbranch.cli.wording import human_size
+from dsbranch.cli.wording import columns, human_size
 from dsbranch.model import Space
 
 EXAMPLE = "dsbranch du exp1"
@@ -94,7 +93,7 @@ def _totals(space: Space) -> Iterator[str]:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Sizes to the right, what they are of after them."""
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    widths = [max(columns(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        cells = [" " * (w - cell_len(cell)) + cell for cell, w in zip(row, widths, strict=False)]
+        cells = [" " * (w - columns(cell)) + cell for cell, w in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[-1]])

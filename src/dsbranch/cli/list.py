@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 
 import typer
-from rich.cells import cell_len
 
 from dsbranch.cli import render, shapes
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import current_branch, open_workspace
-from dsbranch.cli.wording import short
+from dsbranch.cli.wording import columns, short
 from dsbranch.model import BranchInfo
 
 EXAMPLE = "dsbranch list"
@@ -38,8 +37,8 @@ def _table(branches: Sequence[BranchInfo], current: str | None) -> Iterator[str]
         if info.mountpoint is not None and info.mounted:
             where = quote_path(os.fsencode(info.mountpoint))
         rows.append((info.name, short(info.head), str(info.depth), where))
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(3)]
+    widths = [max(columns(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         mark = "*" if row[0] == current and row is not rows[0] else " "
-        cells = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=False)]
+        cells = [cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=False)]
         yield f"{mark} {'  '.join([*cells, row[3]])}"

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.cells import cell_len
 
 from dsbranch.cli import render, shapes
 from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
-from dsbranch.cli.wording import local_time
+from dsbranch.cli.wording import columns, local_time
 from dsbranch.model import Logged
 
 EXAMPLE = "dsbranch op log main -n 5"
@@ -41,9 +40,9 @@ def run(
 
 def _table(logged: Sequence[Logged]) -> Iterator[str]:
     rows = [_cells(item) for item in logged]
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(4)] if rows else []
+    widths = [max(columns(row[column]) for row in rows) for column in range(4)] if rows else []
     for row in rows:
-        cells = [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=False)]
+        cells = [cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[4]])
 
 

@@ -10,9 +10,8 @@ import base64
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dsbranch.cli.changes import Totals
 from dsbranch.cli.wording import utc
 from dsbranch.model import (
     Applied,
@@ -43,6 +42,9 @@ from dsbranch.model import (
     Untagged,
     Verified,
 )
+
+if TYPE_CHECKING:
+    from dsbranch.cli.changes import Totals
 
 Object = dict[str, Any]
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.cells import cell_len
 
 from dsbranch.cli import render, shapes
 from dsbranch.cli.completion import tag_names
 from dsbranch.cli.parameters import Json, Ref, utf8
 from dsbranch.cli.scope import branch_or_current, open_workspace
-from dsbranch.cli.wording import local_time, short
+from dsbranch.cli.wording import columns, local_time, short
 from dsbranch.errors import UsageError
 from dsbranch.model import Tag
 from dsbranch.workspace import Workspace
@@ -83,7 +82,7 @@ def _delete(workspace: Workspace, name: str, *, json: bool) -> None:
 
 
 def _table(tags: Sequence[Tag]) -> Iterator[str]:
-    width = max((cell_len(tag.name) for tag in tags), default=0)
+    width = max((columns(tag.name) for tag in tags), default=0)
     for tag in tags:
-        blank = " " * (width - cell_len(tag.name))
+        blank = " " * (width - columns(tag.name))
         yield f"{tag.name}{blank}  {short(tag.commit)}  {local_time(tag.created_ns)}"

@@ -69,3 +69,12 @@ def local_time(time_ns: int) -> str:
 def short(commit: str) -> str:
     """The first ten digits, as every message shows a commit."""
     return commit[:10]
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)

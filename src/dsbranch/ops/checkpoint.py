@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from dsbranch._core.squash import Step, plan_apart
 from dsbranch.errors import DsbranchError, Locked, NoPrivilege, StorageError
 from dsbranch.model import Checkpoint, Layer, Run
 from dsbranch.ops import layers, stacks
-from dsbranch.ops.build import built
 from dsbranch.ops.context import Context
 from dsbranch.ops.ladder import HEAVY, ripe
 from dsbranch.overlay.plan import MAX_LOWERS
 from dsbranch.store.layout import new_layer_id
 from dsbranch.store.lock import checkpoint_lock
+
+if TYPE_CHECKING:
+    from dsbranch._core.squash import Step
 
 _PATIENCE_SECONDS = 30.0
 # A mount adds the base and an empty directory, and a commit another layer.
@@ -79,6 +81,8 @@ def merge(context: Context, runs: Sequence[Run], *, ratio: int = 1) -> None:
 
 def _merged(context: Context, runs: Sequence[Run]) -> Run:
     """One run in place of several neighbours, once its row is in the store."""
+    from dsbranch._core.squash import plan_apart
+
     top, bottom = runs[0].top, runs[-1].bottom
     parts = [layer for run in runs for layer in run.layers]
     aside = b".dsbranch." + new_layer_id().encode()
@@ -103,6 +107,8 @@ def _merged(context: Context, runs: Sequence[Run]) -> Run:
 
 def _filled(context: Context, made: ExitStack, steps: list[Step], parts: Sequence[str]) -> Layer:
     """A new sealed layer of `steps`; its directory goes again if what `made` holds fails."""
+    from dsbranch.ops.build import built
+
     like = context.layout.fs(parts[0])
     new = made.enter_context(layers.new_layer(context, like, work=False))
     return built(context, steps, new, hash=False, parts=stacks.tables(context, parts))[0]

@@ -23,7 +23,6 @@ from dsbranch.errors import NothingToCommit
 from dsbranch.model import Branch, Committed, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import switching
-from dsbranch.ops.build import squashed
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
@@ -109,6 +108,8 @@ def _one_layer(
     if not branch.pending:
         yield sealed, checksum
         return
+    from dsbranch.ops.build import squashed
+
     with layers.new_layer(context, context.layout.fs(sealed.id), work=False) as new:
         parts = [table, *stacks.tables(context, branch.pending)]
         lowers = stacks.lowers(context, branch.head)

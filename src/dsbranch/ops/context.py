@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,7 +20,6 @@ from dsbranch.store.digests import Digests
 from dsbranch.store.layout import Layout, find_workspace
 
 
-@dataclass(frozen=True)
 class Context:
     """`tables` caches what was read of sealed layers, which never change.
 
@@ -30,11 +27,12 @@ class Context:
     checkpoints are made.
     """
 
-    store: Store
-    driver: Driver
-    tables: dict[str, Table] = field(default_factory=dict)
-    listeners: list[Progress] = field(default_factory=list)
-    ladder: Ladder = field(default_factory=Ladder)
+    def __init__(self, store: Store, driver: Driver, ladder: Ladder | None = None) -> None:
+        self.store = store
+        self.driver = driver
+        self.ladder = ladder or Ladder()
+        self.tables: dict[str, Table] = {}
+        self.listeners: list[Progress] = []
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
@@ -80,4 +78,4 @@ def whoami() -> str:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"

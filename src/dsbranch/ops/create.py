@@ -15,7 +15,7 @@ from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
 from dsbranch.ops.refs import SHORT, is_branch, require_free, resolve
-from dsbranch.store.creation import FIRST_BRANCH
+from dsbranch.store.layout import FIRST_BRANCH
 from dsbranch.store.lock import branch_lock, names_lock
 
 PATIENCE_SECONDS = 30.0

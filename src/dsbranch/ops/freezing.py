@@ -13,7 +13,6 @@ from dsbranch.model import Branch
 from dsbranch.ops.context import Context
 from dsbranch.ops.mounting import mounts_of, require_bare, require_unused, whole
 from dsbranch.overlay.mountinfo import MountEntry
-from dsbranch.overlay.writers import find_writers
 
 _POLL_SECONDS = 0.1
 
@@ -58,6 +57,8 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
 
 
 def writers_present(branch: Branch, path: Path) -> WritersPresent:
+    from dsbranch.overlay.writers import find_writers
+
     writers = find_writers(path)
     many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
     return WritersPresent(

@@ -16,10 +16,10 @@ from dsbranch.ops.mountpoints import make_mountpoint
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.markers import copy_root
 from dsbranch.overlay.probe import PROBE_PREFIX, probe_store
-from dsbranch.store.creation import FIRST_BRANCH, is_leftover
+from dsbranch.store.creation import is_leftover
 from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
-from dsbranch.store.layout import DOT
+from dsbranch.store.layout import DOT, FIRST_BRANCH
 
 _OLD_SECONDS = 60.0
 

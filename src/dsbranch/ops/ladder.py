@@ -9,11 +9,10 @@ further: so the layers of a mount are each at least as large as all newer ones t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
+class Ladder(NamedTuple):
     """The numbers that rule it.
 
     `batch`, a power of two, is how many commits wait to be merged at once; 0: none ever are.

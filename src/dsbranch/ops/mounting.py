@@ -31,7 +31,6 @@ from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import plan, source
-from dsbranch.overlay.writers import find_users
 from dsbranch.store.lock import branch_lock
 
 _PATIENCE_SECONDS = 2.0
@@ -432,6 +431,8 @@ def _follow(context: Context, entry: MountEntry, target: Path) -> None:
 
 def _who_stands_in(path: Path) -> tuple[Process, ...]:
     """A courtesy, so no reason to fail: the transaction has happened."""
+    from dsbranch.overlay.writers import find_users
+
     try:
         users = find_users(path)
     except OSError:

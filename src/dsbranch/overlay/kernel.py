@@ -21,7 +21,6 @@ from dsbranch.model import MountPlan
 from dsbranch.overlay.log import KernelLog
 from dsbranch.overlay.mountinfo import by_id, children
 from dsbranch.overlay.refusal import refusal
-from dsbranch.overlay.writers import find_users
 
 _STRING_LIMIT = 255
 # MOUNT_ATTR_* of linux/mount.h
@@ -236,6 +235,8 @@ def _in_use(path: Path) -> MountInUse:
             f"{path} is in use: {os.fsdecode(inner[0].path)} is mounted inside",
             hint=f"unmount {os.fsdecode(inner[0].path)} first",
         )
+    from dsbranch.overlay.writers import find_users
+
     users = find_users(path)
     names = ", ".join(f"{user.command} ({user.pid})" for user in users[:3])
     return MountInUse(

@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dsbranch.model import Process
 from dsbranch.overlay.plan import parse_source
@@ -22,8 +22,7 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 _OURS = b"dsbranch:"
 
 
-@dataclass(frozen=True, slots=True)
-class MountEntry:
+class MountEntry(NamedTuple):
     """One line of mountinfo.
 
     `path` is where it is mounted and `root` which directory of the filesystem is, both

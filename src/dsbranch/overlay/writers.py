@@ -11,8 +11,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dsbranch._core import syscalls
 from dsbranch.model import Process
@@ -23,8 +23,7 @@ from dsbranch.overlay.processes import VANISHED, command, pids, read
 _DELETED = " (deleted)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Mounts:
+class _Mounts(NamedTuple):
     """What to look for: mounts by id (unique on the machine), mappings by device.
 
     `attached` are all mounts of all namespaces; a mount that is not among them is detached,
@@ -45,8 +44,7 @@ class _Mounts:
         return _link(link).startswith("/") and os.stat(link).st_dev == os.makedev(*self.dev)
 
 
-@dataclass(frozen=True, slots=True)
-class _Hold:
+class _Hold(NamedTuple):
     path: str
     what: str
     writes: bool

@@ -14,10 +14,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from errno import EEXIST, ENOTEMPTY
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from dsbranch.errors import AlreadyExists, Locked
 from dsbranch.model import Branch, Commit, Dialect, Layer, Move
@@ -25,16 +25,13 @@ from dsbranch.store import writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id, new_id
-from dsbranch.store.layout import DOT, Layout, sync_directory
-
-FIRST_BRANCH = "main"
+from dsbranch.store.layout import DOT, FIRST_BRANCH, Layout, sync_directory
 
 _LEFTOVER = re.compile(re.escape(DOT) + r"\.[0-9a-z]{10}")
 _CONFIG = "# Settings of this dsbranch workspace. Format 1 knows none yet.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Adoption:
+class Adoption(NamedTuple):
     """The facts a new store begins with."""
 
     base: Path

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 
@@ -29,7 +28,7 @@ from dsbranch.model import (
     Run,
     Tag,
 )
-from dsbranch.store import creation, history, line, rows, upgrade, writes
+from dsbranch.store import history, line, rows, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
@@ -75,6 +74,8 @@ class Store:
         :raises AlreadyExists: `root` is a workspace already
         :raises Locked: another process makes one there
         """
+        from dsbranch.store import creation
+
         creation.create(root, creation.Adoption(base, dialect, author), prepare)
         return Store.open(root)
 
@@ -401,6 +402,8 @@ class Store:
         return self._close(name, "SELECT name FROM branches")
 
     def _close(self, name: str, select: str) -> list[str]:
+        from difflib import get_close_matches
+
         return get_close_matches(name, [row[0] for row in self._db.rows(select)], n=3)
 
 
@@ -416,4 +419,6 @@ def _check_format(db: Connection) -> None:
             hint="use a newer dsbranch: `pip install --upgrade dsbranch`",
         )
     if version[0] < FORMAT:
+        from dsbranch.store import upgrade
+
         upgrade.upgrade(db, FORMAT)

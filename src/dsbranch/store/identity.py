@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from collections.abc import Sequence
-from hashlib import sha256
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 10
@@ -17,7 +16,9 @@ COMMIT_DIGITS = 40
 
 def new_id() -> str:
     """Ten random characters of ``0-9a-z``."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+    # 128 random bits, so that the remainders of 36**10, which is no power of two, are alike.
+    number = int.from_bytes(os.urandom(16), "little")
+    return "".join(_ALPHABET[number // 36**place % 36] for place in range(_ID_LENGTH))
 
 
 def commit_id(
@@ -34,6 +35,8 @@ def commit_id(
     `manifest_sha256` is that of the layer's manifest; for a root commit it is None and
     `layer` the workspace's id.
     """
+    from hashlib import sha256
+
     facts = {
         "author": author,
         "layer": layer,

@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
+from typing import NamedTuple
 
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id as new_layer_id
 
-__all__ = ["DOT", "Layout", "find_workspace", "new_layer_id", "sync_directory"]
+__all__ = ["DOT", "FIRST_BRANCH", "Layout", "find_workspace", "new_layer_id", "sync_directory"]
 
 DOT = ".dsbranch"
+FIRST_BRANCH = "main"
 _DATABASE = "store.db"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The paths of the workspace at `root`."""
 
     root: Path
