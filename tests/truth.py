@@ -143,6 +143,36 @@ def check_births(
             assert came.get(path) == where[born], f"{path!r} was {where[born]!r}"
 
 
+def within(path: bytes, tops: Iterable[bytes]) -> bool:
+    """Whether a path is one of these, or lies below one; ``b""`` is the root."""
+    return any(top in (b"", path) or path.startswith(top + b"/") for top in tops)
+
+
+def restored(now: Snapshot, then: Snapshot, paths: list[bytes]) -> Snapshot:
+    """What a tree must show once `paths` of it are as they are in another."""
+    result = {path: node for path, node in now.items() if not within(path, paths)}
+    for path in sorted(then):
+        if not within(path, paths):
+            continue
+        parts = path.split(b"/")
+        for end in range(1, len(parts)):
+            above = b"/".join(parts[:end])
+            if above not in result or result[above].kind != "directory":
+                result[above] = then[above]
+        result[path] = then[path]
+    return result
+
+
+def restored_births(nodes: Snapshot, now: Births, then: Births, paths: list[bytes]) -> Births:
+    """What has come back may be there twice by now; of either nobody knows which it is."""
+    back = {born for path, born in then.items() if within(path, paths)}
+    kept = {path: born for path, born in now.items() if not within(path, paths)}
+    return {
+        path: UNKNOWN if (born := kept.get(path)) in back or born is None else born
+        for path in nodes
+    }
+
+
 def check_merge(base: Snapshot, ours: Snapshot, theirs: Snapshot, merged: Snapshot) -> None:
     """What one side alone touched is as on that side, where neither renamed anything."""
     touched = [{path for _, path in by_path(base, side)} for side in (ours, theirs)]

@@ -10,7 +10,8 @@ import pytest
 from dsbranch import errors
 from tests import edits as e
 from tests.steps import START, perform_all, random_layers
-from tests.trees import File, Snapshot, assert_same
+from tests.trees import File, assert_same
+from tests.truth import restored
 
 from .conftest import one_sentence
 from .test_heal import healthy
@@ -20,25 +21,6 @@ pytestmark = pytest.mark.root
 HISTORIES = int(os.environ.get("DSBRANCH_TEST_HISTORIES", "12"))
 # A name that comes back on its own is no longer one inode with another.
 SPLIT = ("links",)
-
-
-def restored(now: Snapshot, then: Snapshot, paths: list[bytes]) -> Snapshot:
-    """What a tree must show once `paths` of it are as they are in another."""
-
-    def within(path: bytes) -> bool:
-        return any(top in (b"", path) or path.startswith(top + b"/") for top in paths)
-
-    result = {path: node for path, node in now.items() if not within(path)}
-    for path in sorted(then):
-        if not within(path):
-            continue
-        parts = path.split(b"/")
-        for end in range(1, len(parts)):
-            above = b"/".join(parts[:end])
-            if above not in result or result[above].kind != "directory":
-                result[above] = then[above]
-        result[path] = then[path]
-    return result
 
 
 def test_uncommitted_changes_of_a_file_and_a_tree(bench):
@@ -65,6 +47,21 @@ def test_what_a_rename_took_away(bench):
     assert_same(bench.see(), restored(now, before, [b"d"]), ignore=SPLIT)
     bench.ws.restore("main", [b"moved"])
     assert bench.lines() == []
+
+
+def test_the_restored_and_the_renamed_are_two(bench):
+    """Had both shown the same files below, a kernel would take them for one, and what is written
+    to one would be read in the other."""
+    bench.edit(e.rename("d", "moved"))
+    bench.ws.restore("main", [b"d"])
+    before = bench.see()
+    bench.edit(e.append("moved/x", b"edited"), e.chmod("moved/sub", 0o711))
+    after = bench.see()
+    changed = [path for path in after if after[path] != before[path]]
+    assert sorted(changed) == [b"moved/sub", b"moved/x"]
+    bench.ws.umount("main")
+    bench.ws.mount("main")
+    assert_same(bench.see(), after)
 
 
 def test_from_an_older_commit(bench):

@@ -7,7 +7,7 @@ and `undo` brings back what was there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dsbranch._core.merge import decide
 from dsbranch._core.replay import replay
@@ -61,20 +61,22 @@ def _restore(
     lowers = [*branch.pending, *head]
     now = View([table, *stacks.tables(context, lowers)], below)
     then = View(stacks.tables(context, source), below)
-    found = compare(context, now, then, paths, renames=False)
     _require_known(paths, now, then, commit)
-    if not found:
-        raise _Nothing
-    if b"" in paths and commit == branch.head:
-        _show(context, switch, branch, (), [], _detail(paths, commit))
-        return count(found)
+    everything = b"" in paths and commit == branch.head
     simple = commit == branch.head and not branch.pending and _shows_below(table, paths)
-    with stacks.reading(context.root):
-        if simple:
-            # Where the open layer holds nothing of a path, the commit shows through.
+    if everything or simple:
+        counts = count(compare(context, now, then, paths, renames=False))
+    else:
+        steps, counts = _replayed(context, now, then, paths)
+    if not counts:
+        raise _Nothing
+    if everything:
+        _show(context, switch, branch, (), [], _detail(paths, commit))
+        return counts
+    if simple:
+        # Where the open layer holds nothing of a path, the commit shows through.
+        with stacks.reading(context.root):
             steps = plan([_without(table, paths)], stacks.tables(context, lowers), below)
-        else:
-            steps = _replayed(context, now, then, paths)
     # Sealed, as the new layer shares inodes with it.
     with storage(f"write {place}"):
         strip(table, dialect=context.store.dialect)
@@ -83,7 +85,7 @@ def _restore(
         layer, _, _ = built(context, steps, new, hash=False)
         pending = (layer.id,) if simple else (layer.id, sealed.id, *branch.pending)
         _show(context, switch, branch, pending, [sealed, layer], _detail(paths, commit))
-    return count(found)
+    return counts
 
 
 def _show(
@@ -116,15 +118,21 @@ def _require_known(paths: Sequence[bytes], now: View, then: View, commit: str) -
             )
 
 
-def _replayed(context: Context, now: View, then: View, paths: Sequence[bytes]) -> list[Step]:
-    """What leads from the view as it is to that of the commit, as far as the paths go."""
-    merge = decide(now, now, then, paths=paths, progress=context.report("comparing"))
-    return replay(merge, dialect=context.store.dialect)[0]
+def _replayed(
+    context: Context, now: View, then: View, paths: Sequence[bytes]
+) -> tuple[list[Step], dict[str, int]]:
+    """What leads from the view as it is to that of the commit, as far as the paths go; and how
+    many changes that is, by letter."""
+    with stacks.reading(context.root):
+        merge = decide(now, now, then, paths=paths, progress=context.report("comparing"))
+        return replay(merge, dialect=context.store.dialect)
 
 
 def _shows_below(table: Table, paths: Sequence[bytes]) -> bool:
-    """Whether what lies below an open layer at each of the paths is what the commit has there:
-    no directory above was renamed or replaced in it."""
+    """Whether what lies below an open layer at each of the paths is what the commit has there,
+    and can be shown: no directory above was renamed or replaced in the layer, and none refers to
+    what is to be shown again. Of two directories that show the same files, a kernel keeps one
+    inode for both: what is written to one would be in the other."""
     rows = {table.path(row): row for row in range(len(table))}
     for path in paths:
         parts = path.split(b"/")
@@ -135,7 +143,29 @@ def _shows_below(table: Table, paths: Sequence[bytes]) -> bool:
             entry = table.entry(row)
             if entry.kind != "directory" or entry.flags:
                 return False
-    return True
+    return not any(
+        _within(below, paths) and not _within(path, paths)
+        for path, below in _renamed_directories(table)
+    )
+
+
+def _renamed_directories(table: Table) -> Iterator[tuple[bytes, bytes]]:
+    """Where the directories that were renamed in an open layer lie in it, and where below it."""
+    below = {b"": b""}
+    for row in range(1, len(table)) if table.summary()["redirects"] else ():
+        entry = table.entry(row)
+        if entry.kind != "directory":
+            continue
+        directory, _, name = entry.path.rpartition(b"/")
+        if entry.redirect is None:
+            source = below[directory] + b"/" + name
+        elif entry.redirect.startswith(b"/"):
+            source = entry.redirect
+        else:
+            source = below[directory] + b"/" + entry.redirect
+        below[entry.path] = source.lstrip(b"/")
+        if entry.redirect is not None:
+            yield entry.path, below[entry.path]
 
 
 def _without(table: Table, paths: Sequence[bytes]) -> Table:
@@ -143,9 +173,13 @@ def _without(table: Table, paths: Sequence[bytes]) -> Table:
     unwanted = []
     for row in range(1, len(table)):
         path = table.path(row)
-        if any(top in (b"", path) or path.startswith(top + b"/") for top in paths):
+        if _within(path, paths):
             unwanted.append(path)
     return table.without(unwanted)
+
+
+def _within(path: bytes, tops: Sequence[bytes]) -> bool:
+    return any(top in (b"", path) or path.startswith(top + b"/") for top in tops)
 
 
 def _detail(paths: Sequence[bytes], commit: str) -> str:
