@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from unittest import mock
 
+import pytest
+
 import dsbranch
 from dsbranch import errors
+from dsbranch.model import Undone
 from dsbranch.ops import stacks
 from dsbranch.ops.diff import Diff, fork_point
 from tests import archives, core, leaks, reference, truth
@@ -53,12 +56,29 @@ class State(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A move of one branch. `same_view`: its open layer is no part of it."""
+    """A move of one branch. `same_view`: its open layer is no part of it. `sealed`: the open
+    layer of before is one no longer."""
 
     name: str
     old: State | None
     new: State | None
     same_view: bool = False
+    sealed: bool = False
+
+
+class Renaming(NamedTuple):
+    """A branch has another name."""
+
+    old: str
+    new: str
+
+
+class Tagging(NamedTuple):
+    """A tag stands at another commit, None where there is none."""
+
+    name: str
+    old: str | None
+    new: str | None
 
 
 class Machine:
@@ -81,7 +101,8 @@ class Machine:
         self.kept = {head: Kept(self._copy(self.data), self.adopted, births, ())}
         self.branches = {"main": self._branch(head, mounted=True)}
         self.layers: dict[str, object] = {}
-        self.operations: list[Operation] = []
+        self.operations: list[Operation | Renaming | Tagging] = []
+        self.tags: dict[str, str] = {}
 
     # Choosing
 
@@ -92,6 +113,13 @@ class Machine:
     def any_commit(self, number: int) -> str:
         ids = list(self.kept)
         return ids[number % len(ids)]
+
+    def any_path(self, name: str, commit: str | None, number: int) -> bytes:
+        """Of the branch as it is or of a commit (None: its head); rarely one of neither."""
+        branch = self.branches[name]
+        then = self.kept[branch.head if commit is None else commit].seen.nodes
+        known = sorted({*snapshot(branch.plain), *then})
+        return known[number % len(known)] if number % 50 else b"a/never"
 
     def line(self, name: str) -> list[str]:
         """A branch's commits along first parents, newest first."""
@@ -275,14 +303,75 @@ class Machine:
         self.look_at_layers()
         self.ask(name)
 
+    def restore(self, name: str, paths: list[bytes], start: str | None) -> None:
+        """`start` is a commit, None for the branch's head."""
+        branch = self.branches[name]
+        source = self.kept[branch.head if start is None else start]
+        now, then, births = snapshot(branch.plain), source.seen.nodes, branch.births()
+        expected, layer = truth.restored(now, then, paths), self._open_layer(name)
+        letters = truth.by_path(now, expected)
+        try:
+            done = self.ws.restore(name, paths, start=start)
+        except errors.BadPath:
+            assert not all(path in now or path in then for path in paths)
+            return self.compare(name)
+        assert all(path in now or path in then for path in paths)
+        # What had to be made above them is not counted.
+        asked = [letter for letter, path in letters if truth.within(path, paths)]
+        assert done.counts == Counter(asked)
+        if not letters:
+            return self.compare(name)
+        if not branch.mounted:
+            self.ws.mount(name)
+        # A name that comes back on its own is no longer one inode with another.
+        shown = snapshot(self.place / name)
+        assert_same(shown, expected, ignore=("links",))
+        tree = self._copy(self.place / name)
+        births = truth.restored_births(shown, births, source.births, paths)
+        new = Branch(tree, births, branch.head, mounted=True)
+        self.branches[name] = new
+        sealed = self.ws._context.store.layer(layer).state == "sealed"
+        old, at = State(branch, branch.head), State(new, branch.head)
+        self.operations.append(Operation(name, old, at, sealed=sealed))
+        self.compare(name)
+        return self.ask(name)
+
     def rename(self, name: str) -> None:
         self.number += 1
         new = f"r{self.number}"
         self.ws.rename(name, new)
-        self.branches[new] = self.branches.pop(name)
-        self.operations.clear()  # whose names are no longer what they were
+        self._renamed(name, new)
+
+    def _renamed(self, old: str, new: str) -> None:
+        self.branches[new] = self.branches.pop(old)
+        # Whatever came before is told of the branch by the name it has.
+        self.operations = [
+            move._replace(name=new) if isinstance(move, Operation) and move.name == old else move
+            for move in self.operations
+        ]
+        self.operations.append(Renaming(old, new))
         self.compare(new)
         self.ask(new)
+
+    def tag(self, name: str, commit: str) -> None:
+        """Put a tag, or move it."""
+        before = self.tags.get(name)
+        if before is not None:
+            with pytest.raises(errors.AlreadyExists):
+                self.ws.tag(name, commit)
+        done = self.ws.tag(name, commit, force=before is not None)
+        assert (done.tag.commit, done.replaced) == (commit, before)
+        self._tagged(name, commit)
+
+    def untag(self, name: str) -> None:
+        self.ws.untag(name)
+        self._tagged(name, None)
+
+    def _tagged(self, name: str, commit: str | None) -> None:
+        self.operations.append(Tagging(name, self.tags.pop(name, None), commit))
+        if commit is not None:
+            self.tags[name] = commit
+        assert {tag.name: tag.commit for tag in self.ws.tags()} == self.tags
 
     def delete(self, name: str) -> None:
         if self.branches[name].mounted:
@@ -295,16 +384,28 @@ class Machine:
         """The newest operation, which may be an undo itself."""
         if not self.operations:
             return
-        name, old, new, same_view = operation = self.operations[-1]
-        done = self.ws.undo()
+        operation, done = self.operations[-1], self.ws.undo()
+        if isinstance(operation, Renaming):
+            assert done.name == operation.old
+            self._renamed(operation.new, operation.old)
+        elif isinstance(operation, Tagging):
+            assert (done.name, done.head) == (operation.name, operation.old)
+            self._tagged(operation.name, operation.old)
+        else:
+            self._undone(operation, done)
+
+    def _undone(self, operation: Operation, done: Undone) -> None:
+        name, old, new, same_view, sealed = operation
         assert (done.name, done.head) == (name, None if old is None else old.head)
         self.operations.append(Operation(name, new, old, same_view))
-        mounted = operation.new is None or self.branches[name].mounted
+        mounted = new is None or self.branches[name].mounted
         if old is None:
             self.branches.pop(name)
             return
         self.branches[name] = old.branch
         old.branch.head, old.branch.mounted = old.head, mounted
+        if sealed:
+            old.branch.seal()
         self.compare(name)
         self.ask(name)
 
@@ -312,7 +413,8 @@ class Machine:
         """Remove what no branch reaches, and nothing else."""
         store = self.ws._context.store
         forks = (store.branch(name).fork for name in self.branches)
-        reached, rest = set(), [*forks, *(branch.head for branch in self.branches.values())]
+        heads = (branch.head for branch in self.branches.values())
+        reached, rest = set(), [*forks, *heads, *self.tags.values()]
         while rest:
             id = rest.pop()
             if id not in reached:

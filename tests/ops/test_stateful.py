@@ -154,6 +154,26 @@ class Histories(RuleBasedStateMachine):
             self.do("commit", name)
         self.do("merge", name, self.machine.any_commit(other), strategy)
 
+    @rule(
+        branch=numbers,
+        start=st.none() | numbers,
+        places=st.lists(numbers, min_size=1, max_size=2),
+    )
+    def restore(self, branch: int, start: int | None, places: list[int]) -> None:
+        """Paths that are there, or were, or never; and sometimes all there is."""
+        machine = self.machine
+        name = machine.branch(branch)
+        commit = None if start is None else machine.any_commit(start)
+        paths = [machine.any_path(name, commit, place) for place in places]
+        self.do("restore", name, sorted(set(paths)), commit)
+
+    @rule(name=st.sampled_from(["t", "u"]), commit=numbers, delete=st.booleans())
+    def tag(self, name: str, commit: int, delete: bool) -> None:
+        if delete and name in self.machine.tags:
+            self.do("untag", name)
+        else:
+            self.do("tag", name, self.machine.any_commit(commit))
+
     @rule(branch=numbers)
     def rename(self, branch: int) -> None:
         self.do("rename", self.machine.branch(branch))
