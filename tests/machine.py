@@ -316,8 +316,8 @@ class Machine:
             assert not all(path in now or path in then for path in paths)
             return self.compare(name)
         assert all(path in now or path in then for path in paths)
-        # What had to be made above them is not counted.
-        asked = [letter for letter, path in letters if truth.within(path, paths)]
+        # A directory that had to be made above them is counted where it replaces something.
+        asked = [a for a, path in letters if a == "T" or truth.within(path, paths)]
         assert done.counts == Counter(asked)
         if not letters:
             return self.compare(name)
@@ -551,7 +551,10 @@ class Machine:
         stack = self.ws._context.store.stack(commit)
         layers = [reference.scan(self._fs(layer), self.dialect) for layer in stack]
         base = reference.scan(self.data, self.dialect)
-        assert_same(reference.nodes(reference.resolve(layers, base)), seen.nodes)
+        found = reference.nodes(reference.resolve(layers, base))
+        # What was restored shares its inode with what a rename has made of it.
+        ignore = ("links",) if self.counts["restore"] else ()
+        assert_same(found, seen.nodes, ignore=ignore)
 
     def look_at_layers(self) -> None:
         """The manifests of layers that are sealed since say what lies there."""
