@@ -13,6 +13,7 @@ CHECK = [f"-fsanitize={SANITIZE}", "-g", "-fno-omit-frame-pointer"] if SANITIZE 
 
 MODULES = [
     "syscalls",
+    "memory",
     "table",
     "files",
     "digest",

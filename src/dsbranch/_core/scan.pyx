@@ -23,6 +23,7 @@ cdef enum:
 cdef struct Item:
     Row row              # its texts are offsets into the task's own table
     Text name
+    const char *start    # where the name lies, while names are sorted
     Task *inner          # of a directory
 
 cdef struct Task:
@@ -37,12 +38,9 @@ cdef struct Task:
 
 
 cdef int item_order(const void *a, const void *b) noexcept nogil:
-    """Names of one directory hold no '/', so plain byte order is the table's order.
-
-    While the names are sorted, `path.at` holds their addresses.
-    """
-    cdef const char *one = <const char *>(<Item *>a).row.path.at
-    cdef const char *two = <const char *>(<Item *>b).row.path.at
+    """Names of one directory hold no '/', so plain byte order is the table's order."""
+    cdef const char *one = (<Item *>a).start
+    cdef const char *two = (<Item *>b).start
     cdef size_t na = (<Item *>a).name.size, nb = (<Item *>b).name.size
     cdef int sign = memcmp(one, two, na if na < nb else nb)
     return sign if sign else <int>(na > nb) - <int>(na < nb)
@@ -200,7 +198,6 @@ cdef class Walk:
         cdef dirent64 *entry
         cdef char *name
         cdef int64_t i
-        cdef Text *text
         while True:
             got = getdents(fd, worker.listing, LISTING)
             if got < 0:
@@ -221,8 +218,7 @@ cdef class Walk:
                 if self.take(task, worker, fd, name) < 0:
                     return -1
         for i in range(task.count):
-            text = &task.items[i].name
-            task.items[i].row.path.at = <int64_t>(worker.texts.heap + text.at)
+            task.items[i].start = worker.texts.heap + task.items[i].name.at
         if task.count > 1:
             qsort(task.items, task.count, sizeof(Item), item_order)
         if self.live:

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from dsbranch._core.memory cimport Region
+
 cdef enum:
     FILE = 0
     DIRECTORY = 1
@@ -23,9 +25,17 @@ cdef enum:
     F_XATTRS = 64        # the entry has xattrs of its own, digested in `xattrs`
     F_DIGEST = 128       # the content's digest is known
 
-cdef struct Text:
-    int64_t at           # offset into the table's heap
-    uint32_t size
+cdef extern from *:
+    """
+    typedef struct { uint64_t at : 40; uint64_t size : 24; } dsb_text;
+    """
+    ctypedef struct Text "dsb_text":
+        int64_t at       # offset into the table's heap
+        uint32_t size
+
+cdef enum:
+    TEXTS = 4            # path, target, redirect, origin
+    LONGEST_TEXT = (1 << 24) - 1
 
 cdef struct Row:
     Text path
@@ -61,10 +71,13 @@ cdef struct Fault:
 cdef class Table:
     cdef Row *rows
     cdef int64_t count
-    cdef int64_t room
     cdef char *heap
     cdef int64_t heap_used
-    cdef int64_t heap_room
+    cdef Region row_memory
+    cdef Region heap_memory
+    cdef void *image     # the mapping that both lie in, of a table that was stored
+    cdef int64_t image_size
+    cdef int spill_fd
     cdef readonly int root_fd
     cdef Fault fault
 
@@ -76,10 +89,13 @@ cdef class Table:
     cdef int complete(self, int64_t i) noexcept nogil
     cdef int64_t next_child(self, int64_t child) noexcept nogil
     cdef bytes text(self, Text where)
-    cdef Text *_text_of(self, int64_t i, int which) noexcept nogil
+    cdef int take(self, Table other, Row row) except -1
+    cdef tuple _strings(self, int which, int64_t start, int64_t n)
+    cdef int _extend(self, columns) except -1
     cdef inline const char *path_at(self, int64_t row) noexcept nogil:
         return self.heap + self.rows[row].path.at
 
+cdef Text *which_text(Row *row, int which) noexcept nogil
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil
 cdef size_t name_start(const char *path, size_t size) noexcept nogil
 cdef int blame(Fault *fault, int error, const char *action, const char *path, size_t size) noexcept nogil

@@ -10,17 +10,23 @@ from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, ENOMEM, EOVERFLOW
+from libc.errno cimport EINTR, ENAMETOOLONG, ENOMEM, EOVERFLOW
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from dsbranch._core.columns import KINDS, Columns
 
 from dsbranch._core.linux cimport close
+from dsbranch._core.memory cimport munmap, region_free, region_grow, region_init
 
 # Row numbers are 32 bits wide.
 cdef int64_t MOST_ROWS = 0xFFFFFFF0
+# What a Text can reach.
+cdef int64_t MOST_HEAP = <int64_t>1 << 40
+
+# By which flag a row has its path, target, redirect and origin.
+cdef uint8_t[TEXTS] TEXT_FLAG = [0, F_TARGET, F_REDIRECT, F_ORIGIN]
 
 Entry = namedtuple(
     "Entry",
@@ -88,14 +94,21 @@ cdef class Table:
 
     def __cinit__(self, *args, **kwargs):
         self.root_fd = -1
+        self.spill_fd = -1
+        region_init(&self.row_memory)
+        region_init(&self.heap_memory)
         memset(&self.fault, 0, sizeof(Fault))
 
     def __dealloc__(self):
-        free(self.rows)
-        free(self.heap)
+        region_free(&self.row_memory)
+        region_free(&self.heap_memory)
+        if self.image != NULL:
+            munmap(self.image, self.image_size)
         free(self.fault.path)
         if self.root_fd >= 0:
             close(self.root_fd)
+        if self.spill_fd >= 0:
+            close(self.spill_fd)
 
     def __len__(self):
         return self.count
@@ -107,39 +120,44 @@ cdef class Table:
             close(self.root_fd)
         self.root_fd = fd
 
+    def spill_into(self, directory: bytes) -> None:
+        """Let what is large go into unlinked files of the filesystem of `directory`, not into RAM."""
+        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self.spill_fd >= 0:
+            close(self.spill_fd)
+        self.spill_fd = fd
+
     cdef int put(self, const void *data, size_t size, Text *out) noexcept nogil:
         """Copy bytes onto the heap, NUL-terminated. -1 when memory ends."""
-        cdef int64_t room = self.heap_room
-        cdef char *grown
-        if self.heap_used + <int64_t>size + 1 > room:
-            room = (room if room else 4096) * 2
-            while self.heap_used + <int64_t>size + 1 > room:
-                room *= 2
-            grown = <char *>realloc(self.heap, room)
-            if grown == NULL:
-                return blame(&self.fault, ENOMEM, "hold the table", "", 0)
-            self.heap = grown
-            self.heap_room = room
+        cdef int64_t need = self.heap_used + <int64_t>size + 1
+        cdef int error
+        if size > LONGEST_TEXT:
+            return blame(&self.fault, ENAMETOOLONG, "hold the table", <const char *>data, 255)
+        if need > self.heap_memory.room:
+            error = EOVERFLOW if need > MOST_HEAP else region_grow(
+                &self.heap_memory, self.heap_used, need, self.spill_fd
+            )
+            if error:
+                return blame(&self.fault, error, "hold the table", "", 0)
+            self.heap = self.heap_memory.at
         memcpy(self.heap + self.heap_used, data, size)
         self.heap[self.heap_used + <int64_t>size] = 0
         out.at = self.heap_used
         out.size = <uint32_t>size
-        self.heap_used += <int64_t>size + 1
+        self.heap_used = need
         return 0
 
     cdef int64_t append(self, const Row *row) noexcept nogil:
         """Add a row at the end; its index, or -1 when memory ends."""
-        cdef Row *grown
-        cdef int64_t room
-        if self.count >= MOST_ROWS:
-            return blame(&self.fault, EOVERFLOW, "hold the table", "", 0)
-        if self.count == self.room:
-            room = self.room * 2 if self.room else 64
-            grown = <Row *>realloc(self.rows, room * sizeof(Row))
-            if grown == NULL:
-                return blame(&self.fault, ENOMEM, "hold the table", "", 0)
-            self.rows = grown
-            self.room = room
+        cdef int64_t used = self.count * <int64_t>sizeof(Row), need = used + <int64_t>sizeof(Row)
+        cdef int error
+        if need > self.row_memory.room:
+            error = EOVERFLOW if self.count >= MOST_ROWS else region_grow(
+                &self.row_memory, used, need, self.spill_fd
+            )
+            if error:
+                return blame(&self.fault, error, "hold the table", "", 0)
+            self.rows = <Row *>self.row_memory.at
         self.rows[self.count] = row[0]
         self.count += 1
         return self.count - 1
@@ -225,7 +243,20 @@ cdef class Table:
 
     cdef int64_t next_child(self, int64_t child) noexcept nogil:
         """The row after `child` among its siblings (the caller compares with the parent's end)."""
-        return self.rows[child].end
+        # A damaged image may say anything, but nobody is to go round in circles for it.
+        return max(<int64_t>self.rows[child].end, child + 1)
+
+    cdef int take(self, Table other, Row row) except -1:
+        """Add a row of another table, with its texts."""
+        cdef int which
+        cdef Text *text
+        for which in range(TEXTS):
+            text = which_text(&row, which)
+            if text != NULL and self.put(other.heap + text.at, text.size, text) < 0:
+                raise_fault(&self.fault)
+        if self.append(&row) < 0:
+            raise_fault(&self.fault)
+        return 0
 
     cdef bytes text(self, Text where):
         return PyBytes_FromStringAndSize(self.heap + where.at, where.size)
@@ -295,20 +326,21 @@ cdef class Table:
         cdef set unwanted = set(paths)
         if not unwanted:
             return self
-        cdef Text all_of_it
-        if self.heap_used and table.put(self.heap, self.heap_used, &all_of_it) < 0:
-            raise_fault(&table.fault)
+        table.spill_fd = os.dup(self.spill_fd) if self.spill_fd >= 0 else -1
         for i in range(self.count):
-            if self.text(self.rows[i].path) not in unwanted and table.append(self.rows + i) < 0:
-                raise_fault(&table.fault)
+            if self.text(self.rows[i].path) not in unwanted:
+                table.take(self, self.rows[i])
         if table.finish() < 0:
             raise ValueError("entries were left without their directory")
         table.root_fd = os.dup(self.root_fd) if self.root_fd >= 0 else -1
         return table
 
-    def columns(self):
-        """The rows as `Columns`: raw little-endian buffers, ready for a manifest."""
-        cdef int64_t n = self.count, i
+    def columns(self, int64_t start=0, stop=None):
+        """The rows from `start` to `stop` as `Columns`: raw little-endian buffers for a manifest."""
+        cdef int64_t end = self.count if stop is None else stop
+        if not 0 <= start <= end <= self.count:
+            raise IndexError(f"rows {start} to {end} of {self.count}")
+        cdef int64_t n = end - start, i
         cdef Row *row
         kind = bytes(n); flags = bytes(n); mode = bytes(2 * n)
         uid = bytes(4 * n); gid = bytes(4 * n); group = bytes(4 * n)
@@ -330,7 +362,7 @@ cdef class Table:
         cdef uint8_t *digest_p = <uint8_t *>PyBytes_AsString(digest)
         cdef uint8_t *digest_v = <uint8_t *>PyBytes_AsString(digest_valid)
         for i in range(n):
-            row = self.rows + i
+            row = self.rows + start + i
             kind_p[i] = row.kind
             flags_p[i] = row.flags & F_ON_DISK
             mode_p[i] = row.mode
@@ -346,10 +378,10 @@ cdef class Table:
             if row.flags & F_DIGEST:
                 digest_v[i] = 1
                 memcpy(digest_p + 16 * i, row.digest, 16)
-        path_offsets, path_data, _ = self._strings(0)
-        target_offsets, target_data, target_valid = self._strings(1)
-        redirect_offsets, redirect_data, redirect_valid = self._strings(2)
-        origin_offsets, origin_data, origin_valid = self._strings(3)
+        path_offsets, path_data, _ = self._strings(0, start, n)
+        target_offsets, target_data, target_valid = self._strings(1, start, n)
+        redirect_offsets, redirect_data, redirect_valid = self._strings(2, start, n)
+        origin_offsets, origin_data, origin_valid = self._strings(3, start, n)
         return Columns(
             length=n,
             path_offsets=path_offsets, path_data=path_data,
@@ -363,15 +395,15 @@ cdef class Table:
             digest=digest, digest_valid=digest_valid,
         )
 
-    def _strings(self, int which):
+    cdef tuple _strings(self, int which, int64_t start, int64_t n):
         """Offsets (int64), bytes and validity of one text column."""
-        cdef int64_t n = self.count, i, total = 0
+        cdef int64_t i, total = 0
         cdef Text *text
         offsets = bytes(8 * (n + 1)); valid = bytes(n)
         cdef int64_t *offset = <int64_t *>PyBytes_AsString(offsets)
         cdef uint8_t *known = <uint8_t *>PyBytes_AsString(valid)
         for i in range(n):
-            text = self._text_of(i, which)
+            text = which_text(self.rows + start + i, which)
             offset[i] = total
             if text != NULL:
                 known[i] = 1
@@ -381,32 +413,36 @@ cdef class Table:
         cdef char *out = PyBytes_AsString(data)
         for i in range(n):
             if known[i]:
-                text = self._text_of(i, which)
+                text = which_text(self.rows + start + i, which)
                 memcpy(out + offset[i], self.heap + text.at, text.size)
         return offsets, data, valid
 
-    cdef Text *_text_of(self, int64_t i, int which) noexcept nogil:
-        cdef Row *row = self.rows + i
-        if which == 0:
-            return &row.path
-        if which == 1:
-            return &row.target if row.flags & F_TARGET else NULL
-        if which == 2:
-            return &row.redirect if row.flags & F_REDIRECT else NULL
-        return &row.origin if row.flags & F_ORIGIN else NULL
-
     @staticmethod
     def from_columns(columns) -> Table:
-        """Build a table from `Columns`.
+        """Build a table from `Columns`; see `from_batches`."""
+        return Table.from_batches([columns])
+
+    @staticmethod
+    def from_batches(batches, *, spill=None) -> Table:
+        """Build a table from `Columns` that follow one another; `spill` as in `spill_into`.
 
         :raises ValueError: a buffer of the wrong size, an unknown kind, rows out of order, a
             duplicate, or a path that is malformed or whose parent is missing
         """
         cdef Table table = Table()
-        cdef int64_t n = columns.length, i
+        if spill is not None:
+            table.spill_into(spill)
+        for columns in batches:
+            table._extend(columns)
+        if table.finish() < 0:
+            raise ValueError("rows out of order, duplicate, malformed or without a parent")
+        return table
+
+    cdef int _extend(self, columns) except -1:
+        cdef int64_t n = columns.length, i, low, high
+        cdef int which
         cdef Row row
-        if n < 1 or n > 0xFFFFFFF0:
-            raise ValueError(f"a manifest of {n} rows")
+        cdef Text *text
         cdef const uint8_t[::1] kind = sized(columns.kind, n)
         cdef const uint8_t[::1] flags = sized(columns.flags, n)
         cdef const uint8_t[::1] mode = sized(columns.mode, 2 * n)
@@ -420,6 +456,22 @@ cdef class Table:
         cdef const uint8_t[::1] xattrs_valid = sized(columns.xattrs_valid, n)
         cdef const uint8_t[::1] digest = sized(columns.digest, 16 * n)
         cdef const uint8_t[::1] digest_valid = sized(columns.digest_valid, n)
+        cdef const uint8_t[::1] view
+        cdef const uint8_t *valid[TEXTS]
+        cdef const uint8_t *offsets[TEXTS]
+        cdef const uint8_t *data[TEXTS]
+        cdef int64_t data_size[TEXTS]
+        for which, name in enumerate(("path", "target", "redirect", "origin")):
+            # The buffers live as long as `columns` does.
+            view = sized(getattr(columns, f"{name}_offsets"), 8 * (n + 1))
+            offsets[which] = &view[0]
+            view = sized(getattr(columns, f"{name}_data"), 0)
+            data_size[which] = view.shape[0]
+            data[which] = &view[0] if view.shape[0] else <const uint8_t *>b""
+            valid[which] = NULL
+            if which and n:
+                view = sized(getattr(columns, f"{name}_valid"), n)
+                valid[which] = &view[0]
         for i in range(n):
             memset(&row, 0, sizeof(Row))
             if kind[i] > WHITEOUT or flags[i] & ~F_ON_DISK:
@@ -439,46 +491,32 @@ cdef class Table:
             if digest_valid[i]:
                 row.flags |= F_DIGEST
                 memcpy(row.digest, &digest[16 * i], 16)
-            if table.append(&row) < 0:
-                raise_fault(&table.fault)
-        table._fill(0, columns.path_offsets, columns.path_data, None)
-        table._fill(1, columns.target_offsets, columns.target_data, columns.target_valid)
-        table._fill(2, columns.redirect_offsets, columns.redirect_data, columns.redirect_valid)
-        table._fill(3, columns.origin_offsets, columns.origin_data, columns.origin_valid)
-        if table.finish() < 0:
-            raise ValueError("rows out of order, duplicate, malformed or without a parent")
-        return table
-
-    def _fill(self, int which, offsets_buffer, data_buffer, valid_buffer):
-        cdef int64_t n = self.count, i, low, high
-        cdef const uint8_t[::1] offsets = sized(offsets_buffer, 8 * (n + 1))
-        cdef const uint8_t[::1] data = memoryview(data_buffer).cast("B")
-        cdef const uint8_t[::1] valid = None
-        cdef Text *text
-        cdef Row *row
-        if valid_buffer is not None:
-            valid = sized(valid_buffer, n)
-        for i in range(n):
-            if valid is not None and not valid[i]:
-                continue
-            memcpy(&low, &offsets[8 * i], 8)
-            memcpy(&high, &offsets[8 * (i + 1)], 8)
-            if low < 0 or high < low or high > data.shape[0] or high - low > 0x7FFFFFFF:
-                raise ValueError(f"row {i}: text out of bounds")
-            row = self.rows + i
-            if which == 0:
-                text = &row.path
-            elif which == 1:
-                text = &row.target
-                row.flags |= F_TARGET
-            elif which == 2:
-                text = &row.redirect
-                row.flags |= F_REDIRECT
-            else:
-                text = &row.origin
-                row.flags |= F_ORIGIN
-            if self.put(&data[low] if high > low else <const uint8_t *>b"", high - low, text) < 0:
+            for which in range(TEXTS):
+                if which:
+                    if not valid[which][i]:
+                        continue
+                    row.flags |= TEXT_FLAG[which]
+                memcpy(&low, offsets[which] + 8 * i, 8)
+                memcpy(&high, offsets[which] + 8 * (i + 1), 8)
+                if low < 0 or high < low or high > data_size[which] or high - low > LONGEST_TEXT:
+                    raise ValueError(f"row {i}: text out of bounds")
+                text = which_text(&row, which)
+                if self.put(data[which] + low, high - low, text) < 0:
+                    raise_fault(&self.fault)
+            if self.append(&row) < 0:
                 raise_fault(&self.fault)
+        return 0
+
+
+cdef Text *which_text(Row *row, int which) noexcept nogil:
+    """One of a row's texts, NULL if it has none."""
+    if which == 0:
+        return &row.path
+    if not row.flags & TEXT_FLAG[which]:
+        return NULL
+    if which == 1:
+        return &row.target
+    return &row.redirect if which == 2 else &row.origin
 
 
 cdef bint plain_name(const char *name, size_t size) noexcept nogil:
