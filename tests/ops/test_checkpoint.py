@@ -259,8 +259,8 @@ def interrupted(*arguments, **keywords):
 
 
 STEPS = [
-    "dsbranch.ops.checkpoint.plan_apart",
-    "dsbranch.ops.checkpoint.built",
+    "dsbranch._core.squash.plan_apart",
+    "dsbranch.ops.build.built",
     "dsbranch.ops.layers.manifest.write",
     "dsbranch.store.database.Store.add_checkpoint",
     "dsbranch.store.writes.insert_checkpoint",
@@ -303,7 +303,7 @@ def test_a_checkpoint_that_fails_fails_no_commit(bench, monkeypatch, step, failu
 @pytest.mark.parametrize(
     "step",
     [
-        "dsbranch.ops.checkpoint:built",
+        "dsbranch.ops.build.built",
         "dsbranch.ops.layers:write_manifest",
         "dsbranch.store.writes:insert_checkpoint",
         "dsbranch.store.database:Store.add_checkpoint",
@@ -392,7 +392,7 @@ def test_case_24_up_to_the_kernels_limit_and_beyond(adopt, monkeypatch):
 
     ladder(bench)
     with monkeypatch.context() as disk:
-        disk.setattr("dsbranch.ops.checkpoint.built", full)
+        disk.setattr("dsbranch.ops.build.built", full)
         assert shown(bench, "main~100") == 401
         with pytest.raises(errors.StorageError, match="No space left"):
             bench.view("main")

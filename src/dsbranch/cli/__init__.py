@@ -15,11 +15,10 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from dsbranch import __version__
 from dsbranch.cli import render
-from dsbranch.cli.direct import taking_directly
+from dsbranch.cli.direct import DirectGroup
 from dsbranch.cli.faults import describe
 from dsbranch.cli.verbs import FIRST_WORDS, command
 from dsbranch.errors import Interrupted
@@ -27,7 +26,7 @@ from dsbranch.errors import Interrupted
 READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
 
 
-class Program(TyperGroup):
+class Program(DirectGroup):
     """Makes a verb when it is asked for, and takes the two ways out that Typer would take for
     itself, without a word."""
 
@@ -38,9 +37,6 @@ class Program(TyperGroup):
         if name in FIRST_WORDS and not self.commands[name]:
             self.commands[name] = command(name)
         return super().get_command(ctx, name)
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        return taking_directly(super().get_params(ctx))
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:

@@ -11,17 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 _ELSE = object()
 
 
 class DirectCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
-        return taking_directly(super().get_params(ctx))
+        return _taking_directly(super().get_params(ctx))
 
 
-def taking_directly(params: list[Any]) -> list[Any]:
+class DirectGroup(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _taking_directly(super().get_params(ctx))
+
+
+def _taking_directly(params: list[Any]) -> list[Any]:
     """The parameters of a command, made to leave out Typer's conversion where it changes nothing.
 
     Versions of Typer that describe types in another way have nothing to be spared.

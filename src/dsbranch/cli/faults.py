@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -19,7 +19,9 @@ from dsbranch.errors import (
     UsageError,
     WritersPresent,
 )
-from dsbranch.model import Process
+
+if TYPE_CHECKING:
+    from dsbranch.model import Process
 
 # These say that dsbranch called the kernel wrongly, not that the machine has a problem.
 _OUR_OWN = (errno.EBADF, errno.EFAULT, errno.EINVAL)

@@ -10,13 +10,15 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from dsbranch.cli.faults import Fault
 from dsbranch.cli.quote import one_line
-from dsbranch.model import Process
+
+if TYPE_CHECKING:
+    from dsbranch.model import Process
 
 _COLOURS = {
     "A": typer.colors.GREEN,

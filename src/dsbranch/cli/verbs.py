@@ -13,7 +13,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from dsbranch.cli.direct import DirectCommand
+from dsbranch.cli.direct import DirectCommand, DirectGroup
 
 # In the order in which a newcomer needs them, which is the order of the help.
 VERBS = (
@@ -58,7 +58,11 @@ def command(word: str) -> TyperCommand | TyperGroup:
     """The command that is called by `word`, one of `FIRST_WORDS`, or the group of those that are
     called by it and another one."""
     app = typer.Typer(
-        name=word, help=_GROUPS.get(word), add_completion=False, rich_markup_mode=None
+        name=word,
+        cls=DirectGroup,
+        help=_GROUPS.get(word),
+        add_completion=False,
+        rich_markup_mode=None,
     )
     if word in _GROUPS:
         app.callback()(_nothing)

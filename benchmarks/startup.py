@@ -1,0 +1,158 @@
+"""What each verb imports, and how long a call of it takes: ``python -m benchmarks.startup``.
+
+Needs root, as most verbs mount. The dataset is three files, so that hardly anything is left but
+the start itself. Each call is a process of its own; calls take turns with ``python -c pass`` and
+``python -c 'import typer'``, and the fastest of several rounds is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import leaks
+
+# In this order each finds what it needs; `{ws}` is the workspace, `{tmp}` a directory beside it.
+CALLS = {
+    "--version": "--version",
+    "--help": "--help",
+    "init": "init {tmp}/data {ws}",
+    "create": "-C {ws} create exp",
+    "list": "-C {ws} list",
+    "status": "-C {ws} status exp",
+    "diff": "-C {ws} diff exp",
+    "commit": "-C {ws} commit exp -m one",
+    "diff of two commits": "-C {ws} diff main exp",
+    "log": "-C {ws} log exp -n 5",
+    "log of a path": "-C {ws} log exp -- 1",
+    "show": "-C {ws} show exp",
+    "op log": "-C {ws} op log",
+    "tag": "-C {ws} tag v1 exp",
+    "create beside it": "-C {ws} create other",
+    "restore": "-C {ws} restore 1 --branch exp --from main",
+    "undo": "-C {ws} undo",
+    "commit again": "-C {ws} commit exp -m two --allow-empty",
+    "squash": "-C {ws} squash exp",
+    "merge": "-C {ws} merge exp --into other",
+    "rollback": "-C {ws} rollback exp --to main",
+    "umount": "-C {ws} umount exp",
+    "mount": "-C {ws} mount exp",
+    "rename": "-C {ws} rename exp again",
+    "export": "-C {ws} export other -o {tmp}/other.tar.zst",
+    "apply": "-C {ws} apply {tmp}/other.tar.zst again --full -m applied",
+    "delete": "-C {ws} delete again --force",
+    "du": "-C {ws} du",
+    "gc": "-C {ws} gc",
+    "verify": "-C {ws} verify",
+}
+
+# Each takes a millisecond or more, or brings in much else.
+HEAVY = (
+    "asyncio",
+    "concurrent.futures",
+    "hashlib",
+    "multiprocessing",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "socket",
+    "sqlite3",
+    "tarfile",
+    "zstandard",
+)
+
+_LOADED = """
+import sys
+from dsbranch.__main__ import main
+sys.argv[0] = "dsbranch"
+out = open(sys.argv.pop(1), "w")
+code = main()
+print(*sorted(sys.modules), file=out)
+sys.exit(code)
+"""
+
+
+@contextmanager
+def workspace_to_be() -> Iterator[dict[str, Path]]:
+    """A dataset and the place for its workspace, which is unmounted and removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="dsbranch-startup.") as name:
+        tmp = Path(name)
+        (tmp / "data").mkdir()
+        for number in range(3):
+            (tmp / "data" / str(number)).write_bytes(os.urandom(4000))
+        try:
+            yield {"tmp": tmp, "ws": tmp / "ws"}
+        finally:
+            for point in leaks.mounts(tmp):
+                subprocess.run(["umount", "-l", point], check=True)
+
+
+def arguments(call: str, places: dict[str, Path]) -> list[str]:
+    return [word.format(**places) for word in CALLS[call].split()]
+
+
+def before(call: str, places: dict[str, Path]) -> None:
+    """What a user does before a call: there is to be something to see, and to commit."""
+    if call == "status":
+        (places["ws"] / "exp" / "1").write_bytes(os.urandom(5000))
+    if call == "export":
+        (places["tmp"] / "other.tar.zst").unlink(missing_ok=True)
+
+
+def loaded(call: str, places: dict[str, Path]) -> list[str]:
+    """Make a call, and give the modules it imported."""
+    listing = places["tmp"] / "loaded"
+    subprocess.run(
+        [sys.executable, "-c", _LOADED, str(listing), *arguments(call, places)],
+        check=True,
+        capture_output=True,
+    )
+    return listing.read_text().split()
+
+
+def _milliseconds(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    return (time.perf_counter() - start) * 1000
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    floors = {"python": ["-c", "pass"], "import typer": ["-c", "import typer"]}
+    fastest: dict[str, float] = {}
+    modules: dict[str, list[str]] = {}
+
+    def timed(name: str, command: list[str]) -> None:
+        took = _milliseconds(*command)
+        fastest[name] = min(fastest.get(name, took), took)
+
+    for number in range(rounds + 1):
+        with workspace_to_be() as places:
+            for call in CALLS:
+                before(call, places)
+                if number == 0:
+                    modules[call] = loaded(call, places)
+                    continue
+                if call in ("status", "commit", "squash"):
+                    for name, command in floors.items():
+                        timed(name, command)
+                timed(call, ["-m", "dsbranch", *arguments(call, places)])
+    print(f"{'':22}{'ms':>6}{'× typer':>9}{'modules':>9}{'ours':>6}  heavy ones")
+    for name, took in fastest.items():
+        found = modules.get(name, [])
+        ours = sum(module.startswith("dsbranch") for module in found)
+        heavy = " ".join(name for name in HEAVY if name in found)
+        ratio = took / fastest["import typer"]
+        print(f"{name:22}{took:6.0f}{ratio:9.2f}{len(found):9}{ours:6}  {heavy}")
+
+
+if __name__ == "__main__":
+    main()

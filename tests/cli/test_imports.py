@@ -1,0 +1,70 @@
+"""What the calls of a user may import of what takes long to import.
+
+Each list says why: whoever makes a verb load more has to write it here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from benchmarks import startup
+
+STORE = {"sqlite3"}
+# Manifests are Parquet files with a checksum; pyarrow brings socket in.
+MANIFEST = STORE | {"hashlib", "pyarrow", "socket"}
+ARCHIVE = MANIFEST | {"tarfile", "zstandard"}
+
+MAY_LOAD = {
+    "--version": set[str](),
+    "--help": STORE | {"hashlib"},
+    "export": ARCHIVE,
+    "apply": ARCHIVE,
+    # These look at no sealed layer.
+    **dict.fromkeys(
+        ["init", "create", "list", "status", "diff", "log", "op log", "umount", "mount", "rename"],
+        STORE | {"hashlib"},
+    ),
+    **dict.fromkeys(["delete", "du", "gc", "create beside it"], STORE | {"hashlib"}),
+}
+
+
+@pytest.mark.root
+def test_a_call_loads_what_it_uses() -> None:
+    too_many = {}
+    with startup.workspace_to_be() as places:
+        for call in startup.CALLS:
+            startup.before(call, places)
+            loaded = set(startup.HEAVY) & set(startup.loaded(call, places))
+            too_many[call] = loaded - MAY_LOAD.get(call, MANIFEST)
+    assert {call: names for call, names in too_many.items() if names} == {}
+
+
+def test_a_verb_is_imported_alone() -> None:
+    code = "from dsbranch.cli.verbs import command; command('tag'); import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("dsbranch.cli.")}
+    assert "dsbranch.cli.tag" in loaded
+    assert not loaded & {f"dsbranch.cli.{verb}" for verb in ("init", "commit", "demo", "op")}
+
+
+def test_the_package_imports_nothing_until_it_is_asked() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+import dsbranch
+print(*(set(sys.modules) - before))
+print(*(name for name in dsbranch.__all__ if getattr(dsbranch, name) is None))
+print(dsbranch.errors.DsbranchError is dsbranch.DsbranchError)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["dsbranch", "", "True"]
+
+
+def test_the_package_has_no_other_names() -> None:
+    import dsbranch
+
+    with pytest.raises(AttributeError, match="module 'dsbranch' has no attribute 'nope'"):
+        dsbranch.nope  # noqa: B018 - asking is the test
+    assert set(dsbranch.__all__) <= set(dir(dsbranch))
