@@ -54,7 +54,7 @@ def kernel_reason(kernel: Sequence[str]) -> str:
     return "; ".join(line[2:].removeprefix("overlay: ") for line in errors)
 
 
-def _hint(code: int, reason: str, work: Path | None) -> str | None:
+def _hint(code: int, reason: str, work: Path | None) -> str:
     if "volatile" in reason and work is not None:
         return (
             "it was mounted with `volatile` and never unmounted, so what was written last may be"
@@ -66,4 +66,6 @@ def _hint(code: int, reason: str, work: Path | None) -> str | None:
         return "this kernel has no OverlayFS; `modprobe overlay` loads it where it is a module"
     if code == errno.ENOSYS:
         return "dsbranch needs the mount API of Linux 6.8 or newer; this is " + os.uname().release
-    return None
+    if code == errno.ENOSPC:
+        return "its disk is full, see `df`, or there are as many mounts as /proc/sys/fs/mount-max"
+    return "the kernel's log may say more: `dmesg | tail`"

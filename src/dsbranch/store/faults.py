@@ -10,7 +10,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EACCES, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC, EPERM, EROFS
+from errno import (
+    EACCES,
+    EDQUOT,
+    EFBIG,
+    EIO,
+    EMFILE,
+    ENAMETOOLONG,
+    ENOMEM,
+    ENOSPC,
+    EPERM,
+    EROFS,
+)
 
 from dsbranch.errors import DsbranchError, IntegrityError, Locked, NoPrivilege, StorageError
 
@@ -22,6 +33,8 @@ _HINTS = {
     EROFS: "the filesystem is read-only: remount it read-write (`mount -o remount,rw …`)",
     EFBIG: "that filesystem holds no file of this size: use another one",
     ENAMETOOLONG: "choose a shorter name",
+    ENOMEM: "end what else needs memory, or raise its limit, then run the command again",
+    EMFILE: "raise the limit of open files: `ulimit -n`",
     EACCES: "run the command as root (`sudo`), or as the owner of the workspace",
 }
 
