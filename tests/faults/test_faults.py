@@ -45,8 +45,8 @@ class State(NamedTuple):
 
     def differences(self, other: State, *, times: bool) -> list[str]:
         """`times`: whether both are of one workspace, so that times of writing are comparable."""
-        found = [f"{one!r} != {two!r}" for one, two in zip(self[:1], other[:1]) if one != two]
-        found += [f"{one!r} != {two!r}" for one, two in zip(self[2:], other[2:]) if one != two]
+        facts, others = ((one.branches, one.tags, one.files) for one in (self, other))
+        found = [] if facts == others else [f"{facts!r} != {others!r}"]
         for name in self.views.keys() & other.views.keys():
             ignore = () if times else ("mtime_ns",)
             found += differences(self.views[name], other.views[name], ignore=ignore)
