@@ -17,6 +17,7 @@ MODULES = [
     "table",
     "files",
     "digest",
+    "tasks",
     "scan",
     "reading",
     "content",

@@ -302,3 +302,94 @@ def test_a_name_that_a_live_directory_lists_twice_is_one(tmp_path: Path) -> None
     trees.make(Dir({"d": Dir({"e": Dir({"f": File(b"x")})})}), tmp_path / "t")
     said = interposed.python(TWICE, tmp_path, WALK, tmp_path / "t", "live")
     assert said.splitlines() == ["['', 'd', 'd/e', 'd/e/f']"]
+
+
+PART = 1 << 14
+WINDOW = 1 << 16
+
+
+def fill(directory: Path, count: int) -> None:
+    """Many names, and only one inode: small test filesystems have few."""
+    directory.mkdir(exist_ok=True)
+    (directory / "000000").write_bytes(b"")
+    for number in range(1, count):
+        os.link(directory / "000000", directory / f"{number:06}")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_a_directory_that_several_threads_share(threads: int, tmp_path: Path) -> None:
+    fill(tmp_path / "t", 2 * PART + 5)
+    for number in (1, 7, PART - 1, PART, PART + 1, 2 * PART + 3):
+        inner = tmp_path / "t" / f"{number:06}"
+        inner.unlink()
+        fill(inner, 3)
+    table = core.scan(tmp_path / "t", threads=threads)
+    found = [table.path(row) for row in range(len(table))]
+    assert found == [entry.path for entry in core.in_order(reference.scan(tmp_path / "t"))]
+
+
+def test_the_end_of_a_part_is_the_end_of_the_directory(tmp_path: Path) -> None:
+    fill(tmp_path / "t", PART)
+    fill(tmp_path / "t" / "z", 2)
+    (tmp_path / "t" / "000000").unlink()
+    assert len(core.scan(tmp_path / "t")) == PART + 3  # with the root, z and the two in it
+
+
+def test_threads_go_where_they_read_and_the_process_stays(tmp_path: Path) -> None:
+    trees.make(Dir({f"{n}": Dir({"f": File()}) for n in range(50)}), tmp_path / "t")
+    before = os.getcwd()
+    core.scan(tmp_path / "t")
+    assert os.getcwd() == before
+
+
+NO_UNSHARE = """
+#include <errno.h>
+int unshare(int flags) { errno = EPERM; return -1; }
+"""
+XATTRS = """
+import os, sys
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+print([table.entry(row).xattrs for row in range(len(table))])
+"""
+
+
+def test_xattrs_are_the_same_where_threads_may_not_go_anywhere(tmp_path: Path) -> None:
+    inner = Dir({"f": File(xattrs={"user.a": b"b"}), "s": Symlink("f"), "g": File()})
+    trees.make(Dir({"d": inner}), tmp_path / "t")
+    table = core.scan(tmp_path / "t")
+    expected = [entry.xattrs for entry in core.entries(table)]
+    assert any(expected)
+    assert interposed.python(NO_UNSHARE, tmp_path, XATTRS, tmp_path / "t") == f"{expected}\n"
+
+
+SLOW = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+int statx(int dir, const char *name, int flags, unsigned mask, struct statx *out) {
+    static int (*real)(int, const char *, int, unsigned, struct statx *);
+    if (!real) real = dlsym(RTLD_NEXT, "statx");
+    if (!strcmp(name, "slow")) sleep(3);
+    return real(dir, name, flags, mask, out);
+}
+"""
+MEANWHILE = """
+import os, statistics, sys
+from dsbranch._core.scan import scan
+told = []
+table = scan(os.fsencode(sys.argv[1]), threads=2, progress=lambda done, *_: told.append(done))
+print(statistics.mode(told), len(table))  # where it stood for most of the time
+"""
+
+
+def test_the_walk_does_not_run_ahead_of_what_the_table_can_take(tmp_path: Path) -> None:
+    trees.make(Dir({"a": Dir({"slow": File()})}), tmp_path / "t")
+    for number in range(8):
+        fill(tmp_path / "t" / f"b{number}", PART)
+    said = interposed.python(SLOW, tmp_path, MEANWHILE, tmp_path / "t")
+    meanwhile, rows = (int(number) for number in said.split())
+    assert rows == 8 * PART + 11
+    assert meanwhile == WINDOW + 9

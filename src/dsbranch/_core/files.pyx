@@ -184,7 +184,8 @@ cdef int read_xattrs(
 ) noexcept nogil:
     """Read overlay markers and digest the entry's own xattrs.
 
-    `name` is relative to `dir` and is not followed. `user` chooses the dialect.
+    `name` is relative to `dir` and is not followed. `user` chooses the dialect. Before Linux 6.13
+    no call takes both; looking through /proc costs four times what AT_FDCWD does.
     """
     cdef ssize_t size, got
     cdef size_t count = 0, i, at
@@ -196,7 +197,10 @@ cdef int read_xattrs(
     cdef int result
     if reserve(&s.link, &s.link_room, strlen(name) + 40) < 0:
         return -ENOMEM
-    snprintf(s.link, s.link_room, b"/proc/self/fd/%d/%s", dir, name)
+    if dir == AT_FDCWD:
+        memcpy(s.link, name, strlen(name) + 1)
+    else:
+        snprintf(s.link, s.link_room, b"/proc/self/fd/%d/%s", dir, name)
     if s.names_room == 0 and reserve(&s.names, &s.names_room, 4096) < 0:
         return -ENOMEM
     while True:

@@ -10,6 +10,7 @@ cdef extern from *:
     #include <linux/fs.h>
     #include <linux/magic.h>
     #include <linux/openat2.h>
+    #include <sched.h>
     #include <signal.h>
     #include <stdint.h>
     #include <string.h>
@@ -123,6 +124,7 @@ cdef extern from *:
     int ENODATA
     int ENOTSUP
     int AT_EMPTY_PATH
+    int AT_FDCWD
     int AT_NO_AUTOMOUNT
     int AT_SYMLINK_NOFOLLOW
     int O_CLOEXEC
@@ -132,12 +134,15 @@ cdef extern from *:
     int O_NONBLOCK
     int O_PATH
     int O_RDONLY
+    int CLONE_FS
+    int unshare(int flags) nogil
     int SEEK_DATA
     int SEEK_HOLE
     int SEEK_SET
     int SEEK_END
     int openat(int dir, const char *path, int flags, ...) nogil
     int close(int fd) nogil
+    int fchdir(int fd) nogil
     int64_t lseek(int fd, int64_t offset, int whence) nogil
     ssize_t read(int fd, void *buffer, size_t size) nogil
     ssize_t pread(int fd, void *buffer, size_t size, int64_t offset) nogil
