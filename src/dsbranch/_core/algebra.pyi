@@ -1,5 +1,5 @@
 from dsbranch._core.columns import Known, Report
-from dsbranch._core.delta import Delta
+from dsbranch._core.delta import Deltas
 from dsbranch._core.view import View
 
 def changes(
@@ -11,4 +11,4 @@ def changes(
     known: Known | None = None,
     threads: int | None = None,
     progress: Report | None = None,
-) -> list[Delta]: ...
+) -> Deltas: ...

@@ -1,34 +1,51 @@
 """What changed between two views.
 
 Two directories are compared by the layers that only one of them has: names that occur in
-none of those are the same on both sides, so the cost follows the changes. What was renamed
-is found elsewhere: directories before the comparison, files in what it leaves over.
+none of those are the same on both sides, so the cost follows the changes. The names are read in
+order from both sides at once, and what is equal never becomes an object of Python. What was
+renamed is found elsewhere: directories before the comparison, files in what it leaves over.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
-from dsbranch._core.columns import KINDS
 from dsbranch._core.content import compare_files
-from dsbranch._core.delta import by_path
+from dsbranch._core.delta import Deltas
 
-from dsbranch._core.delta cimport Delta
+from dsbranch._core.ledger cimport Change, Ledger
 from dsbranch._core.moved cimport Moved
 from dsbranch._core.renames cimport Renames
-from dsbranch._core.sides cimport Sides, meta_differs, same_spot
+from dsbranch._core.sides cimport Pair, Sides, meta_differs, same_parts, same_spot
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
-cdef int KNOWN_EQUAL = 1
-cdef int KNOWN_DIFFERENT = 0
-cdef int UNKNOWN = -1
+cdef enum:
+    KNOWN_EQUAL
+    KNOWN_DIFFERENT
+    UNKNOWN
+
+cdef enum:
+    AT_END
+    AT_DIRECTORIES
+    PAUSED
+    # So many names are compared before Ctrl-C is let through; a slow base takes 1 ms for each.
+    AT_ONCE = 64
+
+cdef struct Question:
+    int64_t change       # its number
+    Spot before          # where the contents lie
+    Spot after
+    bint meta            # whether the metadata differ
 
 
-cdef class Changes:
+cdef class Comparison:
     """One comparison under way.
 
     First the directories that moved are found, without looking into what both sides share;
     then the two trees are compared from the top, with these as they were matched and all else
-    by its name.
+    by its name. A tree of one side alone is compared with nothing.
     """
 
     cdef Sides sides
@@ -36,8 +53,12 @@ cdef class Changes:
     cdef View new
     cdef bint times
     cdef Moved moved
-    cdef list found
-    cdef list open_questions     # (delta, table, row, table, row, bool) that only reading settles
+    cdef Ledger ledger
+    cdef list pairs              # the directories that are open, and more to be used again
+    cdef int depth               # how many are open
+    cdef Question *questions     # what only reading settles
+    cdef int64_t asked
+    cdef int64_t room
 
     def __init__(self, View old, View new, bint times):
         self.sides = Sides(old, new)
@@ -45,193 +66,92 @@ cdef class Changes:
         self.new = new
         self.times = times
         self.moved = Moved(self.sides)
-        self.found = []
-        self.open_questions = []
+        self.ledger = Ledger(old, new)
+        self.pairs = []
 
-    cdef Delta note(self, str status, bytes path, Spot *before, Spot *after, Spot *data, bytes old_path):
-        """Report a change; `data` is where the new side's data are, the old side's for D."""
-        cdef Delta delta = Delta()
-        cdef View view
-        cdef Row *row
-        delta.status = status
-        delta.path = path
-        # A directory that stays where it was while its parent moves away is renamed all the same.
-        if old_path is not None and (old_path != path or status == "R"):
-            delta.old_path = old_path
-        if before != NULL:
-            row = self.old.row(before[0])
-            delta.old = (self.old.table(before[0]), before.row)
-            delta.kind = KINDS[row.kind]
-            if row.kind == FILE:
-                delta.old_size = row.size
-        if after != NULL:
-            row = self.new.row(after[0])
-            delta.new = (self.new.table(after[0]), after.row)
-            delta.kind = KINDS[row.kind]
-            if row.kind == FILE:
-                if row.flags & F_METACOPY and (data == NULL or data.layer < 0):
-                    raise ValueError(f"no data below the metadata-only copy of {path!r}")
-                delta.size = row.size
-                if data != NULL and data.layer >= 0:
-                    delta.content = (self.new.table(data[0]), data.row)
-        if (before == NULL or after == NULL) and data != NULL and data.layer >= 0:
-            view = self.old if after == NULL else self.new
-            delta.place = (view.table(data[0]), data.row)
-        self.found.append(delta)
-        return delta
+    def __dealloc__(self):
+        free(self.questions)
 
     cdef int run(self, bint renames) except -1:
-        cdef list pairs
-        cdef Node one, two
-        cdef bytes path
-        if self.old is None:
-            self.note("A", b"", NULL, &self.new.root.spots[0], NULL, None)
-            self.expand(self.new.root, True)
-            return 0
-        if renames and self.moved.has_redirects():
-            self.moved.find()
-        pairs = []
-        self.both_directories(self.old.root, self.new.root, pairs)
-        while pairs:
-            one, two = pairs.pop()
-            self.compare(one, two, pairs)
-        return 0
-
-    cdef int compare(self, Node one, Node two, list pairs) except -1:
-        """Compare two directories that are one, name by name."""
-        cdef bytes name
-        cdef Spot before, before_data, after, after_data
-        cdef Node outer, inner, source
-        cdef bint was
-        for name in self.sides.names(one, two):
-            self.sides.pulse()
-            outer = self.old.lookup(one, name, &before, &before_data)
-            inner = self.new.lookup(two, name, &after, &after_data)
-            source = None if inner is None else self.moved.matched.get(inner.path)
-            if source is not None:
-                # Its story is told here; what was under this name, if anything else, is gone.
-                if outer is None or source.path != outer.path:
-                    self.renamed(source, inner, pairs)
-                    self.only(False, joined(one.path, name), outer, &before, &before_data, pairs)
-                else:
-                    self.both_directories(outer, inner, pairs)
-                continue
-            was = before.layer >= 0 and not (outer is not None and outer.path in self.moved.taken)
-            if was and after.layer >= 0:
-                self.both(one, two, name, outer, inner, before, before_data, after, after_data, pairs)
-            else:
-                if was:
-                    self.only(False, joined(one.path, name), outer, &before, &before_data, pairs)
-                self.only(True, joined(two.path, name), inner, &after, &after_data, pairs)
-        return 0
-
-    cdef int renamed(self, Node source, Node node, list pairs) except -1:
-        """Whatever else is new about a renamed directory, its name says the most."""
-        self.note("R", node.path, &source.spots[0], &node.spots[0], NULL, source.path)
-        pairs.append((source, node))
-        return 0
-
-    cdef int only(
-        self, bint new, bytes path, Node node, Spot *entry, Spot *data, list pairs
-    ) except -1:
-        """Report what only one side has; nothing where it has nothing."""
-        if entry.layer < 0:
-            return 0
-        if node is not None:
-            return self.expand(node, new, pairs)
-        self.note_only(new, path, entry, data)
-        return 0
-
-    cdef int note_only(self, bint new, bytes path, Spot *entry, Spot *data) except -1:
-        if new:
-            self.note("A", path, NULL, entry, data, None)
+        cdef Pair pair
+        cdef int state
+        cdef Node root = None if self.old is None else self.old.root
+        self.ledger.home(b"")
+        if root is None:
+            self.ledger.add(c"A", NULL, &self.new.root.spots[0], NULL)
         else:
-            self.note("D", path, entry, NULL, data, None)
+            if renames and self.moved.has_redirects():
+                self.moved.find()
+            if not same_spot(self.old, root.spots[0], self.new, self.new.root.spots[0]):
+                if meta_differs(self.old, root.spots[0], self.new, self.new.root.spots[0], self.times):
+                    self.ledger.add(c"m", &root.spots[0], &self.new.root.spots[0], NULL)
+        self.enter(root, self.new.root)
+        while self.depth:
+            pair = self.pairs[self.depth - 1]
+            with nogil:
+                state = self.compare(pair)
+            if state == AT_END:
+                self.depth -= 1
+            elif state == AT_DIRECTORIES:
+                self.directories(pair)
+            PyErr_CheckSignals()
         return 0
 
-    cdef int expand(self, Node top, bint new, list pairs=None, bint inside=False) except -1:
-        """Report a whole tree of one side, without what moved; `inside`: without its top."""
-        cdef list rest = [top]
-        cdef View view = self.new if new else self.old
-        cdef set names
-        cdef bytes name
-        cdef Node node, inner, source
-        cdef Spot entry, data
-        while rest:
-            node = rest.pop()
-            if new:
-                source = self.moved.matched.get(node.path)
-                if source is not None:
-                    self.renamed(source, node, pairs)
-                    continue
-            elif node.path in self.moved.taken:
-                continue
-            if node.path and not (inside and node is top):
-                self.note_only(new, node.path, &node.spots[0], NULL)
-            names = set()
-            view.gather(node, 0, node.count, names)
-            for name in names:
-                self.sides.pulse()
-                inner = view.lookup(node, name, &entry, &data)
-                if inner is not None:
-                    rest.append(inner)
-                elif entry.layer >= 0:
-                    self.note_only(new, joined(node.path, name), &entry, &data)
+    cdef int enter(self, Node one, Node two) except -1:
+        """Have two directories, either may be None, be compared next."""
+        if self.depth == len(self.pairs):
+            self.pairs.append(Pair(self.old, self.new))
+        if self.sides.open(self.pairs[self.depth], one, two):
+            self.depth += 1
         return 0
 
-    cdef int both(
-        self, Node one, Node two, bytes name, Node outer, Node inner,
-        Spot before, Spot before_data, Spot after, Spot after_data, list pairs,
-    ) except -1:
-        """Compare two entries that are one by their name."""
-        cdef Row *left = self.old.row(before)
-        cdef Row *right = self.new.row(after)
-        cdef bytes path = joined(two.path, name)
-        cdef bytes old_path = joined(one.path, name)
-        cdef Delta delta
+    # --- what has no parts ---
+
+    cdef int compare(self, Pair pair) except -1 nogil:
+        """Compare name by name, up to one that is a directory, on either side, and not the same."""
+        cdef int i
+        for i in range(AT_ONCE):
+            if not pair.step():
+                return AT_END
+            if pair.before.count == 0 and pair.after.count == 0:
+                self.plain(pair)
+            elif not same_parts(
+                self.old, pair.before.spots, pair.before.count,
+                self.new, pair.after.spots, pair.after.count,
+            ):
+                return AT_DIRECTORIES
+        return PAUSED
+
+    cdef int plain(self, Pair pair) except -1 nogil:
+        """Compare two entries of one name, no directories; one of them may be missing."""
+        cdef Spot before = pair.before.entry, after = pair.after.entry
+        cdef bint meta
         cdef int content
-        if left.kind != right.kind:
-            self.note("T", path, &before, &after, &after_data, old_path)
-            if outer is not None:
-                self.expand(outer, False, pairs, True)
-            if inner is not None:
-                self.expand(inner, True, pairs, True)
-            return 0
-        if left.kind == DIRECTORY:
-            return self.both_directories(outer, inner, pairs)
+        if before.layer < 0 or after.layer < 0:
+            return self.only(pair, before.layer < 0)
+        if self.old.row(before).kind != self.new.row(after).kind:
+            return self.both(c"T", pair)
         if same_spot(self.old, before, self.new, after):
             return 0
-        content = self.content(before, before_data, after, after_data)
+        content = self.contents(pair)
         if content == KNOWN_DIFFERENT:
-            self.note("M", path, &before, &after, &after_data, old_path)
-        elif content == UNKNOWN:
-            delta = self.note("M", path, &before, &after, &after_data, old_path)
-            self.open_questions.append((
-                delta, self.old.table(before_data), before_data.row,
-                self.new.table(after_data), after_data.row,
-                bool(meta_differs(self.old, before, self.new, after, self.times)),
-            ))
-        elif meta_differs(self.old, before, self.new, after, self.times):
-            self.note("m", path, &before, &after, &after_data, old_path)
-        return 0
+            return self.both(c"M", pair)
+        meta = meta_differs(self.old, before, self.new, after, self.times)
+        if content == UNKNOWN:
+            self.both(c"M", pair)
+            return self.ask(pair, meta)
+        return self.both(c"m", pair) if meta else 0
 
-    cdef int both_directories(self, Node one, Node two, list pairs) except -1:
-        if not same_spot(self.old, one.spots[0], self.new, two.spots[0]):
-            if meta_differs(self.old, one.spots[0], self.new, two.spots[0], self.times):
-                self.note("m", two.path, &one.spots[0], &two.spots[0], NULL, one.path)
-        pairs.append((one, two))
-        return 0
-
-    cdef int content(self, Spot before, Spot before_data, Spot after, Spot after_data) except -2:
+    cdef int contents(self, Pair pair) except -1 nogil:
         """Whether two entries of one kind, no directories, hold the same."""
+        cdef Spot before = pair.before.entry, after = pair.after.entry
         cdef Row *left = self.old.row(before)
         cdef Row *right = self.new.row(after)
-        cdef Table one, two
         if left.kind == SYMLINK:
-            one = self.old.table(before)
-            two = self.new.table(after)
             if left.target.size == right.target.size and memcmp(
-                one.heap + left.target.at, two.heap + right.target.at, left.target.size
+                (<Table>self.old.slots[before.layer].table).heap + left.target.at,
+                (<Table>self.new.slots[after.layer].table).heap + right.target.at,
+                left.target.size,
             ) == 0:
                 return KNOWN_EQUAL
             return KNOWN_DIFFERENT
@@ -241,18 +161,162 @@ cdef class Changes:
             return KNOWN_DIFFERENT
         if left.size == 0:
             return KNOWN_EQUAL
-        if before_data.layer < 0 or after_data.layer < 0:
-            path = self.new.table(after).text(right.path)
-            raise ValueError(f"no data below the metadata-only copy of {path!r}")
-        if same_spot(self.old, before_data, self.new, after_data):
+        before = pair.before.data
+        after = pair.after.data
+        if before.layer < 0 or after.layer < 0:
+            self.no_data(pair)
+        if same_spot(self.old, before, self.new, after):
             return KNOWN_EQUAL
-        left = self.old.row(before_data)
-        right = self.new.row(after_data)
+        left = self.old.row(before)
+        right = self.new.row(after)
         if left.dev == right.dev and left.ino == right.ino and left.ino != 0:
             return KNOWN_EQUAL
         if left.flags & F_DIGEST and right.flags & F_DIGEST:
             return KNOWN_EQUAL if memcmp(left.digest, right.digest, 16) == 0 else KNOWN_DIFFERENT
         return UNKNOWN
+
+    cdef int no_data(self, Pair pair) except -1 nogil:
+        with gil:
+            path = joined(pair.two.path, pair.name())
+            raise ValueError(f"no data below the metadata-only copy of {path!r}")
+
+    # --- what is told ---
+
+    cdef int both(self, unsigned char status, Pair pair) except -1 nogil:
+        """Report what both sides have, under one name in directories that are one."""
+        self.require_data(pair)
+        return self.at_home(pair, self.ledger.add(
+            status, &pair.before.entry, &pair.after.entry, &pair.after.data
+        ))
+
+    cdef int only(self, Pair pair, bint new) except -1 nogil:
+        """Report what only one side has under a name; nothing where it has nothing."""
+        if not new:
+            if pair.before.entry.layer < 0:
+                return 0
+            return self.at_home(pair, self.ledger.add(
+                c"D", &pair.before.entry, NULL, &pair.before.data
+            ))
+        if pair.after.entry.layer < 0:
+            return 0
+        self.require_data(pair)
+        return self.at_home(pair, self.ledger.add(c"A", NULL, &pair.after.entry, &pair.after.data))
+
+    cdef int require_data(self, Pair pair) except -1 nogil:
+        cdef Row *row = self.new.row(pair.after.entry)
+        if row.kind == FILE and row.flags & F_METACOPY and pair.after.data.layer < 0:
+            self.no_data(pair)
+        return 0
+
+    cdef int at_home(self, Pair pair, Change *change) except -1 nogil:
+        """Say of a change in which directories it is."""
+        if pair.new_home < 0:
+            with gil:
+                self.keep_homes(pair)
+        change.old_home = <uint32_t>pair.old_home
+        change.new_home = <uint32_t>pair.new_home
+        return 0
+
+    cdef int keep_homes(self, Pair pair) except -1:
+        pair.old_home = pair.new_home = 0
+        if pair.one is not None:
+            pair.old_home = self.ledger.home(pair.one.path)
+        if pair.two is not None:
+            if pair.one is not None and pair.one.path == pair.two.path:
+                pair.new_home = pair.old_home
+            else:
+                pair.new_home = self.ledger.home(pair.two.path)
+        return 0
+
+    cdef int ask(self, Pair pair, bint meta) except -1 nogil:
+        """Have the contents of the change that was told last be compared later."""
+        cdef Question *questions
+        cdef int64_t room
+        if self.asked == self.room:
+            room = 2 * self.room + 64
+            questions = <Question *>realloc(self.questions, room * sizeof(Question))
+            if questions == NULL:
+                with gil:
+                    raise MemoryError
+            self.questions = questions
+            self.room = room
+        questions = self.questions + self.asked
+        self.asked += 1
+        questions.change = self.ledger.count - 1
+        questions.before = pair.before.data
+        questions.after = pair.after.data
+        questions.meta = meta
+        return 0
+
+    # --- directories ---
+
+    cdef int directories(self, Pair pair) except -1:
+        """Compare what is under one name, where it is a directory on a side."""
+        cdef Node outer = pair.outer(), inner = pair.inner(), source = None
+        cdef bint was
+        if inner is not None:
+            source = self.moved.matched.get(inner.path)
+        if source is not None:
+            if outer is not None and source.path == outer.path:
+                return self.both_directories(pair, outer, inner)
+            # Its story is told here; what was under this name, if anything else, is gone.
+            self.renamed(pair, source, inner)
+            return self.gone(pair, outer)
+        was = pair.before.entry.layer >= 0 and not (
+            outer is not None and outer.path in self.moved.taken
+        )
+        if not was:
+            return self.come(pair, inner)
+        if pair.after.entry.layer < 0:
+            return self.gone(pair, outer)
+        if outer is not None and inner is not None:
+            return self.both_directories(pair, outer, inner)
+        self.both(c"T", pair)
+        return self.enter(outer, inner)
+
+    cdef int both_directories(self, Pair pair, Node one, Node two) except -1:
+        if not same_spot(self.old, one.spots[0], self.new, two.spots[0]):
+            if meta_differs(self.old, one.spots[0], self.new, two.spots[0], self.times):
+                self.both(c"m", pair)
+        return self.enter(one, two)
+
+    cdef int renamed(self, Pair pair, Node source, Node node) except -1:
+        """Whatever else is new about a renamed directory, its name says the most."""
+        cdef Change *change = self.ledger.add(c"R", &source.spots[0], &node.spots[0], NULL)
+        self.at_home(pair, change)
+        change.old_home = <uint32_t>self.ledger.home(source.path.rpartition(b"/")[0])
+        return self.enter(source, node)
+
+    cdef int gone(self, Pair pair, Node node) except -1:
+        """Report what only the old side has, with all in it, but for what moved."""
+        if node is not None and node.path in self.moved.taken:
+            return 0
+        self.only(pair, False)
+        return 0 if node is None else self.enter(node, None)
+
+    cdef int come(self, Pair pair, Node node) except -1:
+        """Report what only the new side has, with all in it."""
+        self.only(pair, True)
+        return 0 if node is None else self.enter(None, node)
+
+    # --- contents ---
+
+    cdef int answer(self, known, threads, progress) except -1:
+        """Read what has to be read, and take back the changes that are none."""
+        cdef Question *question = self.questions
+        cdef int64_t i
+        questions = [
+            (
+                self.old.table(question[i].before), question[i].before.row,
+                self.new.table(question[i].after), question[i].after.row,
+            )
+            for i in range(self.asked)
+        ]
+        answers = compare_files(questions, known=known, threads=threads, progress=progress)
+        for i in range(self.asked):
+            if answers[i]:
+                self.ledger.changes[question[i].change].status = c"m" if question[i].meta else 0
+        return 0
 
 
 def changes(
@@ -264,7 +328,7 @@ def changes(
     known=None,
     threads: int | None = None,
     progress=None,
-) -> list:
+) -> Deltas:
     """The `Delta` of every path that differs from `old` (None: an empty tree) to `new`.
 
     Sorted by path with '/' lowest. `renames` pairs directories by where their lowest part lies
@@ -277,20 +341,11 @@ def changes(
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
     """
-    cdef Changes job = Changes(old, new, directory_times)
-    cdef Delta delta
+    cdef Comparison job = Comparison(old, new, directory_times)
     job.run(renames)
-    if job.open_questions:
-        questions = [question[1:5] for question in job.open_questions]
-        equal = set()
-        answers = compare_files(questions, known=known, threads=threads, progress=progress)
-        for question, same in zip(job.open_questions, answers):
-            if not same:
-                continue
-            delta = question[0]
-            delta.status = "m"
-            if not question[5]:
-                equal.add(delta)
-        job.found = [delta for delta in job.found if delta not in equal]
-    job.found.sort(key=by_path)
-    return Renames(job.sides).paired(job.found) if renames and old is not None else job.found
+    if job.asked:
+        job.answer(known, threads, progress)
+    job.ledger.tidy()
+    if renames and old is not None:
+        Renames(job.sides, job.ledger).pair_all()
+    return Deltas(job.ledger)

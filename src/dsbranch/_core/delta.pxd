@@ -1,4 +1,6 @@
-"""One changed path."""
+"""One changed path, and the sequence of all."""
+
+from dsbranch._core.ledger cimport Ledger
 
 cdef class Delta:
     cdef readonly str status
@@ -10,4 +12,3 @@ cdef class Delta:
     cdef readonly tuple old
     cdef readonly tuple new
     cdef readonly tuple content
-    cdef tuple place     # of D and A: (table, row) of the data, which a metacopy has elsewhere

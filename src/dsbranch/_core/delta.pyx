@@ -1,4 +1,19 @@
-"""One changed path, the unit in which the comparison of views answers."""
+"""One changed path, the unit in which the comparison of views answers; and the sequence of all.
+
+The sequence is a ledger of a few dozen bytes for each: a `Delta` is made when it is asked for, and
+so anew each time.
+"""
+
+from array import array
+from collections.abc import Sequence
+
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from dsbranch._core.columns import KINDS
+
+from dsbranch._core.ledger cimport Change, Ledger
+from dsbranch._core.table cimport FILE, Row
 
 
 cdef class Delta:
@@ -12,7 +27,72 @@ cdef class Delta:
         return (self.status, self.path, self.old_path, self.kind, self.size, self.old_size)
 
 
-def by_path(Delta delta) -> tuple:
-    """A sort key with '/' lower than every other byte; names hold no NUL. A deletion comes
-    before whatever took the name."""
-    return delta.path.replace(b"/", b"\0"), delta.status != "D"
+cdef Delta delta_of(Ledger ledger, int64_t i):
+    cdef Change *change = ledger.changes + i
+    cdef Row *old = ledger.old_row(change)
+    cdef Row *new = ledger.new_row(change)
+    cdef Delta delta = Delta()
+    cdef bytes old_path
+    delta.status = chr(change.status)
+    delta.path = ledger.path(new != NULL, change)
+    if old != NULL:
+        delta.old = ledger.place(False, change.old)
+        delta.kind = KINDS[old.kind]
+        if old.kind == FILE:
+            delta.old_size = old.size
+    if new != NULL:
+        delta.new = ledger.place(True, change.new)
+        delta.kind = KINDS[new.kind]
+        if new.kind == FILE:
+            delta.size = new.size
+            delta.content = ledger.place(True, change.data)
+    if old != NULL and new != NULL:
+        old_path = ledger.path(False, change)
+        # A directory that stays where it was while its parent moves away is renamed all the same.
+        if change.status == c'R' or old_path != delta.path:
+            delta.old_path = old_path
+    return delta
+
+
+class Deltas(Sequence):
+    """Changes, sorted by path with '/' lowest; a deletion comes before whatever took the name.
+
+    Those of a ledger, or of its `numbers` only; without a ledger there are none.
+    """
+
+    __slots__ = ("_ledger", "_numbers")
+
+    def __init__(self, Ledger ledger=None, numbers=None):
+        if numbers is None:
+            numbers = range(0 if ledger is None else ledger.count)
+        self._ledger = ledger
+        self._numbers = numbers
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def __getitem__(self, at):
+        numbers = self._numbers[at]
+        if isinstance(at, slice):
+            return Deltas(self._ledger, numbers)
+        return delta_of(self._ledger, numbers)
+
+    def __iter__(self):
+        for i in self._numbers:
+            yield delta_of(self._ledger, i)
+
+    def counts(self) -> dict:
+        """How many there are of each letter that occurs."""
+        cdef Ledger ledger = self._ledger
+        cdef int64_t i
+        cdef int64_t[256] counts
+        memset(counts, 0, sizeof(counts))
+        for i in self._numbers:
+            counts[ledger.changes[i].status] += 1
+        return {chr(i): counts[i] for i in range(256) if counts[i]}
+
+    def only(self, keep):
+        """Those for which `keep(delta)` is true."""
+        return Deltas(
+            self._ledger, array("q", (i for i in self._numbers if keep(delta_of(self._ledger, i))))
+        )

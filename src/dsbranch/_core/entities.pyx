@@ -120,7 +120,7 @@ cdef class Side:
         return self.view.lookup(home, last(path), entry, data)
 
 
-cdef list within(list deltas, wanted):
+cdef list within(deltas, wanted):
     """Those at or below the wanted paths, and the new directories that lead there."""
     cdef bytes path, top
     return [

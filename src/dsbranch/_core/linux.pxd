@@ -158,6 +158,10 @@ cdef extern from *:
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void **out, size_t alignment, size_t size)
+    void qsort_r(
+        void *base, size_t count, size_t size,
+        int (*compare)(const void *, const void *, void *) noexcept nogil, void *arg
+    )
 
 cdef extern from "<dlfcn.h>" nogil:
     void *dlopen(const char *path, int flags)

@@ -1,12 +1,13 @@
 """Which directories moved."""
 
-from dsbranch._core.sides cimport Sides
+from dsbranch._core.sides cimport Pair, Sides
 from dsbranch._core.view cimport Node, View
 
 cdef class Moved:
     cdef Sides sides
     cdef View old
     cdef View new
+    cdef Pair pair
     cdef dict matched    # path of a new directory -> the old node that it was
     cdef set taken       # paths of the old nodes in `matched`
 

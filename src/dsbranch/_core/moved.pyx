@@ -3,9 +3,9 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.sides cimport Sides
+from dsbranch._core.sides cimport Pair, Sides
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, Spot, View
+from dsbranch._core.view cimport Node, View
 
 
 cdef class Moved:
@@ -15,6 +15,7 @@ cdef class Moved:
         self.sides = sides
         self.old = sides.old
         self.new = sides.new
+        self.pair = Pair(sides.old, sides.new)
         self.matched = {}
         self.taken = set()
 
@@ -98,14 +99,16 @@ cdef class Moved:
         dict gone, dict come, list closed_gone, list closed_come,
     ) except -1:
         """Look for directories in the parts that two directories do not share."""
-        cdef bytes name
-        cdef Spot entry, data
+        cdef Pair pair = self.pair
         cdef Node outer, inner
         cdef tuple key
-        for name in self.sides.names(one, two):
+        self.sides.open(pair, one, two)
+        while pair.step():
             self.sides.pulse()
-            outer = None if one is None else self.old.lookup(one, name, &entry, &data)
-            inner = None if two is None else self.new.lookup(two, name, &entry, &data)
+            if pair.before.count == 0 and pair.after.count == 0:
+                continue
+            outer = pair.outer()
+            inner = pair.inner()
             if outer is not None and inner is not None:
                 key = self.identity(self.old, outer)
                 if key == self.identity(self.new, inner):

@@ -2,197 +2,348 @@
 
 What the comparison by names left over is paired, the surest first: D and A whose data lie at the
 same place of a layer that both sides have, that are one inode, that were copied up from one
-inode, or that are known to have equal digests. One D goes with one A.
+inode, or that are known to have equal digests. One D goes with one A. Those of one key are found
+by sorting; of several, the likest go together, else they go in the order of their paths.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
 
-from dsbranch._core.base cimport Base
-from dsbranch._core.delta cimport Delta
 from dsbranch._core.handles cimport Handles
+from dsbranch._core.ledger cimport Change, Ledger, Name, Place
+from dsbranch._core.linux cimport qsort_r
 from dsbranch._core.sides cimport Sides
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport View
 
+cdef enum:
+    PLACE
+    INODE
+    ANCESTOR
+    DIGEST
+
+cdef enum:
+    # What two changes of one key may have in common besides, the most telling first.
+    SIZE = 1
+    CONTENT = 2
+    NAME = 4
+
+cdef int[6] LIKENESSES = [SIZE | CONTENT | NAME, SIZE | CONTENT, SIZE | NAME, SIZE, NAME, 0]
+
+cdef struct Likeness:
+    void *ledger
+    int traits
+
+
+cdef int64_t size_of(Ledger ledger, const Change *change) noexcept nogil:
+    """The size of a regular file; -1: it is none."""
+    cdef Row *row = ledger.old_row(change) if change.status == c"D" else ledger.new_row(change)
+    return row.size if row.kind == FILE else -1
+
+
+cdef const unsigned char *digest_of(Ledger ledger, const Change *change) noexcept nogil:
+    """The digest of a file's content, where that is known and there is any; or NULL."""
+    cdef Row *row = ledger.data_row(change)
+    if row == NULL or size_of(ledger, change) <= 0 or not row.flags & F_DIGEST:
+        return NULL
+    return row.digest
+
+
+cdef int compare_traits(
+    Ledger ledger, int traits, const Change *one, const Change *two
+) noexcept nogil:
+    cdef int sign
+    cdef int64_t size, other_size
+    cdef const unsigned char *digest
+    cdef const unsigned char *other_digest
+    cdef Name name, other_name
+    if traits & SIZE:
+        size = size_of(ledger, one)
+        other_size = size_of(ledger, two)
+        if size != other_size:
+            return -1 if size < other_size else 1
+    if traits & CONTENT:
+        digest = digest_of(ledger, one)
+        other_digest = digest_of(ledger, two)
+        if digest == NULL or other_digest == NULL:
+            if digest != other_digest:
+                return -1 if digest == NULL else 1
+        else:
+            sign = memcmp(digest, other_digest, 16)
+            if sign:
+                return sign
+    if traits & NAME:
+        name = ledger.name(one.status != c"D", one)
+        other_name = ledger.name(two.status != c"D", two)
+        return order(name.at, name.size, other_name.at, other_name.size)
+    return 0
+
+
+cdef int by_likeness(const void *a, const void *b, void *likeness) noexcept nogil:
+    cdef Likeness *by = <Likeness *>likeness
+    cdef int64_t one = (<const Candidate *>a).change, two = (<const Candidate *>b).change
+    cdef int sign = compare_traits(
+        <Ledger>by.ledger, by.traits,
+        (<Ledger>by.ledger).changes + one, (<Ledger>by.ledger).changes + two,
+    )
+    return sign if sign else (one > two) - (one < two)
+
+
+cdef int by_key(const void *a, const void *b, void *_) noexcept nogil:
+    cdef const Candidate *one = <const Candidate *>a
+    cdef const Candidate *two = <const Candidate *>b
+    if one.key[0] != two.key[0]:
+        return -1 if one.key[0] < two.key[0] else 1
+    if one.key[1] != two.key[1]:
+        return -1 if one.key[1] < two.key[1] else 1
+    return (one.change > two.change) - (one.change < two.change)
+
+
+cdef bint same_key(const Candidate *one, const Candidate *two) noexcept nogil:
+    return one.key[0] == two.key[0] and one.key[1] == two.key[1]
+
 
 cdef class Renames:
-    def __init__(self, Sides sides):
+    """Makes an R of each pair of D and A in a ledger, which is sorted."""
+
+    def __init__(self, Sides sides, Ledger ledger):
         self.sides = sides
+        self.ledger = ledger
+        self.numbers = {}
 
-    cdef list paired(self, list found):
-        """The changes, sorted as they came, with an R for each pair of D and A."""
-        cdef Delta delta
-        self.gone = [delta for delta in found if delta.status == "D" and delta.kind != "directory"]
-        self.come = [delta for delta in found if delta.status == "A" and delta.kind != "directory"]
-        if not self.gone or not self.come:
-            return found
-        self.pair(self.place)
-        self.pair(self.inode)
-        self.by_ancestor()
-        self.pair(digest)
-        return [delta for delta in found if delta.status is not None]
+    def __dealloc__(self):
+        free(self.candidates)
 
-    cdef int pair(self, key) except -1:
-        """Pair what has the same key, the rest remains; None: nothing is known."""
-        cdef Delta delta
-        cdef dict groups = {}
-        cdef list group
-        if not self.gone or not self.come:
-            return 0
-        for delta in self.gone:
-            self.sides.pulse()
-            found = key(delta)
-            if found is not None:
-                group = groups.get(found)
-                if group is None:
-                    groups[found] = [[delta], []]
+    cdef int pair_all(self) except -1:
+        cdef int64_t i
+        for i in range(self.ledger.count):
+            if unpaired(self.ledger, self.ledger.changes + i):
+                if self.ledger.changes[i].status == c"D":
+                    self.gone += 1
                 else:
-                    group[0].append(delta)
-        if not groups:
+                    self.come += 1
+        if not self.gone or not self.come:
             return 0
-        for delta in self.come:
+        self.candidates = <Candidate *>malloc((self.gone + self.come) * sizeof(Candidate))
+        if self.candidates == NULL:
+            raise MemoryError
+        self.pair(PLACE)
+        self.pair(INODE)
+        self.by_ancestor()
+        self.pair(DIGEST)
+        return self.ledger.tidy()
+
+    cdef int pair(self, int rule) except -1:
+        """Pair what has the same key; the rest remains."""
+        cdef int64_t i, low = 0
+        cdef Change *change
+        cdef Candidate *candidate
+        if not self.gone or not self.come:
+            return 0
+        self.count = 0
+        self.numbers.clear()
+        for i in range(self.ledger.count):
+            change = self.ledger.changes + i
+            if not unpaired(self.ledger, change):
+                continue
             self.sides.pulse()
-            group = groups.get(key(delta))
-            if group is not None:
-                (<list>group[1]).append(delta)
-        for olds, news in groups.values():
-            self.settle(olds, news)
-        self.gone = [delta for delta in self.gone if delta.status is not None]
-        self.come = [delta for delta in self.come if delta.status == "A"]
+            candidate = self.candidates + self.count
+            if self.key(rule, change, candidate.key):
+                candidate.change = i
+                self.count += 1
+        qsort_r(self.candidates, self.count, sizeof(Candidate), by_key, NULL)
+        for i in range(1, self.count + 1):
+            if i == self.count or not same_key(self.candidates + low, self.candidates + i):
+                if i - low > 1:
+                    self.settle(low, i)
+                low = i
         return 0
 
-    cdef int settle(self, list olds, list news) except -1:
+    cdef bint key(self, int rule, Change *change, uint64_t *key) except -1:
+        """What it is paired by; false where nothing is known."""
+        cdef const unsigned char *digest
+        if rule == PLACE:
+            return self.place(change, key)
+        if rule == INODE:
+            return self.inode(change, key)
+        if rule == ANCESTOR:
+            return self.ancestor(change, key)
+        digest = digest_of(self.ledger, change)
+        if digest != NULL:
+            memcpy(key, digest, 16)
+        return digest != NULL
+
+    cdef int settle(self, int64_t low, int64_t high) except -1:
         """Pair those of one key: the likest first, else in the order of their paths."""
-        cdef Delta delta
-        cdef dict waiting
-        if len(olds) == 1 and len(news) == 1:
-            rename(olds[0], news[0])
+        cdef Likeness likeness
+        cdef int64_t i, first, left
+        cdef int traits
+        if high - low == 2:
+            self.zip(low, high)
             return 0
-        for likeness in LIKENESSES:
-            if not olds or not news:
-                return 0
-            waiting = {}
-            for delta in reversed(olds):
-                waiting.setdefault(likeness(delta), []).append(delta)
-            for delta in news:
-                same = waiting.get(likeness(delta))
-                if same:
-                    rename(same.pop(), delta)
-            olds = [delta for delta in olds if delta.status is not None]
-            news = [delta for delta in news if delta.status == "A"]
+        likeness.ledger = <void *>self.ledger
+        for traits in LIKENESSES:
+            likeness.traits = traits
+            qsort_r(self.candidates + low, high - low, sizeof(Candidate), by_likeness, &likeness)
+            first = low
+            for i in range(low + 1, high + 1):
+                if i == high or compare_traits(
+                    self.ledger, traits, self.change(first), self.change(i)
+                ):
+                    self.zip(first, i)
+                    first = i
+            left = low
+            for i in range(low, high):
+                if self.change(i).status in (c"D", c"A"):
+                    self.candidates[left] = self.candidates[i]
+                    left += 1
+            high = left
         return 0
 
-    def place(self, Delta delta):
-        """Where the data lie, in a layer that both sides have."""
-        cdef Table table
-        if delta.place is None:
-            return None
-        table, row = delta.place
-        if not self.sides.shares(table):
-            return None
-        # The base looks a path up anew each time it is asked.
-        return id(table), table.path(row) if isinstance(table, Base) else row
+    cdef Change *change(self, int64_t candidate) noexcept:
+        return self.ledger.changes + self.candidates[candidate].change
 
-    def inode(self, Delta delta):
+    cdef void zip(self, int64_t low, int64_t high) noexcept:
+        """Pair the first D with the first A, and so on."""
+        cdef int64_t i = low, j = low
+        cdef Change *old
+        cdef Change *new
+        while True:
+            while i < high and self.change(i).status != c"D":
+                i += 1
+            while j < high and self.change(j).status != c"A":
+                j += 1
+            if i == high or j == high:
+                return
+            old = self.change(i)
+            new = self.change(j)
+            new.old = old.old
+            new.old_home = old.old_home
+            new.status = c"R"
+            old.status = 0
+            self.gone -= 1
+            self.come -= 1
+
+    # --- what pairs are made by ---
+
+    cdef bint place(self, Change *change, uint64_t *key) except -1:
+        """Where the data lie, in a layer that both sides have."""
+        cdef View view = self.view(change)
+        cdef Table table
+        cdef bytes path
+        if change.data.layer < 0:
+            return False
+        table = view.tables[change.data.layer]
+        if not self.sides.shares(table):
+            return False
+        key[0] = <uint64_t><void *>table
+        key[1] = change.data.row
+        if view.slots[change.data.layer].base:
+            # The base looks a path up anew each time it is asked.
+            key[1] = self.number(table.text(table.rows[change.data.row].path))
+        return True
+
+    cdef bint inode(self, Change *change, uint64_t *key) except -1:
         """The inode in a layer that only one side has; another layer may hold a hard link to it.
 
         Not that of several names of one layer: which of them would be the renamed one?
         """
-        cdef Table table
-        cdef int64_t row
-        table, row = delta.old or delta.new
-        if isinstance(table, Base) or self.sides.shares(table):
-            return None
-        if table.rows[row].ino == 0 or table.rows[row].group:
-            return None
-        return table.rows[row].dev, table.rows[row].ino
+        cdef View view = self.view(change)
+        cdef Place place = own_place(change)
+        cdef Row *row = self.ledger.row(change.status != c"D", place)
+        if view.slots[place.layer].base or self.sides.shares(view.tables[place.layer]):
+            return False
+        if row.ino == 0 or row.group:
+            return False
+        key[0] = row.dev
+        key[1] = row.ino
+        return True
 
     cdef int by_ancestor(self) except -1:
         """Pair by the inode they were copied up from, at first, in a layer that both sides have."""
-        cdef Delta delta
         cdef View view
         cdef Table table
         cdef tuple start
-        cdef list starts = [
-            start for delta in self.gone + self.come if (start := self.with_origin(delta)) is not None
-        ]
-        if not starts:
+        cdef dict starts = {c"D": [], c"A": []}
+        cdef Change *change
+        cdef int64_t i
+        if not self.gone or not self.come:
+            return 0
+        for i in range(self.ledger.count):
+            change = self.ledger.changes + i
+            if unpaired(self.ledger, change):
+                self.sides.pulse()
+                start = self.with_origin(change)
+                if start is not None:
+                    (<list>starts[change.status]).append(start)
+        if not starts[c"D"] and not starts[c"A"]:
             return 0
         self.handles = Handles(self.sides.old.tables + self.sides.new.tables)
-        wanted = {self.handles.origin(start[0], start[1]) for start in starts}
+        wanted = {self.handles.origin(start[0], start[1]) for start in starts[c"D"] + starts[c"A"]}
         for view in (self.sides.old, self.sides.new):
             # Nothing is copied up from the topmost layer.
             for table in view.tables[1:]:
                 if not self.sides.shares(table):
                     self.handles.learn(table, wanted)
         # One of the two has to be a copy: names of one inode in a shared layer are no rename.
-        for asked, copies in (("D", self.come), ("A", self.gone)):
-            if any(self.with_origin(delta) is not None for delta in copies):
-                self.asked = asked
-                self.pair(self.ancestor)
+        if starts[c"A"]:
+            self.asked = c"D"
+            self.pair(ANCESTOR)
+        if starts[c"D"]:
+            self.asked = c"A"
+            self.pair(ANCESTOR)
         return 0
 
-    def ancestor(self, Delta delta):
+    cdef bint ancestor(self, Change *change, uint64_t *key) except -1:
         """The handle of the inode that an entry was copied up from, or its own if it was not."""
+        cdef Place place = own_place(change)
         cdef Table table
         cdef int64_t row
-        cdef tuple start = self.with_origin(delta)
+        cdef tuple start = self.with_origin(change)
         if start is not None:
             table, row = self.handles.first(start[0], start[1])
             handle = self.handles.origin(table, row)
         else:
-            table, row = delta.old or delta.new
-            if delta.status != self.asked or not self.sides.shares(table):
-                return None
+            table, row = self.ledger.place(change.status != c"D", place)
+            if change.status != self.asked or not self.sides.shares(table):
+                return False
             handle = self.handles.of(table, row)
-        return None if handle is None else (delta.kind, handle)
+        if handle is None:
+            return False
+        key[0] = self.ledger.row(change.status != c"D", place).kind
+        key[1] = self.number(handle)
+        return True
 
-    cdef tuple with_origin(self, Delta delta):
+    cdef tuple with_origin(self, Change *change):
         """Which row of a change tells its origin: its own, else that of its data; not a shared one."""
-        cdef Table table
-        cdef int64_t row
-        for place in (delta.old or delta.new, delta.place):
-            if place is not None:
-                table, row = place
-                if table.rows[row].flags & F_ORIGIN and not self.sides.shares(table):
-                    return place
+        cdef bint new = change.status != c"D"
+        cdef Place place
+        for place in (own_place(change), change.data):
+            if place.layer >= 0 and self.ledger.row(new, place).flags & F_ORIGIN:
+                if not self.sides.shares(self.view(change).tables[place.layer]):
+                    return self.ledger.place(new, place)
         return None
 
+    cdef View view(self, Change *change):
+        return self.sides.old if change.status == c"D" else self.sides.new
 
-def digest(Delta delta):
-    """The digest of a file's content, where that is known and there is any."""
-    cdef Table table
-    cdef int64_t row
-    if delta.place is None or not size(delta):
-        return None
-    table, row = delta.place
-    return (<char *>table.rows[row].digest)[:16] if table.rows[row].flags & F_DIGEST else None
+    cdef uint64_t number(self, key) except? 0:
+        """A number for what is none, the same for what is equal."""
+        return self.numbers.setdefault(key, len(self.numbers))
 
 
-cdef size(Delta delta):
-    return delta.old_size if delta.new is None else delta.size
+cdef Place own_place(const Change *change) noexcept:
+    return change.old if change.status == c"D" else change.new
 
 
-cdef bytes name(Delta delta):
-    return delta.path.rpartition(b"/")[2]
-
-
-LIKENESSES = (
-    lambda delta: (size(delta), digest(delta), name(delta)),
-    lambda delta: (size(delta), digest(delta)),
-    lambda delta: (size(delta), name(delta)),
-    lambda delta: size(delta),
-    lambda delta: name(delta),
-    lambda delta: None,
-)
-"""What two changes of one key may have in common, the most telling first."""
-
-
-cdef int rename(Delta old, Delta new) except -1:
-    """Make an R of an A; its D is marked as told."""
-    new.status = "R"
-    new.old_path = old.path
-    new.old = old.old
-    new.old_size = old.old_size
-    old.status = None
-    return 0
+cdef bint unpaired(Ledger ledger, const Change *change) noexcept:
+    """Whether it is a D or an A, of what is no directory."""
+    cdef Row *row
+    if change.status == c"D":
+        row = ledger.old_row(change)
+    elif change.status == c"A":
+        row = ledger.new_row(change)
+    else:
+        return False
+    return row.kind != DIRECTORY

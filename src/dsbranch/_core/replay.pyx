@@ -12,7 +12,7 @@ import os
 
 from dsbranch._core.algebra import changes
 
-from dsbranch._core.sides cimport same_spot
+from dsbranch._core.sides cimport same_parts, same_spot
 from dsbranch._core.base cimport Base
 from dsbranch._core.entities cimport *
 from dsbranch._core.squash cimport *
@@ -22,16 +22,6 @@ from dsbranch._core.view cimport Node, Spot, View, joined
 cdef enum:
     # The kernel reads longer ones; the filesystem's room for xattrs is what ends.
     LONGEST_REDIRECT = 2048
-
-
-cdef bint same_parts(View view, Node one, Node two):
-    cdef int i
-    if one is None or two is None or one.count != two.count:
-        return False
-    for i in range(one.count):
-        if not same_spot(view, one.spots[i], view, two.spots[i]):
-            return False
-    return True
 
 
 cdef class Replay:
@@ -218,7 +208,9 @@ cdef class Replay:
         if mine is None:
             if offered is not None:
                 marker = b"y"
-        elif not same_parts(self.ours.view, mine, offered):
+        elif offered is None or not same_parts(
+            self.ours.view, mine.spots, mine.count, self.ours.view, offered.spots, offered.count
+        ):
             marker = b"/" + self.merge.path(one, OURS)
             if not self.stubs or len(marker) > LONGEST_REDIRECT:
                 raise NotImplementedError(os.fsdecode(path))

@@ -10,7 +10,7 @@ from libc.string cimport memcmp
 
 from dsbranch._core.content import compare_files
 
-from dsbranch._core.sides cimport meta_differs
+from dsbranch._core.sides cimport Pair, meta_differs, same_spot
 from dsbranch._core.files cimport open_below
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
@@ -19,12 +19,57 @@ from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 STALE = (b"origin", b"impure", b"nlink", b"uuid")
 
 
-cdef Node without_top(Node node):
-    """What a directory shows without the topmost layer of the view; None: nothing."""
-    cdef int skip = 1 if node.count and node.spots[0].layer == 0 else 0
-    if node.count == skip:
-        return None
-    return new_node(node.path, node.spots + skip, node.count - skip, 0)
+cdef Node lower_part(Node node):
+    """A directory without its part in the topmost layer, in the view without that layer."""
+    cdef Node lower = None
+    cdef int i
+    if node.count > 1:
+        lower = new_node(node.path, node.spots + 1, node.count - 1)
+        for i in range(lower.count):
+            lower.spots[i].layer -= 1
+    return lower
+
+
+cdef enum:
+    DIFFERENT
+    SAME
+    UNKNOWN
+
+
+cdef int is_idle(Pair pair) except -1:
+    """Whether the topmost layer's entry, no directory, equals what it covers."""
+    cdef View above = pair.new, below = pair.old
+    cdef Spot entry = pair.after.entry, under = pair.before.entry
+    cdef Spot data = pair.after.data, under_data = pair.before.data
+    cdef Row *row = above.row(entry)
+    cdef Row *other
+    if row.nlink > 1 or (row.kind != FILE and row.kind != SYMLINK):
+        return DIFFERENT
+    other = below.row(under)
+    if row.kind != other.kind or row.size != other.size:
+        return DIFFERENT
+    if meta_differs(above, entry, below, under, False):
+        return DIFFERENT
+    row = above.row(entry)
+    other = below.row(under)
+    if row.kind == SYMLINK:
+        return row.target.size == other.target.size and memcmp(
+            above.table(entry).heap + row.target.at,
+            below.table(under).heap + other.target.at,
+            row.target.size,
+        ) == 0
+    if row.size == 0:
+        return SAME
+    if data.layer < 0 or under_data.layer < 0:
+        return DIFFERENT
+    if not row.flags & F_METACOPY:
+        return UNKNOWN
+    if same_spot(above, data, below, under_data):
+        return SAME
+    # Two names of one inode hold the same, too.
+    row = above.row(data)
+    other = below.row(under_data)
+    return row.ino != 0 and row.ino == other.ino and data.layer == under_data.layer + 1
 
 
 def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
@@ -39,68 +84,40 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     """
     cdef list rest = [view.root]
     cdef list found = [], open_paths = [], questions = []
-    cdef Node node, below, inner
-    cdef set names
-    cdef bytes name, path
-    cdef Spot entry, data, under, under_data
-    cdef Row *row
-    cdef Row *other
-    cdef Table top = view.tables[0]
+    cdef Node node, inner
+    cdef bytes path
+    cdef Pair pair
+    cdef int idle
     cdef int64_t steps = 0
+    if view.depth == 1:
+        return found
+    pair = Pair(View(view.tables[1:]), view)
     while rest:
         node = rest.pop()
-        if not node.count or node.spots[0].layer != 0:
-            continue
-        below = without_top(node)
-        names = set()
-        view.gather(node, 0, 1, names)
-        for name in names:
+        pair.open(lower_part(node), node, 0, 1)
+        while pair.step():
             steps += 1
             if steps & 1023 == 0:
                 PyErr_CheckSignals()
-            inner = view.lookup(node, name, &entry, &data)
+            inner = pair.inner()
             if inner is not None:
-                rest.append(inner)
+                if inner.spots[0].layer == 0:
+                    rest.append(inner)
                 continue
-            if entry.layer != 0 or below is None:
+            if pair.after.entry.layer != 0 or pair.before.entry.layer < 0:
                 continue
-            row = top.rows + entry.row
-            if row.nlink > 1 or (row.kind != FILE and row.kind != SYMLINK):
+            idle = is_idle(pair)
+            if idle == DIFFERENT:
                 continue
-            view.lookup(below, name, &under, &under_data)
-            if under.layer < 0:
-                continue
-            row = top.rows + entry.row
-            other = view.row(under)
-            if row.kind != other.kind or row.size != other.size:
-                continue
-            if meta_differs(view, entry, view, under, False):
-                continue
-            row = top.rows + entry.row
-            other = view.row(under)
-            path = joined(node.path, name)
-            if row.kind == SYMLINK:
-                if row.target.size == other.target.size and memcmp(
-                    top.heap + row.target.at,
-                    view.table(under).heap + other.target.at,
-                    row.target.size,
-                ) == 0:
-                    found.append(path)
-            elif row.size == 0 or (
-                data.layer == under_data.layer and data.row == under_data.row and data.layer >= 0
-            ):
+            path = joined(node.path, pair.name())
+            if idle == SAME:
                 found.append(path)
-            elif row.flags & F_METACOPY:
-                # Its data were found just now, under whatever row the base gave them this time.
-                if data.layer < 0 or data.layer != under_data.layer:
-                    continue
-                other = view.row(under_data)
-                row = view.row(data)
-                if row.ino == other.ino and row.ino:
-                    found.append(path)
-            elif data.layer >= 0 and under_data.layer >= 0:
+            else:
                 open_paths.append(path)
-                questions.append((top, data.row, view.table(under_data), under_data.row))
+                questions.append((
+                    view.table(pair.after.data), pair.after.data.row,
+                    pair.old.table(pair.before.data), pair.before.data.row,
+                ))
     if questions:
         answers = compare_files(questions, known=known, threads=threads, progress=progress)
         found.extend(path for path, same in zip(open_paths, answers) if same)

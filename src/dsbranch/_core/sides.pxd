@@ -1,12 +1,37 @@
 """Two views side by side."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
+from dsbranch._core.cursor cimport Cursor
 from dsbranch._core.table cimport Table
-from dsbranch._core.view cimport Node, Spot, View
+from dsbranch._core.view cimport Found, Node, Spot, View
 
-cdef bint same_spot(View a, Spot one, View b, Spot two)
-cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
+cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil
+cdef bint same_parts(
+    View a, const Spot *ones, int count, View b, const Spot *twos, int other
+) noexcept nogil
+cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil
+
+cdef class Pair:
+    """Two directories, and what each has under the name that both have come to."""
+    cdef View old
+    cdef View new
+    cdef Node one                # either may be None
+    cdef Node two
+    cdef Cursor left
+    cdef Cursor right
+    cdef const char *at          # the name that both have come to
+    cdef size_t size
+    cdef Found before
+    cdef Found after
+    cdef int64_t old_home        # for whoever keeps the paths of directories; -1 at first
+    cdef int64_t new_home
+
+    cdef int open(self, Node one, Node two, int a, int b) except -1
+    cdef bint step(self) except -1 nogil
+    cdef bytes name(self)
+    cdef Node outer(self)
+    cdef Node inner(self)
 
 cdef class Sides:
     cdef View old
@@ -16,4 +41,4 @@ cdef class Sides:
 
     cdef bint shares(self, Table table)
     cdef int pulse(self) except -1
-    cdef list names(self, Node one, Node two)
+    cdef bint open(self, Pair pair, Node one, Node two) except -1

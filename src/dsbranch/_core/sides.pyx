@@ -1,32 +1,52 @@
 """Two views side by side: what they share, and whether two entries are one."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
+from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from dsbranch._core.base cimport Base
+from dsbranch._core.cursor cimport Cursor
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, Spot, View
+from dsbranch._core.view cimport Node, Spot, View, room_for
 
 
-cdef bint same_spot(View a, Spot one, View b, Spot two):
-    cdef Table table = a.table(one)
+cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
     cdef Row *left
     cdef Row *right
-    if table is not b.table(two):
+    cdef const char *heap
+    if a.slots[one.layer].table != b.slots[two.layer].table:
         return False
     if one.row == two.row:
         return True
-    if not isinstance(table, Base):
+    if not a.slots[one.layer].base:
         return False
     # The base looks a path up anew each time it is asked.
-    left = table.rows + one.row
-    right = table.rows + two.row
+    heap = (<Table>a.slots[one.layer].table).heap
+    left = a.row(one)
+    right = b.row(two)
     return left.path.size == right.path.size and memcmp(
-        table.heap + left.path.at, table.heap + right.path.at, left.path.size
+        heap + left.path.at, heap + right.path.at, left.path.size
     ) == 0
 
 
-cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1:
+cdef bint same_parts(
+    View a, const Spot *ones, int count, View b, const Spot *twos, int other
+) noexcept nogil:
+    """Whether two directories are made of the same parts, and so hold and show the same."""
+    cdef int i
+    if count != other:
+        return False
+    for i in range(count):
+        if not same_spot(a, ones[i], b, twos[i]):
+            return False
+    return True
+
+
+cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil:
+    """Whether two entries differ in their metadata.
+
+    :raises OSError: the base did not tell
+    """
     cdef Row *left
     cdef Row *right
     a.complete(one)
@@ -39,7 +59,73 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
         return True
     if (left.flags ^ right.flags) & F_XATTRS:
         return True
-    return left.flags & F_XATTRS and memcmp(left.xattrs, right.xattrs, 16) != 0
+    return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, 16) != 0
+
+
+cdef class Pair:
+    def __cinit__(self, View old, View new):
+        self.old = old
+        self.new = new
+        self.left = Cursor()
+        self.right = Cursor()
+        self.before.spots = room_for(0 if old is None else old.depth)
+        self.after.spots = room_for(new.depth)
+
+    def __dealloc__(self):
+        free(self.before.spots)
+        free(self.after.spots)
+
+    cdef int open(self, Node one, Node two, int a, int b) except -1:
+        """Stand before the first name that the first `a` or `b` parts hold."""
+        self.one = one
+        self.two = two
+        self.old_home = self.new_home = -1
+        self.before.entry.layer = self.after.entry.layer = -1
+        self.before.count = self.after.count = 0
+        self.left.close()
+        self.right.close()
+        if a:
+            self.left.open(self.old.slots, one.spots, a)
+        if b:
+            self.right.open(self.new.slots, two.spots, b)
+        return 0
+
+    cdef bint step(self) except -1 nogil:
+        """Look up the next name on both sides; false where there is none."""
+        cdef int sign
+        self.left.hit_count = self.right.hit_count = 0
+        if self.left.waiting and self.right.waiting:
+            sign = self.left.sign(self.right)
+        elif self.left.waiting:
+            sign = -1
+        elif self.right.waiting:
+            sign = 1
+        else:
+            return False
+        if sign <= 0:
+            self.left.take()
+            self.at = self.left.name
+            self.size = self.left.size
+        if sign >= 0:
+            self.right.take()
+            self.at = self.right.name
+            self.size = self.right.size
+        if self.one is not None:
+            self.old.find_in(self.one.spots, self.one.count, self.at, self.size, self.left, &self.before)
+        if self.two is not None:
+            self.new.find_in(self.two.spots, self.two.count, self.at, self.size, self.right, &self.after)
+        return True
+
+    cdef bytes name(self):
+        return PyBytes_FromStringAndSize(self.at, self.size)
+
+    cdef Node outer(self):
+        """The directory that the old side has under the name; or None."""
+        return self.old.node(self.one, self.name(), &self.before) if self.before.count else None
+
+    cdef Node inner(self):
+        """The directory that the new side has under the name; or None."""
+        return self.new.node(self.two, self.name(), &self.after) if self.after.count else None
 
 
 cdef class Sides:
@@ -62,16 +148,13 @@ cdef class Sides:
             PyErr_CheckSignals()
         return 0
 
-    cdef list names(self, Node one, Node two):
-        """The names in the parts that two directories do not share; either may be None."""
+    cdef bint open(self, Pair pair, Node one, Node two) except -1:
+        """Go for the names in the parts that two directories, either may be None, do not share;
+        whether there are such parts."""
         cdef int a = 0 if one is None else one.count
         cdef int b = 0 if two is None else two.count
-        cdef set names = set()
         while a > 0 and b > 0 and same_spot(self.old, one.spots[a - 1], self.new, two.spots[b - 1]):
             a -= 1
             b -= 1
-        if a:
-            self.old.gather(one, 0, a, names)
-        if b:
-            self.new.gather(two, 0, b, names)
-        return sorted(names)
+        pair.open(one, two, a, b)
+        return a > 0 or b > 0

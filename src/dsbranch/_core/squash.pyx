@@ -9,7 +9,7 @@ nothing to say. None wanted, some offered: opaque. Others wanted: a redirect.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
-from dsbranch._core.sides cimport same_spot
+from dsbranch._core.sides cimport Pair, same_parts, same_spot
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 
@@ -102,21 +102,10 @@ cdef class Planner:
             upper += 1
         if upper == node.count:
             return None
-        part = new_node(node.path, node.spots + upper, node.count - upper, 0)
+        part = new_node(node.path, node.spots + upper, node.count - upper)
         for i in range(part.count):
             part.spots[i].layer -= self.split
         return part
-
-    cdef bint same_parts(self, Node one, Node two):
-        cdef int i
-        if one is None or two is None:
-            return one is two
-        if one.count != two.count:
-            return False
-        for i in range(one.count):
-            if not same_spot(self.below, one.spots[i], self.below, two.spots[i]):
-                return False
-        return True
 
     cdef bytes redirect_to(self, bytes path):
         cdef Table table
@@ -131,11 +120,10 @@ cdef class Planner:
 
     cdef int run(self) except -1:
         cdef list rest = []
+        cdef Pair pair = Pair(self.below, self.whole)
         cdef Node node, beneath, inner, offered, part
-        cdef bytes name, path, marker
-        cdef set names
-        cdef Spot entry, data, below_entry, below_data
-        cdef int i, upper
+        cdef bytes path, marker
+        cdef int upper
         cdef int64_t count = 0
         self.steps.append(new_step(DIRECTORY_STEP, b"", self.at(self.whole.root.spots[0])))
         rest.append((self.whole.root, self.lower_part(self.whole.root)))
@@ -144,34 +132,32 @@ cdef class Planner:
             upper = 0
             while upper < node.count and node.spots[upper].layer < self.split:
                 upper += 1
-            names = set()
-            self.whole.gather(node, 0, upper, names)
-            for name in sorted(names):
+            # What lies below the range is asked for the names of the range only.
+            pair.open(beneath, node, 0, upper)
+            while pair.step():
                 count += 1
                 if count & 1023 == 0:
                     PyErr_CheckSignals()
-                path = joined(node.path, name)
-                inner = self.whole.lookup(node, name, &entry, &data)
-                offered = None
-                below_entry.layer = -1
-                below_data.layer = -1
-                if beneath is not None:
-                    offered = self.below.lookup(beneath, name, &below_entry, &below_data)
-                if entry.layer < 0:
-                    if below_entry.layer >= 0:
+                path = joined(node.path, pair.name())
+                if pair.after.entry.layer < 0:
+                    if pair.before.entry.layer >= 0:
                         self.steps.append(new_step(WHITEOUT_STEP, path))
                     continue
+                inner = pair.inner()
                 if inner is None:
-                    self.plain(path, entry, data, below_data)
+                    self.plain(path, pair.after.entry, pair.after.data, pair.before.data)
                     continue
+                offered = pair.outer()
                 part = self.lower_part(inner)
                 marker = None
                 if part is None:
                     if offered is not None:
                         marker = b"y"
-                elif not self.same_parts(part, offered):
+                elif offered is None or not same_parts(
+                    self.below, part.spots, part.count, self.below, offered.spots, offered.count
+                ):
                     marker = self.redirect_to(path)
-                self.steps.append(new_step(DIRECTORY_STEP, path, self.at(entry), None, marker))
+                self.steps.append(new_step(DIRECTORY_STEP, path, self.at(pair.after.entry), None, marker))
                 rest.append((inner, part))
         return 0
 

@@ -4,13 +4,19 @@ A directory of the view is a list of spots, one for each layer that has a part o
 is looked up in them from the top: a whiteout ends the search, a non-directory ends it
 and is the answer if nothing was found above, an opaque directory is the last that counts,
 and a redirect goes on under another name or, if absolute, from the root of the layers
-below. Each step costs a search per layer, whatever the size of the dataset.
+below. Each step costs a search per layer, whatever the size of the dataset, and no search
+where a cursor has come by the name already.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
+from dsbranch._core.base cimport Base
+from dsbranch._core.cursor cimport Cursor, Slot, Spot
 from dsbranch._core.table cimport *
 
 
@@ -19,14 +25,10 @@ cdef class Node:
         free(self.spots)
 
 
-cdef Node new_node(bytes path, const Spot *spots, int count, int room):
-    """A directory made of `count` spots, with room for `room`."""
+cdef Node new_node(bytes path, const Spot *spots, int count):
     cdef Node node = Node()
-    node.spots = <Spot *>malloc(max(room, count, 1) * sizeof(Spot))
-    if node.spots == NULL:
-        raise MemoryError
-    if count:
-        memcpy(node.spots, spots, count * sizeof(Spot))
+    node.spots = room_for(count)
+    memcpy(node.spots, spots, count * sizeof(Spot))
     node.count = count
     node.path = path
     return node
@@ -34,6 +36,21 @@ cdef Node new_node(bytes path, const Spot *spots, int count, int room):
 
 cdef bytes joined(bytes directory, bytes name):
     return directory + b"/" + name if directory else name
+
+
+cdef Spot *room_for(int depth) except NULL nogil:
+    """Room for the parts of a directory of a view; whoever asks for it frees it."""
+    cdef Spot *spots = <Spot *>malloc((depth if depth else 1) * sizeof(Spot))
+    if spots == NULL:
+        with gil:
+            raise MemoryError
+    return spots
+
+
+cdef void nothing(Found *found) noexcept nogil:
+    found.entry.layer = found.data.layer = -1
+    found.entry.row = found.data.row = 0
+    found.count = 0
 
 
 cdef class View:
@@ -50,165 +67,277 @@ cdef class View:
         self.depth = len(self.tables)
         if not self.depth:
             raise ValueError("a stack of no layers")
-        self.root = new_node(b"", NULL, 0, self.depth)
+        self.slots = <Slot *>malloc(self.depth * sizeof(Slot))
+        if self.slots == NULL:
+            raise MemoryError
+        self.root = Node()
+        self.root.spots = room_for(self.depth)
         self.root.count = self.depth
+        self.root.path = b""
         for i in range(self.depth):
+            self.slots[i].table = <PyObject *>(<Table?>self.tables[i])
+            self.slots[i].base = isinstance(self.tables[i], Base)
             self.root.spots[i].layer = i
             self.root.spots[i].row = 0
 
-    cdef Node lookup(self, Node parent, bytes name, Spot *entry, Spot *data):
-        """Find `name` in `parent`. Returns its Node if it is a directory, else None.
+    def __dealloc__(self):
+        free(self.slots)
 
-        `entry` is the topmost spot, whose metadata count, with layer -1 if there is none;
-        `data` is the spot that holds a regular file's content, which is another one for
-        metacopy files, and has layer -1 where it is missing.
+    cdef int find_in(
+        self, const Spot *parts, int count, const char *name, size_t size, Cursor known, Found *found
+    ) except -1 nogil:
+        """Find a name, NUL-terminated, in a directory's parts.
+
+        A cursor that has just taken the name, of the first of these parts, knows which of them
+        have it; None: nothing is known.
+
+        :raises OSError: the base did not tell
         """
-        cdef Spot spot, other
-        cdef int i
-        cdef Table table
-        cdef Row *row
-        cdef Node node = None, rest
-        cdef bytes seeking = name
-        cdef bytes redirect
+        cdef int i = 0, hit = 0, merged = 0 if known is None else known.parts
         cdef bint seeking_data = False
-        entry.layer = data.layer = -1
-        entry.row = data.row = 0
-        for i in range(parent.count):
-            spot.layer = parent.spots[i].layer
-            table = self.table(spot)
-            spot.row = table.child(parent.spots[i].row, seeking, len(seeking))
-            if spot.row == -2:
-                raise_fault(&table.fault)
+        cdef Spot spot
+        cdef Row *row
+        nothing(found)
+        while True:
+            if i < merged:
+                if hit == known.hit_count:
+                    i = merged
+                    continue
+                i = known.hits[hit].part
+                spot.row = known.hits[hit].row
+                hit += 1
+            elif i < count:
+                spot.row = (<Table>self.slots[parts[i].layer].table).child(parts[i].row, name, size)
+            else:
+                return 0
+            spot.layer = parts[i].layer
+            i += 1
             if spot.row < 0:
+                if spot.row == -2:
+                    with gil:
+                        raise_fault(&self.table(spot).fault)
                 continue
-            row = table.rows + spot.row
+            row = self.row(spot)
             if row.kind == WHITEOUT:
-                break
-            if entry.layer < 0:
-                entry[0] = spot
+                return 0
+            if found.entry.layer < 0:
+                found.entry = spot
                 seeking_data = row.kind == FILE and row.flags & F_METACOPY
                 if row.kind != DIRECTORY and not seeking_data:
-                    data[0] = spot
-                    break
+                    found.data = spot
+                    return 0
             elif seeking_data:
                 if row.kind != FILE:
-                    break
+                    return 0
                 if not row.flags & F_METACOPY:
-                    data[0] = spot
-                    break
+                    found.data = spot
+                    return 0
             elif row.kind != DIRECTORY:
-                break
+                return 0
             if row.kind == DIRECTORY:
-                if node is None:
-                    # Never more parts than there are layers from here down.
-                    node = new_node(joined(parent.path, name), NULL, 0, self.depth - spot.layer)
-                node.spots[node.count] = spot
-                node.count += 1
+                found.spots[found.count] = spot
+                found.count += 1
                 if row.flags & F_OPAQUE:
-                    break
+                    return 0
             if row.flags & F_REDIRECT:
-                redirect = table.text(row.redirect)
-                if redirect.startswith(b"/"):
-                    rest = self.walk(redirect[1:], spot.layer + 1, &other, data)
-                    if rest is not None and node is not None:
-                        memcpy(node.spots + node.count, rest.spots, rest.count * sizeof(Spot))
-                        node.count += rest.count
-                    break
-                seeking = redirect
-        return node
+                name = (<Table>self.slots[spot.layer].table).heap + row.redirect.at
+                size = row.redirect.size
+                if size and name[0] == c'/':
+                    return self.follow(name + 1, size - 1, spot.layer + 1, found)
+                merged = 0
+
+    cdef int follow(self, const char *path, size_t size, int top, Found *found) except -1 nogil:
+        """Go on with an absolute redirect: add to a directory's parts, or find a file's data."""
+        cdef Found rest
+        if top >= self.depth:
+            return 0
+        rest.spots = room_for(self.depth - top)
+        try:
+            self.find_from(path, size, top, &rest)
+            if found.count:
+                memcpy(found.spots + found.count, rest.spots, rest.count * sizeof(Spot))
+                found.count += rest.count
+            else:
+                found.data = rest.data
+        finally:
+            free(rest.spots)
+        return 0
+
+    cdef int find_from(self, const char *path, size_t size, int top, Found *found) except -1 nogil:
+        """Find a path from the root of the layers from index `top` down."""
+        cdef Spot *parts
+        cdef char *name
+        cdef const char *end
+        cdef size_t length, at = 0
+        cdef int i, count
+        nothing(found)
+        if top >= self.depth:
+            return 0
+        for i in range(top, self.depth):
+            found.spots[i - top] = self.root.spots[i]
+        found.entry = found.spots[0]
+        found.count = self.depth - top
+        parts = room_for(found.count)
+        name = <char *>malloc(size + 1)
+        try:
+            if name == NULL:
+                with gil:
+                    raise MemoryError
+            while at < size:
+                end = <const char *>memchr(path + at, c'/', size - at)
+                length = size - at if end == NULL else end - (path + at)
+                if length:
+                    if found.count == 0:
+                        nothing(found)
+                        return 0
+                    memcpy(name, path + at, length)
+                    name[length] = 0
+                    count = found.count
+                    memcpy(parts, found.spots, count * sizeof(Spot))
+                    self.find_in(parts, count, name, length, None, found)
+                at += length + 1
+        finally:
+            free(parts)
+            free(name)
+        return 0
+
+    cdef Node node(self, Node parent, bytes name, const Found *found):
+        """The directory that was found in `parent`, None if it is none."""
+        return new_node(joined(parent.path, name), found.spots, found.count) if found.count else None
+
+    cdef Node lookup(self, Node parent, bytes name, Spot *entry, Spot *data):
+        """Find `name` in `parent`, as `Found` says. Returns its Node if it is a directory, else None."""
+        cdef Found found
+        found.spots = room_for(self.depth)
+        try:
+            self.find_in(parent.spots, parent.count, name, len(name), None, &found)
+            entry[0] = found.entry
+            data[0] = found.data
+            return self.node(parent, name, &found)
+        finally:
+            free(found.spots)
 
     cdef Node walk(self, bytes path, int top, Spot *entry, Spot *data):
         """Find `path` from the root of the layers from index `top` down."""
-        cdef Node node
-        cdef bytes name
-        cdef list names = [name for name in path.split(b"/") if name]
-        entry.layer = data.layer = -1
-        entry.row = data.row = 0
-        if top >= self.depth:
-            return None
-        node = new_node(b"", self.root.spots + top, self.depth - top, 0)
-        entry[0] = node.spots[0]
-        for name in names:
-            if node is None:
-                entry.layer = -1
-                data.layer = -1
+        cdef Found found
+        found.spots = room_for(self.depth)
+        try:
+            self.find_from(path, len(path), top, &found)
+            entry[0] = found.entry
+            data[0] = found.data
+            if not found.count:
                 return None
-            node = self.lookup(node, name, entry, data)
-        return node
+            return new_node(b"/".join(filter(None, path.split(b"/"))), found.spots, found.count)
+        finally:
+            free(found.spots)
 
-    cdef int gather(self, Node node, int first, int last, set names) except -1:
-        """Add the names that the parts `first` to `last` of a directory hold, whiteouts included."""
-        cdef int i
-        cdef int64_t child, end
-        cdef size_t skip
-        cdef Table table
-        cdef Row *row
-        for i in range(first, last):
-            table = self.table(node.spots[i])
-            if table.load(node.spots[i].row) < 0:
-                raise_fault(&table.fault)
-            row = table.rows + node.spots[i].row
-            skip = row.path.size + (1 if row.path.size else 0)
-            child = row.first
-            end = row.end
-            while child < end:
-                row = table.rows + child
-                names.add((table.heap + row.path.at + skip)[:row.path.size - skip])
-                child = table.next_child(child)
-        return 0
-
-    cdef int complete(self, Spot spot) except -1:
+    cdef int complete(self, Spot spot) except -1 nogil:
         """Make every fact of a spot known."""
-        cdef Table table = self.table(spot)
-        if table.complete(spot.row) < 0:
-            raise_fault(&table.fault)
+        if (<Table>self.slots[spot.layer].table).complete(spot.row) < 0:
+            with gil:
+                raise_fault(&self.table(spot).fault)
         return 0
 
     def find(self, path: bytes):
-        """Where `path` is seen: ``(table, row)`` of its metadata, or None. For tools and tests."""
+        """Where `path` is seen: ``(table, row)`` of its metadata, or None."""
         cdef Spot entry, data
         self.walk(path.strip(b"/"), 0, &entry, &data)
         if entry.layer < 0:
             return None
-        return self.tables[entry.layer], entry.row
-
-    cdef list children(self, Node node):
-        """What a directory shows, its last name first: ``(path, table, row, Node or None)``."""
-        cdef Spot entry, data
-        cdef Node inner
-        cdef set names = set()
-        cdef bytes name
-        cdef list found = []
-        self.gather(node, 0, node.count, names)
-        for name in sorted(names, reverse=True):
-            inner = self.lookup(node, name, &entry, &data)
-            if entry.layer >= 0:
-                found.append((joined(node.path, name), self.table(entry), entry.row, inner))
-        return found
-
-    cdef tuple at(self, bytes path):
-        cdef Spot entry, data
-        cdef Node node = self.walk(path, 0, &entry, &data)
-        if entry.layer < 0:
-            return None
-        return path, self.table(entry), entry.row, node
+        return self.table(entry), entry.row
 
     def tree(self, path: bytes):
         """Everything at `path` and below it: ``(path, table, row)``, sorted with '/' lowest.
 
         Lazily, and nothing where the view has nothing.
         """
-        rest = [self.at(path.strip(b"/"))]
-        while rest:
-            top = rest.pop()
-            if top is not None:
-                yield top[:3]
-                if top[3] is not None:
-                    rest.extend(self.children(top[3]))
+        return Tree(self, path.strip(b"/"))
 
     def names(self, path: bytes) -> list:
         """The names in a directory, sorted; none where there is no directory."""
-        cdef tuple top = self.at(path.strip(b"/"))
-        if top is None or top[3] is None:
-            return []
-        return sorted(found[0].rpartition(b"/")[2] for found in self.children(top[3]))
+        cdef Tree tree = Tree(self, path.strip(b"/"))
+        cdef list found = []
+        if tree.enter():
+            while (name := tree.next_name()) is not None:
+                found.append(name)
+        return found
+
+
+cdef class Tree:
+    """A walk through a view, from one path down."""
+
+    cdef View view
+    cdef Found found
+    cdef tuple top               # the path itself, as long as it was not told
+    cdef Node inner              # the directory to open next
+    cdef list nodes              # those that are open, the innermost last
+    cdef list cursors            # theirs, and those that were of use and will be again
+    cdef int level               # the index of the innermost; -1: none
+    cdef int64_t steps
+
+    def __init__(self, View view, bytes path):
+        cdef Spot entry, data
+        self.view = view
+        self.nodes = []
+        self.cursors = []
+        self.level = -1
+        self.found.spots = room_for(view.depth)
+        self.inner = view.walk(path, 0, &entry, &data)
+        if entry.layer >= 0:
+            self.top = (path, view.table(entry), entry.row)
+
+    def __dealloc__(self):
+        free(self.found.spots)
+
+    def __iter__(self):
+        return self
+
+    cdef bint enter(self) except -1:
+        """Open the next directory, if there is one to be opened."""
+        cdef Node node = self.inner
+        if node is None:
+            return False
+        self.inner = None
+        self.level += 1
+        if self.level == len(self.cursors):
+            self.cursors.append(Cursor())
+        self.nodes.append(node)
+        (<Cursor>self.cursors[self.level]).open(self.view.slots, node.spots, node.count)
+        return True
+
+    cdef bytes next_name(self):
+        """The next name that the innermost directory shows, with `found` what it is; or None."""
+        cdef Cursor cursor = self.cursors[self.level]
+        cdef Node node = self.nodes[self.level]
+        while cursor.take():
+            self.steps += 1
+            if self.steps & 1023 == 0:
+                PyErr_CheckSignals()
+            self.view.find_in(
+                node.spots, node.count, cursor.name, cursor.size, cursor, &self.found
+            )
+            if self.found.entry.layer >= 0:
+                return PyBytes_FromStringAndSize(cursor.name, cursor.size)
+
+    def __next__(self):
+        cdef tuple top = self.top
+        cdef Node node
+        cdef Spot entry
+        cdef bytes name
+        if top is not None:
+            self.top = None
+            return top
+        self.enter()
+        while self.level >= 0:
+            node = self.nodes[self.level]
+            name = self.next_name()
+            if name is None:
+                self.nodes.pop()
+                self.level -= 1
+                continue
+            name = joined(node.path, name)
+            entry = self.found.entry
+            if self.found.count:
+                self.inner = new_node(name, self.found.spots, self.found.count)
+            return name, self.view.table(entry), entry.row
+        raise StopIteration

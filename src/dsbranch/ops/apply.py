@@ -124,7 +124,7 @@ def _fill(
     deltas = compare(context, old, new, renames=False, directory_times=True)
     with storage(f"write {place}"):
         trim(place, table, deltas, old, layer.dialect)
-    counts = count([delta for delta in deltas if not _is_time(delta)])
+    counts = count(deltas.only(lambda delta: not _is_time(delta)))
     return stacks.scanned(context, layer.id), counts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dsbranch._core.algebra import changes
-from dsbranch._core.delta import Delta
+from dsbranch._core.delta import Delta, Deltas
 from dsbranch._core.view import View
 from dsbranch.errors import UsageError
 from dsbranch.model import LETTERS, Branch, Change
@@ -26,7 +26,7 @@ class Diff:
     """
 
     def __init__(
-        self, from_: str, to: str | None, deltas: Sequence[Delta], *, pending: str | None = None
+        self, from_: str, to: str | None, deltas: Deltas, *, pending: str | None = None
     ) -> None:
         self.from_ = from_
         self.to = to
@@ -70,11 +70,9 @@ def changes_in_words(number: int) -> str:
     return "one uncommitted change" if number == 1 else f"{number} uncommitted changes"
 
 
-def count(deltas: Sequence[Delta]) -> dict[str, int]:
-    counts = dict.fromkeys(LETTERS, 0)
-    for delta in deltas:
-        counts[delta.status] += 1
-    return {str(letter): number for letter, number in counts.items() if number}
+def count(deltas: Deltas) -> dict[str, int]:
+    counts = deltas.counts()
+    return {letter: counts[letter] for letter in LETTERS if letter in counts}
 
 
 def diff(
@@ -165,7 +163,7 @@ def compare(
     renames: bool = True,
     *,
     directory_times: bool = False,
-) -> list[Delta]:
+) -> Deltas:
     with stacks.reading(context.root):
         found = changes(
             old,
@@ -178,7 +176,7 @@ def compare(
     wanted = [path.strip(b"/") for path in paths]
     if not wanted or b"" in wanted:
         return found
-    return [delta for delta in found if within(delta, wanted)]
+    return found.only(lambda delta: within(delta, wanted))
 
 
 def within(delta: Delta, wanted: Sequence[bytes]) -> bool:

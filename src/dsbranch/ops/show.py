@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dsbranch._core.delta import Deltas
 from dsbranch.model import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import Diff, between
@@ -14,5 +15,5 @@ def show(context: Context, ref: str, *, paths: Sequence[bytes]) -> tuple[Commit,
     commit = context.store.commit(resolve(context, ref))
     if not commit.parents:
         # The root commit is the base as it was adopted: nothing was changed to make it.
-        return commit, Diff(commit.id, commit.id, [])
+        return commit, Diff(commit.id, commit.id, Deltas())
     return commit, between(context, commit.parents[0], commit.id, paths)
