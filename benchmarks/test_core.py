@@ -18,10 +18,13 @@ from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 from dsbranch._core.seal import strip
 from dsbranch._core.squash import plan
+from dsbranch._core.table import Table
 from dsbranch._core.view import View
+from tests import tables
 from tests.overlays import Overlay
 
 LAYERS = 10
+DEEP = 100
 THREADS = "2"  # as many as the core starts
 
 
@@ -127,3 +130,74 @@ def test_squash(data: Data, stack: Overlay, compare: Comparison) -> None:
         amount=sum(len(table) for table in tables) / 1e3,
         unit="k entries",
     )
+
+
+# The algebra by itself: no file is read. Each is compared with a fourth of it: 4 is linear.
+
+
+def made(count: int, *, edition: int = 0, home: str = "d", at: int = 0, of: int = 1) -> Table:
+    """`count` files with digests, 1,000 to a directory; every hundredth is of an `edition`.
+
+    The tables `at` different places `of` several have no name in common.
+    """
+    rows = [tables.entry(b"", "directory")]
+    for number in range(count):
+        if number % 1000 == 0:
+            directory = f"{home}{number // 1000:06}".encode()
+            rows.append(tables.entry(directory, "directory"))
+        content = number * 64 + (edition if number % 100 == 0 else 0)
+        path = b"%s/%07d.jpg" % (directory, number * of + at)
+        rows.append(tables.entry(path, size=4096, digest=content.to_bytes(16, "little")))
+    return tables.table(rows)
+
+
+@pytest.fixture(scope="module")
+def entries(request: pytest.FixtureRequest) -> int:
+    """How many there are in a view: five times `--files`."""
+    return 5 * request.config.getoption("--files")
+
+
+def against_a_fourth(
+    compare: Comparison, what: str, entries: int, make: Callable[[int], Callable[[], int]]
+) -> None:
+    whole, fourth = make(entries), make(entries // 4)
+    assert whole() >= fourth() > 0
+    compare(what, whole, {"a fourth of it": fourth}, amount=entries / 1e3, unit="k entries")
+
+
+def test_changes_of_two_tables(entries: int, compare: Comparison) -> None:
+    def make(count: int) -> Callable[[], int]:
+        old, new = View([made(count)]), View([made(count, edition=1)])
+        return lambda: len(changes(old, new))
+
+    what = f"changes of two tables of {entries:,}, 1 in 100 differs"
+    against_a_fourth(compare, what, entries, make)
+
+
+def test_changes_on_top_of_a_shared_table(entries: int, compare: Comparison) -> None:
+    def make(count: int) -> Callable[[], int]:
+        shared = made(count)
+        old, new = View([shared]), View([made(count // 100, edition=1, at=1), shared])
+        return lambda: len(changes(old, new))
+
+    what = f"changes of {entries // 100:,} files over {entries:,} shared"
+    against_a_fourth(compare, what, entries, make)
+
+
+@pytest.mark.parametrize("names", ["distinct", "alike"])
+def test_resolve(entries: int, compare: Comparison, names: str) -> None:
+    def make(count: int) -> Callable[[], int]:
+        of = DEEP if names == "distinct" else 1
+        view = View([made(count // DEEP, at=at % of, of=of) for at in range(DEEP)])
+        return lambda: sum(1 for _ in view.tree(b""))
+
+    what = f"a view of {DEEP} layers of {entries // DEEP:,}, names {names}"
+    against_a_fourth(compare, what, entries, make)
+
+
+def test_renames(entries: int, compare: Comparison) -> None:
+    def make(count: int) -> Callable[[], int]:
+        old, new = View([made(count, home="old")]), View([made(count, home="new")])
+        return lambda: changes(old, new).counts()["R"]
+
+    against_a_fourth(compare, f"renames of {entries:,} files", entries, make)
