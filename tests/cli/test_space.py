@@ -97,7 +97,7 @@ def test_du(program, fake):
         "\n"
         "3.9 KiB  in commits\n"
         "  500 B  checkpoints, 7 inodes of their own\n"
-        "  500 B  database and locks\n"
+        "  500 B  database, locks and reserve\n"
         "4.9 KiB  in all\n"
     )
     assert fake.asked == [("du", "exp1", {})]

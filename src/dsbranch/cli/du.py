@@ -84,7 +84,7 @@ def _totals(space: Space) -> Iterator[str]:
         (space.log, "kept by the operation log only: `dsbranch gc` frees it after 30 days"),
         (space.checkpoints, f"checkpoints{inodes}"),
         (space.manifests, "manifests"),
-        (space.database, "database and locks"),
+        (space.database, "database, locks and reserve"),
         (space.garbage, "left by interrupted commands: `dsbranch gc` frees it"),
     )
     rows = [(human_size(size), what) for size, what in words if size]

@@ -13,7 +13,7 @@ In this order, so that a kill at any point leaves the old state or the new one:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from dsbranch._core.content import digest_files
 from dsbranch._core.seal import idle_copies, remove, strip
@@ -75,10 +75,12 @@ def _commit(
                 hint="`--allow-empty` makes a commit all the same",
             )
         open_layer = context.store.layer(branch.layer)
-        with storage(f"write {place}"):
-            strip(table, dialect=open_layer.dialect)
-        sealed, checksum = layers.write_manifest(context, open_layer, table)
-        with _one_layer(context, branch, sealed, checksum, table, hash=hash) as (whole, checksum):
+        with layers.sealing(context, open_layer, table) as (sealed, own), ExitStack() as held:
+            with storage(f"write {place}"):
+                strip(table, dialect=open_layer.dialect)
+            whole, checksum = held.enter_context(
+                _one_layer(context, branch, sealed, own, table, hash=hash)
+            )
             made = layers.new_commit(
                 whole, checksum, parents=(branch.head,), message=message, author=author
             )
@@ -124,7 +126,8 @@ def _examine(
     place = context.layout.fs(branch.layer)
     below = stacks.base(context)
     stack = stacks.tables(context, stacks.lowers(context, branch.head))
-    covered = [*stacks.tables(context, branch.pending), *stack]
+    pending = stacks.tables(context, branch.pending)
+    covered = [*pending, *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
         idle = idle_copies(
@@ -133,7 +136,7 @@ def _examine(
             progress=context.report("comparing"),
         )
         table = table.without(idle)
-        if hash:
-            digest_files(table, known=context.digests, progress=context.report("hashing"))
+        for part in (table, *pending) if hash else ():
+            digest_files(part, known=context.digests, progress=context.report("hashing"))
     changed = compare(context, View(stack, below), View([table, *covered], below), renames=True)
     return table, idle, count(changed)

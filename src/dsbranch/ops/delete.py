@@ -16,6 +16,7 @@ from dsbranch.store.lock import names_lock
 
 def delete(context: Context, name: str, *, force: bool) -> Deleted:
     with (
+        context.store.spending_reserve(),
         names_lock(context.layout, verb=f"delete {name}", timeout=PATIENCE_SECONDS),
         mounting.locked(context, name, "delete") as branch,
     ):

@@ -74,7 +74,7 @@ def _weigh(
 
 
 def _beside_layers(context: Context) -> int:
-    """What the database, the locks and the directories around the layers occupy."""
+    """What the database, the locks, the reserve and the directories around the layers occupy."""
     usage = Usage()
     layout = context.layout
     with storage(f"list {layout.dot}"), os.scandir(layout.dot) as entries:

@@ -47,7 +47,7 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
         rest = _rest(context, history, plan)
         weight = freed([*_layers(context, plan.layers), *rest])
         return _answer(history, plan, rest, weight.bytes, weight.inodes)
-    with gc_lock(context.layout, verb="gc"):
+    with context.store.spending_reserve(), gc_lock(context.layout, verb="gc"):
         with (
             names_lock(context.layout, verb="gc", timeout=PATIENCE_SECONDS),
             sweep.clearing(context.store),

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch._core import syscalls
@@ -41,6 +41,19 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
         if not context.store.may_have_layer(layer.id):
             # Should this fail too: a directory without a row is garbage.
             shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
+        raise
+
+
+@contextmanager
+def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Layer, str]]:
+    """`write_manifest` of an open layer; removed again if the body fails before its transaction."""
+    try:
+        yield write_manifest(context, layer, table)
+    except BaseException:
+        if not context.store.may_be_sealed(layer.id):
+            # Should this fail too: the next commit writes over it.
+            with suppress(OSError):
+                context.layout.manifest(layer.id).unlink(missing_ok=True)
         raise
 
 

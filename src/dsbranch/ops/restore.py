@@ -78,10 +78,13 @@ def _restore(
         with stacks.reading(context.root):
             steps = plan([_without(table, paths)], stacks.tables(context, lowers), below)
     # Sealed, as the new layer shares inodes with it.
-    with storage(f"write {place}"):
-        strip(table, dialect=context.store.dialect)
-    sealed, _ = layers.write_manifest(context, context.store.layer(branch.layer), table)
-    with layers.new_layer(context, place, work=False) as new:
+    open_layer = context.store.layer(branch.layer)
+    with (
+        layers.sealing(context, open_layer, table) as (sealed, _),
+        layers.new_layer(context, place, work=False) as new,
+    ):
+        with storage(f"write {place}"):
+            strip(table, dialect=context.store.dialect)
         layer, _, _ = built(context, steps, new, hash=False)
         pending = (layer.id,) if simple else (layer.id, sealed.id, *branch.pending)
         _show(context, switch, branch, pending, [sealed, layer], _detail(paths, commit))

@@ -60,6 +60,9 @@ def _hint(code: int, reason: str, work: Path | None) -> str:
             "it was mounted with `volatile` and never unmounted, so what was written last may be"
             f" missing; to use it as it is: `rm -r {work / 'work/incompat/volatile'}`"
         )
+    if work is not None and (missing := _used_up(work)):
+        # The kernel tries out the upper by making files, and tells what it takes that for.
+        return f"the filesystem of {work} has no {missing} left: remove something there"
     if "lowerdir+" in reason:
         return "dsbranch needs Linux 6.8 or newer; this is " + os.uname().release
     if code == errno.ENODEV:
@@ -69,3 +72,13 @@ def _hint(code: int, reason: str, work: Path | None) -> str:
     if code == errno.ENOSPC:
         return "its disk is full, see `df`, or there are as many mounts as /proc/sys/fs/mount-max"
     return "the kernel's log may say more: `dmesg | tail`"
+
+
+def _used_up(path: Path) -> str | None:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    if found.f_files and not found.f_ffree:
+        return "inode"
+    return None if found.f_bfree else "block"

@@ -11,40 +11,51 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EACCES, EROFS
+from errno import EACCES, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dsbranch.errors import IntegrityError
+from dsbranch.errors import IntegrityError, NoPrivilege
 from dsbranch.store.faults import from_errno, storage
 
 Row = tuple[Any, ...]
 Value = str | int | bytes | None
 
 _BUSY_SECONDS = 60.0
+_ALONE_SECONDS = 5.0
 
 
 class Connection:
     """An open database. It belongs to the thread that made it."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, alone: bool = False) -> None:
         """
+        `alone` keeps all other processes out until it is closed, and needs no shared memory on
+        the disk: the way to read on a full one.
+
         :raises NoPrivilege: its directory may not be written (WAL needs that even to read)
+        :raises Locked: others have it open for longer than a few seconds, if `alone`
         :raises StorageError: the file is missing or the disk fails
         """
         self.path = path
+        self.alone = alone
         self.in_doubt = False
         _require_writable(path)
         # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
         uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
         with storage(f"open {path}"):
             self._sqlite = sqlite3.connect(
-                uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+                uri,
+                uri=True,
+                timeout=_ALONE_SECONDS if alone else _BUSY_SECONDS,
+                isolation_level=None,
             )
         try:
             # FULL: in WAL mode anything less can lose the last commits with the power.
-            self.script("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;")
+            mode = "PRAGMA locking_mode = EXCLUSIVE;" if alone else ""
+            with _naming_what_is_missing(path):
+                self.script(f"{mode} PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;")
         except BaseException:
             self.close()
             raise
@@ -85,14 +96,25 @@ class Connection:
             # From here to its end nobody can say whether the next reader will see the writes:
             # a commit record may be in the log although syncing it failed.
             self.in_doubt = True
-            with storage(f"write {self.path}, and whether it went through is not known"):
-                self._sqlite.execute("COMMIT")
+            self._commit()
             self.in_doubt = False
         except BaseException:
             # SQLite has already rolled back by itself after some failures.
             if self._sqlite.in_transaction:
                 self._sqlite.execute("ROLLBACK")
             raise
+
+    def _commit(self) -> None:
+        what = f"write {self.path}"
+        try:
+            self._sqlite.execute("COMMIT")
+        except sqlite3.Error as error:
+            # The commit record comes last: a log for which there was no space does not have it.
+            self.in_doubt = error.sqlite_errorcode != sqlite3.SQLITE_FULL
+            with storage(
+                f"{what}, and whether it went through is not known" if self.in_doubt else what
+            ):
+                raise
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -125,6 +147,18 @@ class Connection:
                     )
         finally:
             self.script("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
+def _naming_what_is_missing(path: Path) -> Iterator[None]:
+    """SQLite can only say that it could not make a file, where there is no inode left."""
+    try:
+        yield
+    except NoPrivilege as error:
+        filesystem = os.statvfs(path.parent)
+        if filesystem.f_files and not filesystem.f_ffree:
+            raise from_errno(ENOSPC, f"open {path}") from error
+        raise
 
 
 def _require_writable(path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from dsbranch.errors import AlreadyExists, Locked
 from dsbranch.model import Branch, Commit, Dialect, Layer, Move
-from dsbranch.store import writes
+from dsbranch.store import reserve, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id, new_id
@@ -106,6 +106,7 @@ def _build(draft: Path, adoption: Adoption, prepare: Callable[[Path], None] | No
             directory.mkdir()
         layout.config.write_text(_CONFIG, encoding="utf-8")
         _sync_file(layout.config)
+    reserve.keep(layout.reserve)
     layout.make_layer_dirs(layer.id, work=True)
     if prepare is not None:
         prepare(layout.fs(layer.id))

@@ -11,11 +11,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import cast
 
-from dsbranch.errors import IntegrityError, NewerFormat, NotAWorkspace, UnknownRef
+from dsbranch.errors import (
+    IntegrityError,
+    Locked,
+    NewerFormat,
+    NotAWorkspace,
+    StorageError,
+    UnknownRef,
+)
 from dsbranch.model import (
     Branch,
     Checkpoint,
@@ -28,7 +36,7 @@ from dsbranch.model import (
     Run,
     Tag,
 )
-from dsbranch.store import history, line, rows, writes
+from dsbranch.store import history, line, reserve, rows, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
@@ -95,7 +103,7 @@ class Store:
                 raise NotAWorkspace(
                     f"{root} is no dsbranch workspace", hint="`dsbranch init DATASET` makes one"
                 ) from None
-        db = Connection(layout.db)
+        db = _connect(layout)
         try:
             _check_format(db)
             return Store(layout, db)
@@ -105,6 +113,12 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+        if self._db.alone:
+            reserve.take_back(self._layout)
+
+    def spending_reserve(self) -> AbstractContextManager[None]:
+        """Let the body, which is to free space, have the space that is set aside for it."""
+        return reserve.spent(self._layout)
 
     @property
     def layout(self) -> Layout:
@@ -217,6 +231,11 @@ class Store:
         """Whether there is, or after a transaction that failed at its end may be, a row for the
         layer; a directory without one is garbage."""
         row = self._db.row("SELECT 1 FROM layers WHERE id = ?", id)
+        return self._db.in_doubt or row is not None
+
+    def may_be_sealed(self, id: str) -> bool:
+        """Whether a layer is sealed, or may be, as in `may_have_layer`."""
+        row = self._db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'sealed'", id)
         return self._db.in_doubt or row is not None
 
     def settle_doubt(self) -> None:
@@ -405,6 +424,27 @@ class Store:
         from difflib import get_close_matches
 
         return get_close_matches(name, [row[0] for row in self._db.rows(select)], n=3)
+
+
+def _connect(layout: Layout) -> Connection:
+    """On a full disk keep to ourselves: a process that has to write into an index for which there
+    is no block gets no error but SIGBUS."""
+    if reserve.is_needed(layout):
+        # Where others have the store open, there is an index.
+        with suppress(Locked):
+            return _connect_alone(layout)
+    try:
+        return Connection(layout.db)
+    except StorageError as error:
+        # A quota, of which the filesystem says nothing beforehand.
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
+        return _connect_alone(layout)
+
+
+def _connect_alone(layout: Layout) -> Connection:
+    reserve.lend_log(layout)
+    return Connection(layout.db, alone=True)
 
 
 def _check_format(db: Connection) -> None:

@@ -50,6 +50,11 @@ class Layout(NamedTuple):
         return self.dot / "locks"
 
     @property
+    def reserve(self) -> Path:
+        """Space set aside for a full disk."""
+        return self.dot / "reserve"
+
+    @property
     def empty(self) -> Path:
         """An empty directory: the second lower that a read-only overlay asks for."""
         return self.dot / "empty"

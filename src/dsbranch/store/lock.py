@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 from dsbranch.errors import Locked
@@ -113,7 +114,7 @@ def _locked(path: Path, what: str, *, verb: str, timeout: float) -> Iterator[Non
         if not taken:
             raise _refusal(fd, what)
         with storage(f"write {path}"):
-            os.pwrite(fd, _note(verb), 0)
+            _leave_note(fd, verb)
         try:
             yield
         finally:
@@ -140,9 +141,15 @@ def _take(fd: int, timeout: float) -> bool:
             return True
 
 
-def _note(verb: str) -> bytes:
+def _leave_note(fd: int, verb: str) -> None:
     pid = os.getpid()
-    return f"{pid} {verb} {_started(pid)}\n".encode("utf-8", "surrogateescape")
+    note = f"{pid} {verb} {_started(pid)}\n".encode("utf-8", "surrogateescape")
+    try:
+        os.pwrite(fd, note, 0)
+    except OSError as error:
+        # It is held all the same; on a full disk nobody is told by whom.
+        if error.errno not in (ENOSPC, EDQUOT):
+            raise
 
 
 def _refusal(fd: int, what: str) -> Locked:
