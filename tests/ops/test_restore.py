@@ -90,6 +90,15 @@ def test_undo_brings_back_what_was_there(bench):
     assert bench.lines() == []
 
 
+def test_a_commit_after_it_counts_renames_as_diff_does(bench):
+    """What the restoring sealed has no digests yet, by which files are known again."""
+    bench.commit(e.add("one", File(b"the same content")))
+    bench.edit(e.unlink("one"), e.add("two", File(b"the same content")), e.append("f", b"2"))
+    bench.ws.restore("main", [b"f"])
+    done = bench.ws.commit("main", "renamed")
+    assert done.counts == bench.ws.diff("main~1", "main").counts() == {"R": 1}
+
+
 def test_everything(bench):
     committed = bench.see()
     bench.edit(e.append("f", b"2"), e.chmod("", 0o700), e.rmtree("e"))
