@@ -5,9 +5,14 @@ What is imported stays to the end, so nothing is gained by looking for garbage a
 """
 
 import gc
+import signal
 import sys
 
 gc.disable()
+# Ctrl-C ends what is not yet the program without a word, as SIGTERM does. Where it is ignored, as
+# in the background of a script, it stays so.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dsbranch.cli import main  # noqa: E402 - not before the line above
 

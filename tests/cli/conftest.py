@@ -35,7 +35,7 @@ def program(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Iterator[Program]:
     """Run `main` in this process and give its exit code and what it wrote."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     handlers = [signal.getsignal(number) for number in signals]
 
     def run(*arguments: str) -> Ran:

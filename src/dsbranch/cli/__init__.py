@@ -19,7 +19,7 @@ import typer
 from dsbranch import __version__
 from dsbranch.cli import render
 from dsbranch.cli.direct import DirectGroup
-from dsbranch.cli.faults import describe
+from dsbranch.cli.faults import Fault, describe
 from dsbranch.cli.verbs import FIRST_WORDS, command
 from dsbranch.errors import Interrupted
 
@@ -114,14 +114,42 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _heed_signals() -> list[signal.Signals]:
+    """Let the signals that end a program interrupt it, but for those that are ignored: nohup
+    does so on purpose, and scripts for what they start in the background."""
+    heeded = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    for number in heeded:
+        signal.signal(number, _terminate)
+    return heeded
+
+
 def main() -> int:
-    """Run the program on ``sys.argv`` and return its exit code."""
+    """Run the program on ``sys.argv`` and return its exit code.
+
+    Signals have their default effect when it returns: what is left of the process is not worth
+    a word.
+    """
+    heeded: list[signal.Signals] = []
+    try:
+        try:
+            heeded = _heed_signals()
+            return _run()
+        finally:
+            for number in heeded:
+                signal.signal(number, signal.SIG_DFL)
+    except KeyboardInterrupt:
+        # Before the program was in a verb, or after it.
+        render.fault(Fault(Interrupted.exit_code, "interrupted"))
+        return Interrupted.exit_code
+
+
+def _run() -> int:
     _replace_closed_streams()
     _allow_many_files()
-    signal.signal(signal.SIGTERM, _terminate)
-    # nohup ignores it on purpose.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _terminate)
     try:
         code = app(prog_name="dsbranch", standalone_mode=False)
         render.flush()

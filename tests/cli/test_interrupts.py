@@ -1,0 +1,89 @@
+"""Ctrl-C and SIGTERM at any moment of a command: no traceback, and the branch is whole.
+
+By hand with as many moments as one likes: ``DSBRANCH_TEST_KILLS=100``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dsbranch
+from tests import leaks
+
+pytestmark = pytest.mark.root
+
+KILLS = int(os.environ.get("DSBRANCH_TEST_KILLS", "4"))
+PROGRAM = [sys.executable, "-P", "-m", "dsbranch"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(200):
+        (data / f"f{number}").write_text("".join(f"{line}\n" for line in range(number, 400)))
+    with dsbranch.init(data, tmp_path / "ws") as ws:
+        for round in range(3):
+            _edit(tmp_path / "ws", str(round))
+            ws.commit("main", f"round {round}")
+    yield tmp_path / "ws"
+    for point in leaks.mounts(tmp_path):
+        subprocess.run(["umount", "-l", point], check=True)
+
+
+def _edit(place: Path, text: str) -> None:
+    for number in range(50):
+        with (place / "main" / f"f{number}").open("a") as file:
+            file.write(text)
+
+
+def _run(place: Path, verb: list[str], number: signal.Signals, seconds: float) -> tuple[int, str]:
+    process = subprocess.Popen(
+        [*PROGRAM, "-C", place, *verb],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("verb", ["status", "commit", "squash", "export"])
+def test_at_any_moment(place: Path, verb: str, number: signal.Signals) -> None:
+    words = {
+        "status": ["status", "main"],
+        "commit": ["commit", "main", "-m", "x", "--allow-empty"],
+        "squash": ["squash", "main", "--since", "main~3"],
+        "export": ["export", "main", "-o", str(place.parent / "out.tar.zst")],
+    }[verb]
+    began = time.monotonic()
+    subprocess.run([*PROGRAM, "-C", place, "status", "main"], check=True, capture_output=True)
+    whole = time.monotonic() - began
+    rng = random.Random(f"{verb} {number}")
+    for moment in [rng.uniform(0, 1.5 * whole) for _ in range(KILLS)]:
+        _edit(place, "more")
+        code, told = _run(place, words, number, moment)
+        assert "terminate called" not in told
+        if "Traceback" in told:
+            # Python's own start, before it knows what to run.
+            assert "dsbranch/cli" not in told, told
+            continue
+        # A signal of which the process dies is what a shell calls 128 + number.
+        assert code in (0, 1, 2, 130, -number), (code, told)
+        assert code not in (1, 2) or told.startswith("error: "), told
+        with dsbranch.open(place) as ws:
+            assert not ws.verify().findings
+            assert ws.status("main").mounted
+    assert not list(place.parent.glob(".dsbranch-export-*"))
