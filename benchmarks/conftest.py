@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,9 @@ from typing import Any
 
 import pytest
 
-from tests import edits, leaks
+from benchmarks.page import markdown
+from benchmarks.scratch import filesystem, processor, scratch
+from tests import edits
 from tests.overlays import Overlay
 from tests.trees import Dir
 
@@ -90,15 +90,8 @@ class Data:
 
 @pytest.fixture(scope="session")
 def place() -> Iterator[Path]:
-    chosen = [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
-    parent = next((p for p in chosen if filesystem(p) not in ("overlayfs", "tmpfs")), chosen[0])
-    path = Path(tempfile.mkdtemp(prefix="dsb-bench-", dir=parent)).resolve()
-    try:
+    with scratch() as path:
         yield path
-    finally:
-        for point in leaks.mounts(path):
-            subprocess.run(["umount", "-l", point], check=True)
-        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")
@@ -275,31 +268,5 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line)
 
 
-def markdown(cells: list[tuple[str, ...]]) -> Iterator[str]:
-    """Rows of equal length as a table; the first is its head, all but the first column numbers."""
-    widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]
-    for number, row in enumerate(cells):
-        first, *rest = zip(row, widths, strict=True)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-        yield f"| {' | '.join(padded)} |"
-        if number == 0:
-            left, *right = ("-" * width for width in widths)
-            yield f"| {left} | {' | '.join(dashes[:-1] + ':' for dashes in right)} |"
-
-
 def shown(seconds: float) -> str:
     return f"{seconds * 1e3:,.1f} ms" if seconds < 1 else f"{seconds:,.2f} s"
-
-
-def filesystem(path: str | Path) -> str:
-    done = subprocess.run(
-        ["findmnt", "-n", "-o", "FSTYPE", "-T", path], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip().replace("overlay", "overlayfs") or "unknown filesystem"
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return os.uname().machine
