@@ -1,0 +1,119 @@
+"""The most memory each verb needs on a large change, and whether it fits into 512 MB.
+
+Every command runs in a control group of its own that may not hold more, page cache included, and
+its peak is that of the process itself. What it works on: a commit of many new files, all holes of
+4 KB, and then what one does with such a commit; and a commit of one large sparse file, which is
+read and hashed whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import page, process
+from benchmarks.scratch import disk, machine
+
+PER_DIRECTORY = 1000
+CGROUPS = Path("/sys/fs/cgroup")
+
+Result = dict[str, Any]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--files", type=int, default=1_000_000, help="new files (1000000)")
+    parser.add_argument("--gigabytes", type=float, default=20, help="of the large file (20)")
+    parser.add_argument("--limit", type=int, default=512, metavar="MB", help="memory (512)")
+
+
+def measure(place: Path, options: argparse.Namespace) -> Result:
+    rows = []
+    python = [sys.executable, "-m", "dsbranch"]
+    with disk(place, "ext4", 64) as filesystem, _limited(options.limit) as group:
+        base, root = filesystem / "base", filesystem / "ws"
+        base.mkdir()
+
+        def run(name: str, *words: str, inside: str = "") -> None:
+            taken = process.run(
+                [*python, *words], filesystem, group=group, cwd=root / inside if inside else None
+            )
+            print(f"{name:40} {taken.peak_mb:8.0f} MB {taken.seconds:8.1f} s", taken.errors)
+            rows.append({"verb": name} | asdict(taken))
+
+        run("init", "init", str(base), str(root))
+        on = ["-C", str(root)]
+        many, large = f"{options.files:,} new files", f"{options.gigabytes:g} GB in one file"
+        _make(root / "main", options.files)
+        run(f"status, {many}", *on, "status", "main")
+        run(f"diff, {many}", "diff", "--name-status", inside="main")
+        run(f"commit, {many}", *on, "commit", "main", "-m", "many")
+        run(f"create on {many}", *on, "create", "one")
+        run(f"diff of two commits, {many} between", *on, "diff", "--stat", "main~1", "main")
+        run(f"export, {many}", *on, "export", "main", "-o", str(filesystem / "whole.tar"))
+        (filesystem / "whole.tar").unlink(missing_ok=True)
+        run(f"verify --full, {many}", *on, "verify", "--full")
+        (root / "main" / "more").write_bytes(b"more")
+        run("commit, 1 new file", *on, "commit", "main", "-m", "more")
+        run(f"squash with {many}", *on, "squash", "main", "--since", "main~2")
+        with (root / "one" / "large").open("wb") as file:
+            file.truncate(int(options.gigabytes * 1e9))
+        run(f"commit, {large}", *on, "commit", "one", "-m", "large")
+        run(f"rollback from {many}", *on, "rollback", "main", "--to", "one~2")
+        run(f"gc, {many}", *on, "gc", "--keep", "0")
+        run("du", *on, "du")
+    return {
+        "machine": machine(place),
+        "date": datetime.now(UTC).date().isoformat(),
+        "limit_mb": options.limit,
+        "floor_mb": process.floor_mb(),
+        "rows": rows,
+    }
+
+
+def _make(tree: Path, files: int) -> None:
+    for number in range(files):
+        directory = tree / f"{number // PER_DIRECTORY:05}"
+        if number % PER_DIRECTORY == 0:
+            directory.mkdir()
+        fd = os.open(directory / f"{number % PER_DIRECTORY:04}", os.O_CREAT | os.O_WRONLY, 0o644)
+        os.ftruncate(fd, 4096)
+        os.close(fd)
+
+
+@contextmanager
+def _limited(megabytes: int) -> Iterator[Path]:
+    """A new control group, of either version, that holds at most that much memory.
+
+    :raises OSError: this machine does not let us
+    """
+    first = (CGROUPS / "memory" / "cgroup.procs").exists()  # version 1
+    group = CGROUPS / ("memory" if first else "") / f"dsb-bench-{os.getpid()}"
+    group.mkdir()
+    try:
+        limit = "memory.limit_in_bytes" if first else "memory.max"
+        (group / limit).write_text(str(megabytes << 20))
+        yield group
+    finally:
+        group.rmdir()
+
+
+# What the page shows
+
+
+def sections(result: Result) -> dict[str, str]:
+    cells = [("verb", "peak MB", "seconds", "")]
+    for row in result["rows"]:
+        end = {0: "", -9: "killed"}.get(row["code"], f"exit code {row['code']}")
+        cells.append((row["verb"], f"{row['peak_mb']:.0f}", page.digits(row["seconds"]), end))
+    facts = (
+        f"In a control group of {result['limit_mb']} MB, page cache included;"
+        f" {result['date']}; {result['machine']}."
+    )
+    return {"memory": f"{facts}\n\n{page.table(cells)}"}
