@@ -34,10 +34,6 @@ def missing(int error) -> Exception:
     return OSError(-error, os.strerror(-error))
 
 
-cdef bytes last(bytes path):
-    return path.rpartition(b"/")[2]
-
-
 cdef tuple facts_of(Step step):
     """Mode, uid, gid and mtime_ns of what a step makes."""
     cdef Table table
@@ -48,10 +44,39 @@ cdef tuple facts_of(Step step):
     return table.rows[row].mode, table.rows[row].uid, table.rows[row].gid, table.rows[row].mtime_ns
 
 
+cdef class Place:
+    """A directory that stays open from one entry to the next, as siblings follow each other."""
+
+    cdef bytes path
+    cdef int fd
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+    cdef int enter(self, int root, bytes path) except -2:
+        """A descriptor of the directory `path` below `root`, good until the next call."""
+        if self.fd >= 0 and path == self.path:
+            return self.fd
+        cdef int fd = open_below(root, path, len(path), O_RDONLY | O_DIRECTORY)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd))
+        if self.fd >= 0:
+            close(self.fd)
+        self.fd, self.path = fd, path
+        return fd
+
+
 cdef class Builder:
     """Carries a plan out below a directory."""
 
     cdef int target
+    cdef Place here              # where the entry of a step is made
+    cdef dict there              # table id -> the place a file of it is linked from
+    cdef Place first             # that of the whiteout, or of the entry, that others link to
     cdef bytes prefix            # of overlay xattrs
     cdef str dialect
     cdef bint layer              # the target is a layer, not an export
@@ -62,6 +87,9 @@ cdef class Builder:
 
     def __init__(self, target: bytes, dialect: str, bint layer):
         self.target = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.here = Place()
+        self.there = {}
+        self.first = Place()
         self.dialect = dialect
         self.prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
         self.layer = layer
@@ -86,7 +114,10 @@ cdef class Builder:
         # A directory's times change with each entry made in it.
         for step in reversed(steps):
             if step.action == DIRECTORY_STEP:
-                self.set_times(step)
+                try:
+                    self.set_times(step)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
 
     cdef bint is_own(self, bytes name):
         """Whether an xattr is the user's; those called like overlay's are stored escaped."""
@@ -98,51 +129,40 @@ cdef class Builder:
             return name
         return self.prefix + name[len(self.prefix) + len(b"overlay."):]
 
-    cdef int parent(self, int root, bytes path) except -2:
-        """A descriptor of the directory that holds `path` below `root`."""
-        cdef bytes directory = path.rpartition(b"/")[0]
-        cdef int fd = open_below(root, directory, len(directory), O_RDONLY | O_DIRECTORY)
-        if fd < 0:
-            raise OSError(-fd, os.strerror(-fd))
-        return fd
-
     cdef int one(self, Step step) except -1:
-        cdef bytes name
+        cdef bytes directory, name
         cdef int here, there
-        cdef Table table
-        cdef int64_t row
         if not step.path:
             self.describe(step, self.target)
             return 0
-        name = last(step.path)
-        here = self.parent(self.target, step.path)
-        try:
-            if step.action == DIRECTORY_STEP:
-                os.mkdir(name, 0o700, dir_fd=here)
-                there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-                try:
-                    self.describe(step, there)
-                finally:
-                    os.close(there)
-            elif step.action == WHITEOUT_STEP:
-                self.make_whiteout(step.path, here, name)
-            elif step.action == LINK:
-                table, row = step.source
-                self.link(table, row, step, here, name)
-            elif step.action == AGAIN:
-                there = self.parent(self.target, step.first)
-                try:
-                    os.link(last(step.first), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
-                finally:
-                    os.close(there)
-            elif step.action == NODE:
-                self.make_node(step, here, name)
-            elif step.action == TOMB:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=here))
-            else:
-                self.write(step, here, name)
-        finally:
-            close(here)
+        directory, _, name = step.path.rpartition(b"/")
+        here = self.here.enter(self.target, directory)
+        if step.action == LINK:
+            self.link(step, here, name)
+        elif step.action == DIRECTORY_STEP:
+            os.mkdir(name, 0o700, dir_fd=here)
+            there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            try:
+                self.describe(step, there)
+            finally:
+                os.close(there)
+        elif step.action == WHITEOUT_STEP:
+            self.make_whiteout(step.path, here, name)
+        elif step.action == AGAIN:
+            self.link_to_first(step.first, here, name)
+        elif step.action == NODE:
+            self.make_node(step, here, name)
+        elif step.action == TOMB:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=here))
+        else:
+            self.write(step, here, name)
+        return 0
+
+    cdef int link_to_first(self, bytes first, int here, bytes name) except -1:
+        """Link an entry made before, `first`, under another name."""
+        cdef bytes directory, old
+        directory, _, old = first.rpartition(b"/")
+        link_file(self.first.enter(self.target, directory), old, here, name)
         return 0
 
     cdef int make_node(self, Step step, int here, bytes name) except -1:
@@ -176,27 +196,30 @@ cdef class Builder:
         return 0
 
     cdef int make_whiteout(self, bytes path, int here, bytes name) except -1:
-        cdef int there
         if self.whiteout is not None:
-            there = self.parent(self.target, self.whiteout)
             try:
-                os.link(last(self.whiteout), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+                self.link_to_first(self.whiteout, here, name)
                 return 0
             except OSError as error:
                 if error.errno != EMLINK:
                     raise
-            finally:
-                os.close(there)
         os.mknod(name, 0o020000, 0, dir_fd=here)
         self.whiteout = path
         return 0
 
-    cdef int link(self, Table table, int64_t row, Step step, int here, bytes name) except -1:
+    cdef int link(self, Step step, int here, bytes name) except -1:
         """Link a sealed file; copy it where the kernel refuses (too many links, immutable)."""
-        cdef bytes path = table.text(table.rows[row].path)
-        cdef int there = self.parent(table.root_fd, path)
+        cdef Table table
+        cdef int64_t row
+        cdef bytes directory, old
+        cdef Place there
+        table, row = step.source
+        directory, _, old = table.text(table.rows[row].path).rpartition(b"/")
+        there = self.there.get(id(table))
+        if there is None:
+            there = self.there[id(table)] = Place()
         try:
-            os.link(last(path), name, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
+            link_file(there.enter(table.root_fd, directory), old, here, name)
             self.linked += 1
         except OSError as error:
             if error.errno not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
@@ -209,8 +232,6 @@ cdef class Builder:
             else:
                 step.action = COPY
             self.write(step, here, name)
-        finally:
-            close(there)
         return 0
 
     cdef int write(self, Step step, int here, bytes name) except -1:
@@ -280,14 +301,26 @@ cdef class Builder:
         return (facts_of(step)[3],) * 2
 
     cdef int set_times(self, Step step) except -1:
-        cdef int fd = open_below(self.target, step.path, len(step.path), O_RDONLY | O_DIRECTORY)
-        if fd < 0:
-            raise OSError(-fd, os.strerror(-fd), os.fsdecode(step.path))
-        try:
-            os.utime(fd, ns=self.times(step))
-        finally:
-            os.close(fd)
+        cdef bytes directory, name
+        if not step.path:
+            os.utime(self.target, ns=self.times(step))
+            return 0
+        directory, _, name = step.path.rpartition(b"/")
+        here = self.here.enter(self.target, directory)
+        os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
+
+
+cdef int link_file(int there, bytes old, int here, bytes name) except -1:
+    cdef const char *from_name = old
+    cdef const char *to_name = name
+    cdef int error = 0
+    with nogil:
+        if linkat(there, from_name, here, to_name, 0) < 0:
+            error = errno
+    if error:
+        raise OSError(error, os.strerror(error))
+    return 0
 
 
 cdef int64_t copy_data(int source, int out, int64_t size) except -1:
