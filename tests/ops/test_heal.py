@@ -343,7 +343,7 @@ def test_interrupted_right_after_the_transaction(bench, monkeypatch, verb, mount
 
 @pytest.mark.parametrize("verb", ["commit", "rollback", "squash"])
 @pytest.mark.parametrize(
-    "step", ["attach", "detach", "drop_mount", "record_mount", "find_users", "other_namespaces"]
+    "step", ["attach", "detach", "drop_mount", "record_mount", "find_standing", "other_namespaces"]
 )
 def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
     bench.commit(e.append("g", b"1"))
@@ -356,7 +356,7 @@ def test_a_failure_after_the_transaction(bench, monkeypatch, verb, step):
         "detach": "dsbranch.overlay.kernel.KernelDriver.detach",
         "drop_mount": "dsbranch.store.database.Store.drop_mount",
         "record_mount": "dsbranch.store.database.Store.record_mount",
-        "find_users": "dsbranch.overlay.writers.find_users",
+        "find_standing": "dsbranch.overlay.writers.find_standing",
         "other_namespaces": "dsbranch.overlay.mountinfo.other_namespaces",
     }[step]
 
@@ -522,7 +522,7 @@ def test_who_stands_where_is_no_reason_to_fail(bench, monkeypatch, verb):
     def fail(*arguments):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("dsbranch.overlay.writers.find_users", fail)
+    monkeypatch.setattr("dsbranch.overlay.writers.find_standing", fail)
     monkeypatch.setattr("dsbranch.overlay.mountinfo.other_namespaces", fail)
     monkeypatch.setattr("dsbranch.ops.mounting.require_nowhere_else", lambda *_: None)
     INTERRUPTED[verb](bench.ws)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dsbranch.overlay import writers
-from dsbranch.overlay.writers import find_users, find_writers
+from dsbranch.overlay.writers import find_standing, find_users, find_writers
 
 pytestmark = pytest.mark.root
 
@@ -87,6 +87,7 @@ def test_readers_are_users_but_no_writers(place, file, hold, kind):
     assert find_writers(place.target) == []
     (process,) = find_users(place.target)
     assert (process.pid, process.what) == (holder.pid, what)
+    assert find_standing(place.target) == ([process] if what == "working directory" else [])
     assert place.driver.set_read_only(place.target)
 
 
@@ -98,6 +99,7 @@ def test_a_deleted_working_directory_counts_as_a_writer(place, file, hold):
     (process,) = find_writers(place.target)
     assert (process.pid, process.what) == (holder.pid, "deleted working directory")
     assert process.path == str(directory)
+    assert find_standing(place.target) == []
 
 
 def test_a_file_that_is_called_deleted_is_not(place, file, hold):

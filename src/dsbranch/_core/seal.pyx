@@ -16,7 +16,11 @@ from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined, new_node
 
-STALE = (b"origin", b"impure", b"nlink", b"uuid")
+# What overlay leaves on which entries: to ask for what cannot be there costs as much as to remove it.
+STALE_ON_ALL = (b"origin",)
+STALE_ON_DIRECTORIES = (b"origin", b"impure")
+STALE_ON_ROOT = (b"origin", b"impure", b"uuid")
+STALE_ON_LINKED = (b"origin", b"nlink")
 
 
 cdef Node lower_part(Node node):
@@ -153,7 +157,11 @@ def strip(Table table, *, dialect: str = "trusted") -> None:
     :raises OSError: with the path
     """
     cdef bytes prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
-    cdef list names = [prefix + name for name in STALE]
+    cdef list on_all = [prefix + name for name in STALE_ON_ALL]
+    cdef list on_directories = [prefix + name for name in STALE_ON_DIRECTORIES]
+    cdef list on_root = [prefix + name for name in STALE_ON_ROOT]
+    cdef list on_linked = [prefix + name for name in STALE_ON_LINKED]
+    cdef list names
     cdef bytes name
     cdef char link[4200]
     cdef int64_t i
@@ -168,6 +176,10 @@ def strip(Table table, *, dialect: str = "trusted") -> None:
         if row.kind == WHITEOUT or (row.kind != DIRECTORY and not row.flags & F_ORIGIN):
             continue
         path = table.path_at(i)
+        if row.kind == DIRECTORY:
+            names = on_directories if row.path.size else on_root
+        else:
+            names = on_all if row.nlink == 1 else on_linked
         directory = -1
         if row.path.size < 4000:
             snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", table.root_fd, path)

@@ -431,15 +431,12 @@ def _follow(context: Context, entry: MountEntry, target: Path) -> None:
 
 def _who_stands_in(path: Path) -> tuple[Process, ...]:
     """A courtesy, so no reason to fail: the transaction has happened."""
-    from dsbranch.overlay.writers import find_users
+    from dsbranch.overlay.writers import find_standing
 
     try:
-        users = find_users(path)
+        return tuple(user for user in find_standing(path) if user.pid != os.getpid())
     except OSError:
         return ()
-    return tuple(
-        user for user in users if user.what == "working directory" and user.pid != os.getpid()
-    )
 
 
 def _who_keeps(layer_view: str) -> tuple[Process, ...]:

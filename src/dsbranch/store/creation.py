@@ -113,7 +113,9 @@ def _build(draft: Path, adoption: Adoption, prepare: Callable[[Path], None] | No
     db = Connection(layout.db, create=True)
     try:
         db.script("PRAGMA journal_mode = WAL;")
-        db.script(files("dsbranch.store").joinpath("schema.sql").read_text(encoding="utf-8"))
+        schema = files("dsbranch.store").joinpath("schema.sql").read_text(encoding="utf-8")
+        # At once: SQLite syncs the disk for each statement that stands alone.
+        db.script(f"BEGIN; {schema} COMMIT;")
         with db.transaction():
             _first_rows(db, adoption, layer)
     finally:
