@@ -15,6 +15,7 @@ MODULES = [
     "syscalls",
     "memory",
     "table",
+    "image",
     "files",
     "digest",
     "tasks",

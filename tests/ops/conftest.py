@@ -46,6 +46,9 @@ class Bench:
     def manifest(self, layer: str) -> Path:
         return self.fs(layer).parent / "manifest.parquet"
 
+    def index(self, layer: str) -> Path:
+        return self.fs(layer).parent / "index"
+
     def head(self, branch: str = "main") -> str:
         return self.ws.branch(branch).head
 

@@ -46,7 +46,7 @@ WRITERS = {
 
 
 def table(bench, layer):
-    return Table.from_columns(manifest.read(bench.manifest(layer)))
+    return Table.from_batches(manifest.read(bench.manifest(layer)))
 
 
 # --- what it is ---

@@ -67,7 +67,7 @@ def times(path: Path) -> tuple[int, int]:
 
 def digest_of(place: Path, path: bytes) -> bytes:
     """The digest that a manifest has."""
-    table = Table.from_columns(manifest.read(place))
+    table = Table.from_batches(manifest.read(place))
     entries = map(table.entry, range(len(table)))
     (digest,) = (entry.digest for entry in entries if entry.path == path)
     return digest

@@ -171,9 +171,10 @@ def test_a_checkpoint_costs_its_directories(bench, monkeypatch):
             Checkpoint(new.id, top, root, 2), [sealed._replace(sealed_ns=time.time_ns())]
         )
     space = agrees(bench)
-    # Its own directory, fs, a and b, and the manifest.
-    assert space.checkpoint_inodes == 5
-    assert space.checkpoints == 4 * 4096 + bench.manifest(new.id).stat().st_blocks * 512
+    # Its own directory, fs, a and b, the manifest and its index.
+    assert space.checkpoint_inodes == 6
+    beside = (bench.manifest(new.id), bench.index(new.id))
+    assert space.checkpoints == 4 * 4096 + sum(path.stat().st_blocks for path in beside) * 512
     assert of(space, "main").alone >= 2 * len(BIG)
     assert len(bench.ws.du("main").commits) == 3
     assert all(one.alone >= len(BIG) for one in bench.ws.du("main").commits[:2])

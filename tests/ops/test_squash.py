@@ -82,7 +82,7 @@ def test_hard_links_and_no_data_read(bench):
     digests = {
         entry.path: entry.digest
         for entry in core.entries(
-            Table.from_columns(manifest.read(bench.manifest(new.parent.name)))
+            Table.from_batches(manifest.read(bench.manifest(new.parent.name)))
         )
     }
     assert all(digests[os.fsencode(path)] for path in old)
@@ -93,12 +93,12 @@ def test_digests_are_taken_over_not_read_again(bench):
     bench.commit(e.append("g", b"1"))
     expected = {
         entry.path: entry.digest
-        for entry in core.entries(Table.from_columns(manifest.read(bench.manifest(commit.layer))))
+        for entry in core.entries(Table.from_batches(manifest.read(bench.manifest(commit.layer))))
     }
     # Whoever read the file again would see this.
     (bench.fs(commit.layer) / "f").write_bytes(b"lies")
     layer = bench.ws.squash("main").commit.layer
-    found = core.entries(Table.from_columns(manifest.read(bench.manifest(layer))))
+    found = core.entries(Table.from_batches(manifest.read(bench.manifest(layer))))
     assert {entry.path: entry.digest for entry in found}[b"f"] == expected[b"f"] is not None
 
 
@@ -110,7 +110,7 @@ def test_its_manifest_is_what_a_fresh_scan_finds(bench):
         (e.recreate("e", Dir({"m": File(b"new")})), e.add("p", Fifo())),
     )
     layer = done.commit.layer
-    kept = core.entries(Table.from_columns(manifest.read(bench.manifest(layer))))
+    kept = core.entries(Table.from_batches(manifest.read(bench.manifest(layer))))
     found = core.entries(core.scan(bench.fs(layer)))
     plain = [entry._replace(digest=None, origin=None) for entry in kept]
     assert core.comparable(plain) == core.comparable(

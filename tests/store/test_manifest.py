@@ -32,20 +32,24 @@ FORMAT = {  # as docs/internals/format.md has it
 }
 
 
+def rows_in(path):
+    return [row for part in manifest.read(path) for row in rows_of(part)]
+
+
 @pytest.fixture
 def file(tmp_path):
     """A manifest of the golden rows."""
     path = tmp_path / "manifest.parquet"
-    manifest.write(path, columns_of(GOLDEN), layer="0123456789", dialect="trusted")
+    manifest.write(path, [columns_of(GOLDEN)], layer="0123456789", dialect="trusted")
     return path
 
 
 def test_what_is_written_is_read(file):
-    assert rows_of(manifest.read(file)) == GOLDEN
+    assert rows_in(file) == GOLDEN
 
 
 def test_the_golden_file_is_still_read():
-    assert rows_of(manifest.read(GOLDEN_FILE)) == GOLDEN
+    assert rows_in(GOLDEN_FILE) == GOLDEN
 
 
 @pytest.mark.parametrize("which", ["golden", "fresh"])
@@ -74,23 +78,41 @@ def test_any_number_of_rows(tmp_path, count):
         for i in range(count)
     ]
     path = tmp_path / "m"
-    manifest.write(path, columns_of(rows), layer="l", dialect="user")
-    assert rows_of(manifest.read(path)) == rows
+    manifest.write(path, [columns_of(rows)], layer="l", dialect="user")
+    assert rows_in(path) == rows
+
+
+def test_each_part_is_a_row_group_and_none_is_lost(tmp_path):
+    path = tmp_path / "m"
+    parts = [GOLDEN[:1], GOLDEN[1:9], GOLDEN[9:]]
+    manifest.write(path, map(columns_of, parts), layer="l", dialect="trusted")
+    groups = parquet.ParquetFile(path).metadata
+    assert [groups.row_group(i).num_rows for i in range(3)] == [len(part) for part in parts]
+    assert rows_in(path) == GOLDEN
+    assert parquet.read_table(path)["kind"].to_pylist() == [row.kind for row in GOLDEN]
+
+
+def test_large_row_groups_are_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "ROWS_AT_ONCE", 4)
+    path = tmp_path / "m"
+    manifest.write(path, [columns_of(GOLDEN)], layer="l", dialect="trusted")
+    assert [part.length for part in manifest.read(path)] == [4, 4, 4, 2]
+    assert rows_in(path) == GOLDEN
 
 
 def test_the_answer_is_the_digest_of_the_file(tmp_path):
     path = tmp_path / "m"
-    digest = manifest.write(path, columns_of(GOLDEN), layer="l", dialect="trusted")
+    digest = manifest.write(path, [columns_of(GOLDEN)], layer="l", dialect="trusted")
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest() == manifest.digest_file(path)
     assert os.listdir(tmp_path) == ["m"]
-    again = manifest.write(path, columns_of(GOLDEN), layer="l", dialect="trusted")
+    again = manifest.write(path, [columns_of(GOLDEN)], layer="l", dialect="trusted")
     assert again == digest
 
 
 def test_a_path_that_is_no_utf8(tmp_path):
     path = tmp_path / os.fsdecode(b"m\xff")
-    manifest.write(path, columns_of(GOLDEN), layer="l", dialect="trusted")
-    assert rows_of(manifest.read(path)) == GOLDEN
+    manifest.write(path, [columns_of(GOLDEN)], layer="l", dialect="trusted")
+    assert rows_in(path) == GOLDEN
 
 
 def test_malformed_columns_are_not_written(tmp_path):
@@ -99,7 +121,7 @@ def test_malformed_columns_are_not_written(tmp_path):
     offsets[16:24] = (1 << 40).to_bytes(8, "little")
     for bad in (replace(columns, path_offsets=offsets), replace(columns, kind=b"\x08" * 14)):
         with pytest.raises(ValueError):
-            manifest.write(tmp_path / "m", bad, layer="l", dialect="trusted")
+            manifest.write(tmp_path / "m", [bad], layer="l", dialect="trusted")
     assert os.listdir(tmp_path) == []
 
 
@@ -121,7 +143,7 @@ def rewrite(path, metadata=None, /, **columns):
 
 def refused(path):
     with pytest.raises(IntegrityError) as caught:
-        manifest.read(path)
+        list(manifest.read(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -148,7 +170,7 @@ def test_every_flipped_bit_of_a_page_is_found_or_harmless(file):
         whole[at] ^= 0x10
         file.write_bytes(whole)
         try:
-            assert rows_of(manifest.read(file)) == GOLDEN
+            assert rows_in(file) == GOLDEN
         except IntegrityError:
             found += 1
         whole[at] ^= 0x10
@@ -157,7 +179,7 @@ def test_every_flipped_bit_of_a_page_is_found_or_harmless(file):
 
 def test_missing(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
-        manifest.read(tmp_path / "m")
+        list(manifest.read(tmp_path / "m"))
     with pytest.raises(StorageError, match="No such file"):
         manifest.digest_file(tmp_path / "m")
 
@@ -165,7 +187,7 @@ def test_missing(tmp_path):
 def test_a_newer_format(file):
     rewrite(file, {"dsbranch.format": "2"}, path=None)
     with pytest.raises(NewerFormat, match="format 2"):
-        manifest.read(file)
+        list(manifest.read(file))
 
 
 @pytest.mark.parametrize("metadata", [{}, {"dsbranch.format": "x"}], ids=["none", "no number"])
@@ -204,7 +226,7 @@ def test_a_column_of_another_kind(file, name, column):
 
 def test_a_directory(tmp_path):
     with pytest.raises(StorageError, match="Is a directory"):
-        manifest.read(tmp_path)
+        list(manifest.read(tmp_path))
 
 
 # --- a full disk ---
@@ -216,5 +238,5 @@ def test_a_full_disk_leaves_nothing_under_the_name(small_disk):
     rows = [Row(os.urandom(16)) for _ in range(5000)]
     path = small_disk / "manifest.parquet"
     with pytest.raises(StorageError, match=r"manifest\.parquet: No space left on device"):
-        manifest.write(path, columns_of(rows), layer="l", dialect="trusted")
+        manifest.write(path, [columns_of(rows)], layer="l", dialect="trusted")
     assert os.listdir(small_disk) == ["filler"]

@@ -8,5 +8,6 @@ def scan(
     threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,
+    spill: bytes | None = None,
     progress: Report | None = None,
 ) -> Table: ...

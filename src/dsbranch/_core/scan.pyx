@@ -354,12 +354,14 @@ def scan(
     threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,
+    spill: bytes | None = None,
     progress=None,
 ) -> Table:
     """Read the tree below `root` into a Table (without content digests).
 
     `live` tolerates names that vanish while the walk runs; a sealed tree must not change.
     `progress(done, total, bytes)` is told how many entries were read; nobody knows the total.
+    `spill` is a directory to whose filesystem a table goes that is too large for memory.
     `xattrs` False skips extended attributes: for plain walks, never for layers.
     `threads` None: as many as there are processors, and more if it takes long, since a disk and a
     network have many answers on the way.
@@ -373,6 +375,8 @@ def scan(
     cdef Worker first
     cdef int result
     table.open(root)
+    if spill is not None:
+        table.spill_into(spill)
     walk = Walk(table, dialect == "user", live, xattrs)
     crew, late = crew_of(threads)
     walk.workers = [Worker() for _ in range(crew + late)]

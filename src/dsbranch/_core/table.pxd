@@ -37,6 +37,8 @@ cdef enum:
     TEXTS = 4            # path, target, redirect, origin
     LONGEST_TEXT = (1 << 24) - 1
 
+cdef int64_t MOST_HEAP   # bytes that a Text can reach
+
 cdef struct Row:
     Text path
     Text target
@@ -61,6 +63,7 @@ cdef struct Row:
     uint8_t loaded       # Base only: first and end are known
     uint8_t xattrs[16]
     uint8_t digest[16]
+    uint8_t spare[3]     # up to a multiple of 8 bytes
 
 cdef struct Fault:
     int error
@@ -95,7 +98,8 @@ cdef class Table:
     cdef inline const char *path_at(self, int64_t row) noexcept nogil:
         return self.heap + self.rows[row].path.at
 
-cdef Text *which_text(Row *row, int which) noexcept nogil
+cdef Text *row_text(Row *row, int which) noexcept nogil
+cdef bint has_text(const Row *row, int which) noexcept nogil
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil
 cdef size_t name_start(const char *path, size_t size) noexcept nogil
 cdef int blame(Fault *fault, int error, const char *action, const char *path, size_t size) noexcept nogil

@@ -22,8 +22,7 @@ from dsbranch._core.memory cimport munmap, region_free, region_grow, region_init
 
 # Row numbers are 32 bits wide.
 cdef int64_t MOST_ROWS = 0xFFFFFFF0
-# What a Text can reach.
-cdef int64_t MOST_HEAP = <int64_t>1 << 40
+MOST_HEAP = <int64_t>1 << 40
 
 # By which flag a row has its path, target, redirect and origin.
 cdef uint8_t[TEXTS] TEXT_FLAG = [0, F_TARGET, F_REDIRECT, F_ORIGIN]
@@ -32,6 +31,11 @@ Entry = namedtuple(
     "Entry",
     "path kind flags mode uid gid rdev size mtime_ns nlink_group target redirect origin xattrs digest",
 )
+
+
+cdef enum:
+    BATCH_ROWS = 1 << 17
+    BATCH_BYTES = 1 << 26
 
 
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil:
@@ -251,8 +255,8 @@ cdef class Table:
         cdef int which
         cdef Text *text
         for which in range(TEXTS):
-            text = which_text(&row, which)
-            if text != NULL and self.put(other.heap + text.at, text.size, text) < 0:
+            text = row_text(&row, which)
+            if has_text(&row, which) and self.put(other.heap + text.at, text.size, text) < 0:
                 raise_fault(&self.fault)
         if self.append(&row) < 0:
             raise_fault(&self.fault)
@@ -395,26 +399,40 @@ cdef class Table:
             digest=digest, digest_valid=digest_valid,
         )
 
+    def batches(self):
+        """All rows as `Columns`, in parts of a bounded number of rows and bytes."""
+        cdef int64_t start = 0, i = 0, size = 0
+        cdef int which
+        while i < self.count:
+            for which in range(TEXTS):
+                if has_text(self.rows + i, which):
+                    size += row_text(self.rows + i, which).size
+            i += 1
+            if i == self.count or i - start == BATCH_ROWS or size >= BATCH_BYTES:
+                yield self.columns(start, i)
+                start = i
+                size = 0
+
     cdef tuple _strings(self, int which, int64_t start, int64_t n):
         """Offsets (int64), bytes and validity of one text column."""
         cdef int64_t i, total = 0
-        cdef Text *text
+        cdef Row *row
         offsets = bytes(8 * (n + 1)); valid = bytes(n)
         cdef int64_t *offset = <int64_t *>PyBytes_AsString(offsets)
         cdef uint8_t *known = <uint8_t *>PyBytes_AsString(valid)
         for i in range(n):
-            text = which_text(self.rows + start + i, which)
+            row = self.rows + start + i
             offset[i] = total
-            if text != NULL:
+            if has_text(row, which):
                 known[i] = 1
-                total += text.size
+                total += row_text(row, which).size
         offset[n] = total
         data = bytes(total)
         cdef char *out = PyBytes_AsString(data)
         for i in range(n):
             if known[i]:
-                text = which_text(self.rows + start + i, which)
-                memcpy(out + offset[i], self.heap + text.at, text.size)
+                row = self.rows + start + i
+                memcpy(out + offset[i], self.heap + row_text(row, which).at, offset[i + 1] - offset[i])
         return offsets, data, valid
 
     @staticmethod
@@ -442,7 +460,6 @@ cdef class Table:
         cdef int64_t n = columns.length, i, low, high
         cdef int which
         cdef Row row
-        cdef Text *text
         cdef const uint8_t[::1] kind = sized(columns.kind, n)
         cdef const uint8_t[::1] flags = sized(columns.flags, n)
         cdef const uint8_t[::1] mode = sized(columns.mode, 2 * n)
@@ -500,23 +517,22 @@ cdef class Table:
                 memcpy(&high, offsets[which] + 8 * (i + 1), 8)
                 if low < 0 or high < low or high > data_size[which] or high - low > LONGEST_TEXT:
                     raise ValueError(f"row {i}: text out of bounds")
-                text = which_text(&row, which)
-                if self.put(data[which] + low, high - low, text) < 0:
+                if self.put(data[which] + low, high - low, row_text(&row, which)) < 0:
                     raise_fault(&self.fault)
             if self.append(&row) < 0:
                 raise_fault(&self.fault)
         return 0
 
 
-cdef Text *which_text(Row *row, int which) noexcept nogil:
-    """One of a row's texts, NULL if it has none."""
-    if which == 0:
-        return &row.path
-    if not row.flags & TEXT_FLAG[which]:
-        return NULL
-    if which == 1:
-        return &row.target
+cdef Text *row_text(Row *row, int which) noexcept nogil:
+    """A row's path, target, redirect or origin, whether it has one or not."""
+    if which < 2:
+        return &row.target if which else &row.path
     return &row.redirect if which == 2 else &row.origin
+
+
+cdef bint has_text(const Row *row, int which) noexcept nogil:
+    return which == 0 or (row.flags & TEXT_FLAG[which]) != 0
 
 
 cdef bint plain_name(const char *name, size_t size) noexcept nogil:

@@ -56,7 +56,7 @@ def built(
     with storage(f"make the layer {place}"), stacks.consistent(context.root):
         effort = build(steps, os.fsencode(place), dialect=new.dialect)
     with stacks.reading(place):
-        table = scan(os.fsencode(place), dialect=new.dialect)
+        table = scan(os.fsencode(place), dialect=new.dialect, spill=stacks.spill(context))
         inherit(table, steps, parts)
         if hash:
             # Only what had to be copied, with metadata of its own, can still lack a digest.

@@ -15,7 +15,7 @@ from dsbranch.errors import UsageError
 from dsbranch.model import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
-from dsbranch.store import manifest, sweep
+from dsbranch.store import index, manifest, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import new_layer_id, sync_directory
@@ -58,10 +58,14 @@ def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Laye
 
 
 def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer, str]:
-    """Write the manifest of a layer; the layer as it is once sealed, and the file's SHA-256."""
+    """Write the manifest of a layer; the layer as it is once sealed, and the file's SHA-256.
+
+    Its index gets to the disk with all else that the caller syncs before the transaction.
+    """
     facts = table.summary()
     path = context.layout.manifest(layer.id)
-    checksum = manifest.write(path, table.columns(), layer=layer.id, dialect=layer.dialect)
+    checksum = manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect)
+    index.write(context.layout.index(layer.id), table, path, sync=False)
     sealed = Layer(
         id=layer.id,
         state="sealed",

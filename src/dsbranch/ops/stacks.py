@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import IntegrityError
+from dsbranch.errors import DsbranchError, IntegrityError
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
-from dsbranch.store import manifest
+from dsbranch.store import index, manifest
 from dsbranch.store.faults import from_errno
 
 
@@ -85,8 +85,14 @@ def sealed(context: Context, layer: str) -> Table:
     if table is not None:
         return table
     path = context.layout.manifest(layer)
+    place = context.layout.index(layer)
+    table = index.read(place, path, context.digests)
     try:
-        table = Table.from_columns(manifest.read(path))
+        if table is None:
+            table = Table.from_batches(manifest.read(path), spill=spill(context))
+            # To the next reader's gain. Where nothing may or can be written there is none.
+            with suppress(DsbranchError):
+                index.write(place, table, path)
         table.open(os.fsencode(context.layout.fs(layer)))
     except ValueError as error:
         raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
@@ -94,6 +100,11 @@ def sealed(context: Context, layer: str) -> Table:
         raise IntegrityError(f"the directory of layer {layer} is gone") from error
     context.tables[layer] = table
     return table
+
+
+def spill(context: Context) -> bytes:
+    """Where tables go that are too large for memory."""
+    return os.fsencode(context.layout.layers)
 
 
 def lowers(context: Context, commit: str, *, cuts: Sequence[str] = ()) -> list[str]:
@@ -152,6 +163,7 @@ def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
             os.fsencode(place),
             dialect=context.store.dialect,
             live=live,
+            spill=spill(context),
             progress=context.report("scanning"),
         )
 

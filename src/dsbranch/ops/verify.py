@@ -24,7 +24,7 @@ from dsbranch.ops.context import Context
 from dsbranch.ops.gc import garbage
 from dsbranch.ops.space import is_directory
 from dsbranch.overlay.inuse import in_use
-from dsbranch.store import manifest, sweep
+from dsbranch.store import index, manifest, sweep
 from dsbranch.store.identity import commit_id
 
 _GONE = "all that only this layer holds is lost; a backup or an export may still have it"
@@ -33,6 +33,7 @@ _DISK = "the disk may be failing: see `dmesg`, and back up what can still be rea
 _FORGED = "the message, author, time, parents or manifest is not what was committed"
 _STORE = "put `.dsbranch/store.db` back from a backup; the layers and the dataset are untouched"
 _NO_WORK = "the branch cannot be mounted until the directory is made again, empty"
+_REBUILT = "it is made again from the manifest when it is next needed"
 _DISPOSABLE = "views that use it are wrong; the commits' own layers are not concerned"
 
 
@@ -125,7 +126,7 @@ class _Verification:
         path = self.context.layout.manifest(layer.id)
         try:
             checksum = manifest.digest_file(path)
-            expected = Table.from_columns(manifest.read(path))
+            expected = Table.from_batches(manifest.read(path), spill=stacks.spill(self.context))
         except NoPrivilege:
             raise
         except (IntegrityError, ValueError) as error:
@@ -136,6 +137,10 @@ class _Verification:
         if len(expected) != layer.entries:
             what = f"its manifest has {len(expected)} entries, the store says {layer.entries}"
             self.add(where, what, _UNREADABLE)
+        place = self.context.layout.index(layer.id)
+        flaw = index.flaw(place, path, expected)
+        if flaw is not None and sweep.has_layer(self.context.store, layer.id):
+            self.add(where, f"its index is damaged: {flaw}", f"delete {place}; {_REBUILT}")
         commit = self.owners.get(layer.id)
         if commit is not None:
             self.identity(commit, checksum)
@@ -157,7 +162,12 @@ class _Verification:
         place = self.context.layout.fs(layer.id)
         unreadable: set[bytes] = set()
         try:
-            found = scan(os.fsencode(place), dialect=layer.dialect, live=True)
+            found = scan(
+                os.fsencode(place),
+                dialect=layer.dialect,
+                live=True,
+                spill=stacks.spill(self.context),
+            )
             if self.full:
                 found = self.digest(where, expected, found, unreadable)
         except OSError as error:

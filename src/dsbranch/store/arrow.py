@@ -31,8 +31,6 @@ _DIGESTS = {"xattrs": "xattrs", "xxh3_128": "digest"}  # name in the table: fiel
 COLUMNS = ["path", "kind", *_NUMBERS, *_TEXTS, *_DIGESTS]
 """The columns a manifest must have, in their order."""
 
-_BINARY_LIMIT = (1 << 31) - 1  # bytes that the 32-bit offsets of `binary` can reach
-
 
 def to_table(columns: Columns, metadata: dict[str, str]) -> Any:
     """The rows as a pyarrow.Table with the types of ``docs/internals/format.md``."""
@@ -74,7 +72,7 @@ def _text_array(columns: Columns, name: str, valid: Buffer | None = None) -> Any
     offsets, data = getattr(columns, f"{name}_offsets"), getattr(columns, f"{name}_data")
     array = _array(pa.large_binary(), columns.length, bitmap, offsets, data)
     array.validate(full=True)  # offsets out of order would be written as garbage
-    return array if memoryview(data).nbytes > _BINARY_LIMIT else array.cast(pa.binary())
+    return array.cast(pa.binary())
 
 
 def _kind_array(columns: Columns) -> Any:

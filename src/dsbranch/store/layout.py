@@ -75,6 +75,10 @@ class Layout(NamedTuple):
     def manifest(self, id: str) -> Path:
         return self.layers / id / "manifest.parquet"
 
+    def index(self, id: str) -> Path:
+        """Beside the manifest, and disposable."""
+        return self.layers / id / "index"
+
     def layers_among(self, places: Iterable[Path]) -> list[str]:
         """The ids of those layers whose ``fs`` is one of `places`, in their order."""
         return [place.parent.name for place in places if place.parent.parent == self.layers]

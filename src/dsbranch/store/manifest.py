@@ -1,4 +1,4 @@
-"""Manifests: the columns of one sealed layer, as Parquet. Room ``store``.
+"""Manifests: the columns of one sealed layer, as Parquet, in row groups. Room ``store``.
 
 ``docs/internals/format.md`` defines the file. It promises that a manifest is complete on the
 disk under its name or not there, and that a file which is none is refused by name. Whether
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat
@@ -22,36 +23,28 @@ from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
 
 FORMAT = 1
+ROWS_AT_ONCE = 1 << 16
 
 
-def write(path: Path, columns: Columns, *, layer: str, dialect: Dialect) -> str:
+def write(path: Path, parts: Iterable[Columns], *, layer: str, dialect: Dialect) -> str:
     """Write a manifest and give its SHA-256 (hex), once it is on the disk under `path`.
+
+    Each of `parts`, one at least, becomes a row group; one at a time is held in memory.
 
     :raises StorageError: the disk is full or failing; nothing is left under `path`
     :raises ValueError: the columns are malformed
     """
-    from pyarrow import parquet
-
-    table = arrow.to_table(
-        columns,
-        {
-            "dsbranch.format": str(FORMAT),
-            "dsbranch.layer": layer,
-            "dsbranch.dialect": dialect,
-        },
-    )
+    metadata = {
+        "dsbranch.format": str(FORMAT),
+        "dsbranch.layer": layer,
+        "dsbranch.dialect": dialect,
+    }
     # One name per layer: a killed writer's file is overwritten by the next.
     draft = path.with_name(path.name + ".tmp")
     with storage(f"write {path}"):
         try:
             with open(draft, "wb") as file:
-                parquet.write_table(
-                    table,
-                    file,
-                    compression="zstd",
-                    use_dictionary=["kind", "flags", "mode", "uid", "gid"],
-                    write_page_checksum=True,
-                )
+                _write(file, parts, metadata)
                 file.flush()
                 os.fsync(file.fileno())
             digest = _sha256(draft)
@@ -63,14 +56,38 @@ def write(path: Path, columns: Columns, *, layer: str, dialect: Dialect) -> str:
     return digest
 
 
-def read(path: Path) -> Columns:
-    """Read a manifest.
+def _write(file: BinaryIO, parts: Iterable[Columns], metadata: dict[str, str]) -> None:
+    from pyarrow import parquet
+
+    tables = (arrow.to_table(columns, metadata) for columns in parts)
+    first = next(tables)
+    with parquet.ParquetWriter(
+        file,
+        first.schema,
+        compression="zstd",
+        use_dictionary=["kind", "flags", "mode", "uid", "gid"],
+        write_page_checksum=True,
+    ) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def read(path: Path) -> Iterator[Columns]:
+    """Read a manifest, some rows at a time.
 
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
-    with _columns(path, arrow.COLUMNS) as table:
-        return arrow.from_table(table)
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        rows = 0
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=arrow.COLUMNS):
+            rows += batch.num_rows
+            yield arrow.from_table(pa.Table.from_batches([batch]))
+        # pyarrow takes some damaged pages for the end.
+        if rows != file.metadata.num_rows:
+            raise ValueError(f"{rows} rows of {file.metadata.num_rows}")
 
 
 def glance(path: Path, wanted: Sequence[bytes]) -> list[arrow.Glance]:
@@ -79,12 +96,13 @@ def glance(path: Path, wanted: Sequence[bytes]) -> list[arrow.Glance]:
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
-    with _columns(path, ["path", "kind", "flags"]) as table:
+    with _opened(path) as file:
+        table = file.read(columns=["path", "kind", "flags"])
         return [arrow.glance(table, item) for item in wanted]
 
 
 @contextmanager
-def _columns(path: Path, names: Sequence[str]) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -94,7 +112,7 @@ def _columns(path: Path, names: Sequence[str]) -> Iterator[Any]:
                 file, read_dictionary=["kind"], page_checksum_verification=True
             )
             _check_format(path, parts.schema_arrow.metadata or {})
-            yield parts.read(columns=list(names))
+            yield parts
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise _malformed(path, error) from error
         except OSError as error:
