@@ -52,6 +52,16 @@ def test_what_only_reads_layers_imports_no_pyarrow(bench, layer, verb):
     assert done.stdout == "False\n", done.stderr
 
 
+def test_a_commit_of_nothing_imports_no_pyarrow(bench, layer):
+    code = (
+        "import sys, dsbranch\n"
+        "try: dsbranch.open(sys.argv[1]).commit('main', 'm')\n"
+        "except dsbranch.errors.NothingToCommit: print('pyarrow' in sys.modules)"
+    )
+    done = python(code, str(bench.place))
+    assert done.stdout == "False\n", done.stderr
+
+
 @pytest.mark.parametrize("damage", ["gone", "old", "empty", "flipped"])
 def test_it_is_made_again(bench, layer, damage):
     expected = bench.lines("main")
