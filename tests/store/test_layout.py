@@ -23,7 +23,7 @@ def test_paths():
     assert layout.fs("a") == Path("/ws/.dsbranch/layers/a/fs")
     assert layout.work("a") == Path("/ws/.dsbranch/layers/a/work")
     assert layout.manifest("a") == Path("/ws/.dsbranch/layers/a/manifest.parquet")
-    assert layout.index("a") == Path("/ws/.dsbranch/layers/a/index")
+    assert layout.index_file("a") == Path("/ws/.dsbranch/layers/a/index")
 
 
 @pytest.mark.parametrize("work", [True, False])

@@ -36,7 +36,7 @@ def du(context: Context, names: Sequence[str]) -> Space:
         part = held.part((layer,))
         # That of any other layer goes with it, and is counted there.
         if part in ("history", "uncommitted"):
-            size = lone(context.layout.manifest(layer)) + lone(context.layout.index(layer))
+            size = lone(context.layout.manifest(layer)) + lone(context.layout.index_file(layer))
             manifests += size
             parts[part].bytes -= size
     database = _beside_layers(context)

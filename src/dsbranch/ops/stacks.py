@@ -85,7 +85,7 @@ def sealed(context: Context, layer: str) -> Table:
     if table is not None:
         return table
     path = context.layout.manifest(layer)
-    place = context.layout.index(layer)
+    place = context.layout.index_file(layer)
     table = index.read(place, path, context.digests)
     try:
         if table is None:

@@ -137,7 +137,7 @@ class _Verification:
         if len(expected) != layer.entries:
             what = f"its manifest has {len(expected)} entries, the store says {layer.entries}"
             self.add(where, what, _UNREADABLE)
-        place = self.context.layout.index(layer.id)
+        place = self.context.layout.index_file(layer.id)
         flaw = index.flaw(place, path, expected)
         if flaw is not None and sweep.has_layer(self.context.store, layer.id):
             self.add(where, f"its index is damaged: {flaw}", f"delete {place}; {_REBUILT}")

@@ -75,7 +75,7 @@ class Layout(NamedTuple):
     def manifest(self, id: str) -> Path:
         return self.layers / id / "manifest.parquet"
 
-    def index(self, id: str) -> Path:
+    def index_file(self, id: str) -> Path:
         """Beside the manifest, and disposable."""
         return self.layers / id / "index"
 
