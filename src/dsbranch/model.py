@@ -129,6 +129,13 @@ class Operation(NamedTuple):
     moves: tuple[Move, ...] = ()
     undoes: int | None = None
 
+    @property
+    def said(self) -> str:
+        """What was done; the verb once, though a message may begin with it (``merge x``)."""
+        return (
+            self.detail if self.detail.startswith(f"{self.verb} ") else f"{self.verb} {self.detail}"
+        )
+
 
 class Doomed(NamedTuple):
     """Ids of rows that nothing reaches. A checkpoint is among `layers`, too, unless mounted."""

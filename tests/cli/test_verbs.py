@@ -351,13 +351,13 @@ def test_undo_and_op_log(dsbranch: Dsbranch, ws: Path) -> None:
     (ws / "exp1" / "file0").unlink()
     told = dsbranch("undo", "--dry-run")
     changes = "with 2 uncommitted changes (1 added, 1 deleted)"
-    assert told == f"would undo commit commit 2; exp1 would be at commit {ids[1][:10]} {changes}\n"
+    assert told == f"would undo commit 2; exp1 would be at commit {ids[1][:10]} {changes}\n"
     out = dsbranch("undo")
     way = "`dsbranch undo` brings it back"
-    assert out == f"undone: commit commit 2; exp1 is at commit {ids[1][:10]} {changes}; {way}\n"
+    assert out == f"undone: commit 2; exp1 is at commit {ids[1][:10]} {changes}; {way}\n"
     assert "2 uncommitted changes: 1 added, 1 deleted" in dsbranch("status", "exp1")
     out = dsbranch("undo")
-    assert out.startswith(f"redone: commit commit 2; exp1 is at commit {ids[0][:10]} with 1 unc")
+    assert out.startswith(f"redone: commit 2; exp1 is at commit {ids[0][:10]} with 1 unc")
     dsbranch("rollback", "exp1")
     (ws / "exp1" / "new").touch()
     answer = json.loads(dsbranch("undo", "--json"))

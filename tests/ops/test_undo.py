@@ -139,6 +139,16 @@ def test_a_commit_under_running_writers(bench, hold, monkeypatch):
     assert bench.ws.log("main")[0].message == "again"
 
 
+def test_the_verb_is_said_once(bench):
+    bench.ws.create("exp1")
+    bench.commit(e.append("f", b"theirs"), branch="exp1", message="f of exp1")
+    bench.ws.merge("exp1", into="main")
+    assert bench.ws.undo().undone.said == "merge exp1 into main"
+    undone = bench.ws.operations(limit=1)[0].operation
+    assert (undone.verb, undone.detail) == ("undo", "merge exp1 into main")
+    assert bench.ws.operations()[2].operation.said == "commit f of exp1"
+
+
 @pytest.mark.parametrize("mounted", [False, True])
 @pytest.mark.parametrize("verb", ["merge", "restore"])
 def test_a_merge_and_a_restore(bench, verb, mounted):

@@ -50,9 +50,7 @@ def run(
 
 def _line(done: Undone) -> str:
     redo = done.undone.verb == "undo"
-    detail = done.undone.detail
-    if done.undone.undoes is None:
-        detail = f"{done.undone.verb} {detail}"
+    detail = done.undone.detail if redo else done.undone.said
     if done.operation is None:
         line = f"would {'redo' if redo else 'undo'} {detail}"
     else:

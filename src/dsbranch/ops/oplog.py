@@ -88,8 +88,7 @@ def require_last(context: Context, operation: Operation) -> None:
         elif mine & _subjects(later):
             name = later.moves[0].name
             raise ConflictError(
-                f"operation {later.id} ({later.verb} {later.detail}) moved {name} after"
-                f" operation {operation.id}",
+                f"operation {later.id} ({later.said}) moved {name} after operation {operation.id}",
                 hint=f"undo that one first: `dsbranch undo {later.id}`",
             )
 

@@ -92,9 +92,7 @@ def _verb(operation: Operation) -> str:
 
 
 def _detail(operation: Operation) -> str:
-    if operation.undoes is not None:
-        return operation.detail
-    return f"{operation.verb} {operation.detail}"
+    return operation.said if operation.undoes is None else operation.detail
 
 
 def _put_tag(
