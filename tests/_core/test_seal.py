@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch._core.base import Base
-from dsbranch._core.seal import idle_copies
+from dsbranch._core.seal import idle_copies, strip
 from dsbranch._core.view import View
 from tests import core, trees
 from tests import edits as e
@@ -26,3 +26,33 @@ def test_a_metadata_only_copy_without_data_is_no_idle_copy(tmp_path: Path) -> No
         Base(os.fsencode(tmp_path / "base")),
     )
     assert idle_copies(view) == []
+
+
+@pytest.mark.root
+def test_what_overlay_left_is_stripped_wherever_it_leaves_it(tmp_path: Path) -> None:
+    place = tmp_path / "upper"
+    trees.make(Dir({"d": Dir({"one": File(b"1"), "two": File(b"2")}), "p": Dir()}), place)
+    os.link(place / "d/two", place / "d/three")
+    left = {
+        "": ["origin", "impure", "uuid"],
+        "d": ["origin", "impure"],
+        "p": ["impure"],
+        "d/one": ["origin"],
+        "d/two": ["origin", "nlink"],
+    }
+    for path, names in left.items():
+        for name in names:
+            os.setxattr(place / path, f"trusted.overlay.{name}", b"\0\xfb" + bytes(27))
+    os.setxattr(place / "d", "trusted.overlay.opaque", b"y")
+    os.setxattr(place / "d/one", "user.origin", b"mine")
+    table = core.scan(place)
+    table.open(os.fsencode(place))
+    strip(table)
+    kept = {path: os.listxattr(place / path) for path in left}
+    assert kept == {
+        "": [],
+        "d": ["trusted.overlay.opaque"],
+        "p": [],
+        "d/one": ["user.origin"],
+        "d/two": [],
+    }
