@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch.errors import DirtyBranch
 from dsbranch.model import Branch, Commit, Layer, Move, Operation, Process
@@ -22,8 +23,10 @@ from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import changes_in_words, uncommitted
 from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT
-from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.mountinfo import MountEntry
+
+if TYPE_CHECKING:
+    from dsbranch.overlay.driver import Prepared
 
 
 @dataclass

@@ -6,18 +6,21 @@ import os
 import pwd
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import NotAWorkspace
 from dsbranch.model import Progress
 from dsbranch.ops.ladder import Ladder
-from dsbranch.overlay.driver import Driver
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
 from dsbranch.store.database import Store
 from dsbranch.store.digests import Digests
 from dsbranch.store.layout import Layout, find_workspace
+
+if TYPE_CHECKING:
+    from dsbranch.overlay.driver import Driver
 
 
 class Context:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch.errors import (
     AlreadyExists,
@@ -27,11 +28,13 @@ from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo
-from dsbranch.overlay.driver import Prepared
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import plan, source
 from dsbranch.store.lock import branch_lock
+
+if TYPE_CHECKING:
+    from dsbranch.overlay.driver import Prepared
 
 _PATIENCE_SECONDS = 2.0
 
