@@ -35,7 +35,7 @@ from dsbranch.model import (
     Untagged,
     Verified,
 )
-from dsbranch.ops.context import Context, open_context
+from dsbranch.ops.context import Context, last_words, open_context
 from dsbranch.ops.diff import Diff
 
 if TYPE_CHECKING:
@@ -81,6 +81,12 @@ class Workspace:
     def on_progress(self, listener: Progress | None) -> None:
         """Have `listener` told of long phases (scanning, hashing, comparing, writing)."""
         self._context.listeners[:] = [] if listener is None else [listener]
+
+    def last_words(self, text: str, exit_code: int) -> None:
+        """Have the whole process write `text` to standard error and exit, should the disk fail
+        under a file that is mapped into memory: nothing can be raised there. For programs; nobody
+        calls this for a library's user."""
+        last_words(text, exit_code)
 
     def close(self) -> None:
         self._context.close()

@@ -77,6 +77,11 @@ def test_mount_ids_agree_with_the_kernels_own():
         os.close(fd)
 
 
+def test_last_words_fit_in_their_place():
+    with pytest.raises(OSError, match="Invalid argument"):
+        syscalls.last_words(b"x" * 513, 5)
+
+
 def test_syncfs(tmp_path):
     fd = os.open(tmp_path, os.O_RDONLY)
     try:

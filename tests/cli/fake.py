@@ -33,7 +33,7 @@ class FakeWorkspace:
     base = Path("/data")
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {"list": [], "current_branch": None}
+        self.answers: dict[str, Any] = {"list": [], "current_branch": None, "last_words": None}
         self.asked: list[tuple[Any, ...]] = []
         self.start: Path | None = None
 
@@ -54,7 +54,7 @@ class FakeWorkspace:
 
     def __getattr__(self, name: str) -> Any:
         def method(*arguments: Any, **keywords: Any) -> Any:
-            if name not in ("list", "current_branch"):
+            if name not in ("list", "current_branch", "last_words"):
                 self.asked.append((name, *arguments, keywords))
             answer = self.answers[name]
             if isinstance(answer, BaseException):

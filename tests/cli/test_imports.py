@@ -11,22 +11,18 @@ import sys
 import pytest
 from benchmarks import startup
 
-STORE = {"sqlite3"}
-# Manifests are Parquet files with a checksum; pyarrow brings socket in.
-MANIFEST = STORE | {"hashlib", "pyarrow", "socket"}
-ARCHIVE = MANIFEST | {"tarfile", "zstandard"}
+STORE = {"hashlib", "sqlite3"}
+# Manifests are Parquet files with a checksum; pyarrow brings in socket, and numpy where it is.
+MANIFEST = STORE | {"numpy", "pyarrow", "socket"}
+ARCHIVE = {"tarfile", "zstandard"}
 
+# What looks at sealed layers reads their indexes.
 MAY_LOAD = {
     "--version": set[str](),
-    "--help": STORE | {"hashlib"},
-    "export": ARCHIVE,
-    "apply": ARCHIVE,
-    # These look at no sealed layer.
-    **dict.fromkeys(
-        ["init", "create", "list", "status", "diff", "log", "op log", "umount", "mount", "rename"],
-        STORE | {"hashlib"},
-    ),
-    **dict.fromkeys(["delete", "du", "gc", "create beside it"], STORE | {"hashlib"}),
+    "export": STORE | ARCHIVE,
+    "apply": MANIFEST | ARCHIVE,
+    # These make layers, or judge them.
+    **dict.fromkeys(["commit", "commit again", "restore", "squash", "merge", "verify"], MANIFEST),
 }
 
 
@@ -37,7 +33,7 @@ def test_a_call_loads_what_it_uses() -> None:
         for call in startup.CALLS:
             startup.before(call, places)
             loaded = set(startup.HEAVY) & set(startup.loaded(call, places))
-            too_many[call] = loaded - MAY_LOAD.get(call, MANIFEST)
+            too_many[call] = loaded - MAY_LOAD.get(call, STORE)
     assert {call: names for call, names in too_many.items() if names} == {}
 
 

@@ -115,3 +115,22 @@ def test_a_copied_workspace_goes_on_with_its_indexes(bench, layer):
     )
     assert done.stdout == "4\n", done.stderr
     assert (place / "index").stat().st_ino == inode
+
+
+CUT = """
+import os, sys, dsbranch
+ws = dsbranch.open(sys.argv[1])
+ws.last_words("error: gone\\n", 5)
+print(len(list(ws.diff("main~1", "main"))), flush=True)
+os.truncate(sys.argv[2], 0)
+list(ws.diff("main~1", "main"))
+print("never")
+"""
+
+
+def test_an_index_cut_off_under_the_map_ends_the_process_with_a_sentence(bench, layer):
+    done = python(CUT, str(bench.place), str(bench.index(layer)))
+    assert (done.returncode, done.stdout, done.stderr) == (5, "4\n", "error: gone\n")
+    # The next command finds it damaged before it maps it.
+    bench.reopen()
+    assert len(bench.lines("main~1", "main")) == 4

@@ -69,6 +69,30 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
         close(fd)
 
 
+def glance(Table table, bytes path) -> tuple:
+    """What a layer says of a path, as far as kinds and flags tell: ``(changed, unclear, above)``.
+
+    `changed`: at or below it is something that is neither directory nor whiteout. `unclear`: there
+    is anything at all, perhaps only directories on the way to others. `above`: an entry on the way
+    to it is no plain directory, so that the path may be gone or have come along.
+    """
+    cdef int64_t row = 0, i
+    cdef bytes name
+    cdef list names = path.split(b"/")
+    cdef bint above = False
+    for name in names:
+        # The root of a layer is always there, and always plain.
+        if row:
+            above |= table.rows[row].kind != DIRECTORY or (table.rows[row].flags & F_ON_DISK) != 0
+        row = table.child(row, name, len(name))
+        if row < 0:
+            return False, False, above
+    for i in range(row, table.rows[row].end):
+        if table.rows[i].kind != DIRECTORY and table.rows[i].kind != WHITEOUT:
+            return True, True, above
+    return False, True, above
+
+
 def inode(Table table, int64_t row):
     """What is equal for the names of one inode, or None if the entry has but one name."""
     cdef Row *entry = table.rows + row

@@ -133,10 +133,10 @@ def write(Table table, file, stamp: tuple[int, int]) -> None:
 def load(int fd, stamp: tuple[int, int], *, check: bool = True):
     """The table of an image, or None if its stamp is another or no build like this one wrote it.
 
-    `check`: it is read from end to end first.
+    `check`: it is read from end to end first; also where there is no address space for the reserve.
 
     :raises ValueError: it is damaged
-    :raises OSError: it cannot be read, or the process has no address space for it
+    :raises OSError: it cannot be read
     """
     start = os.pread(fd, _BODY, 0)
     header = start[: _HEADER.size]
@@ -150,9 +150,12 @@ def load(int fd, stamp: tuple[int, int], *, check: bool = True):
     total = os.fstat(fd).st_size
     if total != _BODY + count * sizeof(Row) + heap or not count:
         raise ValueError("it is truncated")
-    if check and _body_digest(fd) != body:
-        raise ValueError("its checksum is wrong")
-    return _map(fd, total, count, heap)
+    table = Table()
+    if check or not _reserve(table, total):
+        if _body_digest(fd) != body:
+            raise ValueError("its checksum is wrong")
+    _map(table, fd, total, count, heap)
+    return table
 
 
 def checksum(fd: int) -> bytes:
@@ -169,22 +172,27 @@ def _body_digest(fd) -> bytes:
     return hasher.digest()
 
 
-cdef Table _map(int fd, int64_t total, int64_t count, int64_t heap):
-    cdef Table table = Table()
-    cdef int64_t texts = <int64_t>_BODY + count * <int64_t>sizeof(Row)
-    cdef int64_t reach = texts + MOST_HEAP + 2 * LONGEST_TEXT + 2
+cdef bint _reserve(Table table, int64_t total):
+    """Have all that rows and texts can lead to be zeros, if there are addresses for that."""
+    cdef int64_t reach = total + MOST_HEAP + 2 * LONGEST_TEXT + 2
     cdef void *image = mmap(
         NULL, reach, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
     )
     if image == MAP_FAILED:
-        raise OSError(errno, os.strerror(errno))
+        return False
     table.image = image
     table.image_size = reach
-    image = mmap(
-        image, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0
-    )
+    return True
+
+
+cdef int _map(Table table, int fd, int64_t total, int64_t count, int64_t heap) except -1:
+    cdef int64_t texts = <int64_t>_BODY + count * <int64_t>sizeof(Row)
+    cdef int flags = MAP_PRIVATE | MAP_NORESERVE | (MAP_FIXED if table.image != NULL else 0)
+    cdef void *image = mmap(table.image, total, PROT_READ | PROT_WRITE, flags, fd, 0)
     if image == MAP_FAILED:
         raise OSError(errno, os.strerror(errno))
+    table.image = image
+    table.image_size = max(table.image_size, total)
     table.row_memory.at = <char *>image + <int64_t>_BODY
     table.row_memory.room = count * sizeof(Row)
     table.row_memory.fd = BORROWED
@@ -195,4 +203,4 @@ cdef Table _map(int fd, int64_t total, int64_t count, int64_t heap):
     table.count = count
     table.heap = table.heap_memory.at
     table.heap_used = heap
-    return table
+    return 0

@@ -145,6 +145,12 @@ def umount(bytes path not None, bint lazy=False) -> None:
     answer(result, path)
 
 
+def last_words(bytes text not None, int code) -> None:
+    """Should a page of a mapped file turn out not to be there, write `text` (512 bytes at most) to
+    standard error and exit with `code`. Otherwise the process would die by SIGBUS without a word."""
+    answer(dsb_last_words(text, len(text), code), None)
+
+
 def syncfs(int fd) -> None:
     """Write everything of the filesystem that holds `fd` to its disk."""
     cdef long long result

@@ -13,9 +13,14 @@ from pathlib import Path
 import typer
 
 from dsbranch.cli.bar import shown
-from dsbranch.errors import BadPath, UsageError
+from dsbranch.errors import BadPath, IntegrityError, UsageError
 from dsbranch.workspace import Workspace
 from dsbranch.workspace import open as open_at
+
+_DISK_GONE = """\
+error: a file of the workspace was cut off or could not be read while it was in use
+hint: see `dmesg` for a failing disk, then run `dsbranch verify`
+"""
 
 
 def here() -> Path:
@@ -47,6 +52,7 @@ def chosen_directory(ctx: typer.Context) -> Path | None:
 def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
     """The workspace that is meant, with a bar for each long phase on a terminal."""
     with open_at(chosen_directory(ctx) or here()) as workspace, shown(workspace):
+        workspace.last_words(_DISK_GONE, IntegrityError.exit_code)
         yield workspace
 
 

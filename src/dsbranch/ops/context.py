@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsbranch._core import syscalls
 from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import NotAWorkspace
@@ -73,6 +74,11 @@ def open_context(start: Path) -> Context:
             hint="`dsbranch init DATASET` makes one; `-C DIR` names one elsewhere",
         )
     return Context(Store.open(root), KernelDriver())
+
+
+def last_words(text: str, exit_code: int) -> None:
+    """What the process says and exits with when a page of a mapped file cannot be had."""
+    syscalls.last_words(text.encode(), exit_code)
 
 
 def whoami() -> str:

@@ -80,25 +80,33 @@ def require_base(context: Context) -> None:
 
 
 def sealed(context: Context, layer: str) -> Table:
-    """The manifest of a sealed layer, with its directory at hand."""
+    """What the manifest of a sealed layer says, with its directory at hand."""
     table = context.tables.get(layer)
     if table is not None:
         return table
-    path = context.layout.manifest(layer)
-    place = context.layout.index_file(layer)
-    table = index.read(place, path, context.digests)
+    table = recorded(context, layer)
     try:
-        if table is None:
-            table = Table.from_batches(manifest.read(path), spill=spill(context))
-            # To the next reader's gain. Where nothing may or can be written there is none.
-            with suppress(DsbranchError):
-                index.write(place, table, path)
         table.open(os.fsencode(context.layout.fs(layer)))
-    except ValueError as error:
-        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IntegrityError(f"the directory of layer {layer} is gone") from error
     context.tables[layer] = table
+    return table
+
+
+def recorded(context: Context, layer: str) -> Table:
+    """What the manifest of a sealed layer says, to be looked at once."""
+    path = context.layout.manifest(layer)
+    place = context.layout.index_file(layer)
+    table = index.read(place, path, context.digests)
+    if table is not None:
+        return table
+    try:
+        table = Table.from_batches(manifest.read(path), spill=spill(context))
+    except ValueError as error:
+        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
+    # To the next reader's gain. Where nothing may or can be written there is none.
+    with suppress(DsbranchError):
+        index.write(place, table, path)
     return table
 
 

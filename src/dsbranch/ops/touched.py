@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
+from dsbranch._core.entries import glance
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.model import Commit
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import within
-from dsbranch.store import manifest
 
 
 def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
@@ -22,13 +22,14 @@ def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
     """
     if commit.layer is None:
         return False
-    found = manifest.glance(context.layout.manifest(commit.layer), paths)
-    if any(item.changed for item in found):
+    table = stacks.recorded(context, commit.layer)
+    found = [(path, *glance(table, path)) for path in paths]
+    if any(changed for _, changed, _, _ in found):
         return True
-    below = [path for path, item in zip(paths, found, strict=True) if item.above]
+    below = [path for path, _, _, above in found if above]
     if below and _came_or_went(context, commit, below):
         return True
-    unclear = [path for path, item in zip(paths, found, strict=True) if item.unclear]
+    unclear = [path for path, _, unclear, _ in found if unclear]
     return bool(unclear) and _shape_changed(context, commit, unclear)
 
 

@@ -7,7 +7,6 @@ imported on use only. Everything malformed leaves as a ValueError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
@@ -189,37 +188,3 @@ def _values(array: Any, width: int) -> memoryview:
 
 def _bytes(buffer: Any) -> memoryview:
     return memoryview(buffer).cast("B")
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What a layer says of one path, as far as kinds and flags tell.
-
-    `changed`: at or below it is something that is neither directory nor whiteout. `unclear`: there
-    is anything at all, perhaps only directories on the way to others. `above`: an entry on the way
-    to it is no plain directory, so that the path may be gone or have come along.
-    """
-
-    changed: bool
-    unclear: bool
-    above: bool
-
-
-def glance(table: Any, path: bytes) -> Glance:
-    """What the columns path, kind and flags of a manifest say of `path`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parts = path.split(b"/")
-    ancestors = [b"/".join(parts[:end]) for end in range(1, len(parts))]
-    paths = table["path"]
-    kinds = table["kind"].cast(pa.string())
-    plain = pc.and_(pc.equal(kinds, "directory"), pc.equal(table["flags"], 0))
-    shape = pc.is_in(kinds, pa.array(["directory", "whiteout"]))
-    here = pc.or_(pc.equal(paths, path), pc.starts_with(paths, path + b"/"))
-    way = pc.is_in(paths, pa.array(ancestors, paths.type))
-    return Glance(
-        changed=pc.any(pc.and_not(here, shape)).as_py() or False,
-        unclear=pc.any(here).as_py() or False,
-        above=pc.any(pc.and_not(way, plain)).as_py() or False,
-    )

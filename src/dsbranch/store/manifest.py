@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -88,17 +88,6 @@ def read(path: Path) -> Iterator[Columns]:
         # pyarrow takes some damaged pages for the end.
         if rows != file.metadata.num_rows:
             raise ValueError(f"{rows} rows of {file.metadata.num_rows}")
-
-
-def glance(path: Path, wanted: Sequence[bytes]) -> list[arrow.Glance]:
-    """What a manifest says of each of these paths, from three of its columns.
-
-    :raises NewerFormat: a newer dsbranch wrote it
-    :raises IntegrityError: it is missing, damaged, or no manifest
-    """
-    with _opened(path) as file:
-        table = file.read(columns=["path", "kind", "flags"])
-        return [arrow.glance(table, item) for item in wanted]
 
 
 @contextmanager
