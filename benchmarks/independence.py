@@ -240,4 +240,4 @@ def draw(result: Result, path: Path) -> None:
                 axes.set_xlabel(axis)
         row[0].set_ylabel(f"{words}, ms")
     grid[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    figure.savefig(path, metadata={"Date": None})
+    page.save_plot(figure, path)

@@ -9,7 +9,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -37,6 +40,14 @@ def write(section: str, text: str) -> None:
     if count != 1:
         raise ValueError(f"{PAGE} has {count} places for {section!r}")
     PAGE.write_text(page, encoding="utf-8")
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """As an SVG that is small and the same for the same numbers."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dsbranch"}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def markdown(cells: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -301,4 +301,4 @@ def draw(result: Result, path: Path) -> None:
     axes.set_yticks(range(len(VERBS), 0, -1), VERBS)
     axes.grid(visible=True, axis="both", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    figure.savefig(path, metadata={"Date": None})
+    page.save_plot(figure, path)
