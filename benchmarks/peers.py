@@ -297,7 +297,7 @@ def draw(result: Result, path: Path) -> None:
             markersize=9 if name == DSBRANCH.name else 6,
         )
     axes.set_xscale("log")
-    axes.set_xlabel(f"seconds, whole process; {result['files']:,} files, 1% changed")
+    axes.set_xlabel(f"seconds, whole process; {result['files']:,} files, 2% changed")
     axes.set_yticks(range(len(VERBS), 0, -1), VERBS)
     axes.grid(visible=True, axis="both", alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")

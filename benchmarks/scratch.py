@@ -94,9 +94,10 @@ def processor() -> str:
 
 
 def machine(place: Path) -> str:
-    """One sentence about where a run happened."""
+    """One sentence about where a run happened, and how busy it was then."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
         f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GB of memory,"
-        f" {filesystem(place)}, Linux {os.uname().release}, Python {sys.version.split()[0]}"
+        f" {filesystem(place)}, Linux {os.uname().release}, Python {sys.version.split()[0]};"
+        f" load average {os.getloadavg()[0]:.1f}"
     )
