@@ -7,20 +7,21 @@ the rows make sense (order, parents) is the core's to judge. pyarrow is imported
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model import Dialect
-from dsbranch.store import arrow
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
+
+if TYPE_CHECKING:
+    from dsbranch.store import arrow
 
 FORMAT = 1
 ROWS_AT_ONCE = 1 << 16
@@ -59,6 +60,8 @@ def write(path: Path, parts: Iterable[Columns], *, layer: str, dialect: Dialect)
 def _write(file: BinaryIO, parts: Iterable[Columns], metadata: dict[str, str]) -> None:
     from pyarrow import parquet
 
+    from dsbranch.store import arrow
+
     tables = (arrow.to_table(columns, metadata) for columns in parts)
     first = next(tables)
     with parquet.ParquetWriter(
@@ -79,6 +82,8 @@ def read(path: Path) -> Iterator[Columns]:
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
     import pyarrow as pa
+
+    from dsbranch.store import arrow
 
     with _opened(path) as file:
         rows = 0
@@ -118,6 +123,8 @@ def digest_file(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
+    import hashlib
+
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
