@@ -174,7 +174,8 @@ def _body_digest(fd) -> bytes:
 
 cdef bint _reserve(Table table, int64_t total):
     """Have all that rows and texts can lead to be zeros, if there are addresses for that."""
-    cdef int64_t reach = total + MOST_HEAP + 2 * LONGEST_TEXT + 2
+    # Where a name is shorter than its directory's path, its length wraps around at 32 bits.
+    cdef int64_t reach = total + MOST_HEAP + (<int64_t>1 << 33)
     cdef void *image = mmap(
         NULL, reach, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
     )
