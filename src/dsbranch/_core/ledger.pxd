@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from dsbranch._core.table cimport Row, Text
+from dsbranch._core.table cimport Row
 from dsbranch._core.view cimport Spot, View
 
 cdef struct Place:
@@ -17,6 +17,10 @@ cdef struct Change:
     uint32_t new_home
     unsigned char status # its letter; 0: it is no change after all, or told with another
 
+cdef struct Home:
+    int64_t at           # on the heap
+    int64_t size
+
 cdef struct Name:
     const char *at
     size_t size
@@ -27,7 +31,7 @@ cdef class Ledger:
     cdef Change *changes
     cdef int64_t count
     cdef int64_t room
-    cdef Text *homes             # paths of directories, on `heap`
+    cdef Home *homes             # paths of directories
     cdef int64_t home_count
     cdef int64_t home_room
     cdef char *heap

@@ -30,8 +30,8 @@ cdef int in_order(const void *a, const void *b, void *ledger) noexcept nogil:
     cdef const Change *one = <const Change *>a
     cdef const Change *two = <const Change *>b
     cdef bint one_is_new = one.status != c'D', two_is_new = two.status != c'D'
-    cdef Text home = (<Ledger>ledger).homes[one.new_home if one_is_new else one.old_home]
-    cdef Text other_home = (<Ledger>ledger).homes[two.new_home if two_is_new else two.old_home]
+    cdef Home home = (<Ledger>ledger).homes[one.new_home if one_is_new else one.old_home]
+    cdef Home other_home = (<Ledger>ledger).homes[two.new_home if two_is_new else two.old_home]
     cdef Name name = (<Ledger>ledger).name(one_is_new, one)
     cdef Name other_name = (<Ledger>ledger).name(two_is_new, two)
     cdef const char *heap = (<Ledger>ledger).heap
@@ -79,12 +79,12 @@ cdef class Ledger:
 
     cdef int64_t home(self, bytes path) except -1:
         """Keep the path of a directory; its number."""
-        cdef Text *homes
+        cdef Home *homes
         cdef char *heap
         cdef int64_t room, size = len(path)
         if self.home_count == self.home_room:
             room = 2 * self.home_room + 16
-            homes = <Text *>realloc(self.homes, room * sizeof(Text))
+            homes = <Home *>realloc(self.homes, room * sizeof(Home))
             if homes == NULL:
                 raise MemoryError
             self.homes = homes
@@ -98,7 +98,7 @@ cdef class Ledger:
             self.heap_room = room
         memcpy(self.heap + self.heap_used, <const char *>path, size)
         self.homes[self.home_count].at = self.heap_used
-        self.homes[self.home_count].size = <uint32_t>size
+        self.homes[self.home_count].size = size
         # One byte more, so that no two homes begin at one place.
         self.heap_used += size + 1
         self.home_count += 1
@@ -181,7 +181,7 @@ cdef class Ledger:
 
     cdef bytes path(self, bint new, const Change *change):
         """Where it is on one side, which must have it."""
-        cdef Text home = self.homes[change.new_home if new else change.old_home]
+        cdef Home home = self.homes[change.new_home if new else change.old_home]
         cdef Name name = self.name(new, change)
         cdef bytes path
         cdef char *at

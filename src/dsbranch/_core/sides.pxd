@@ -1,6 +1,6 @@
 """Two views side by side."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from dsbranch._core.cursor cimport Cursor
 from dsbranch._core.table cimport Table
