@@ -5,6 +5,8 @@ the middle, whiteouts over nothing. The walk of a view and the comparison of two
 from __future__ import annotations
 
 import random
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -185,6 +187,29 @@ def check_deltas(found: Deltas, old: reference.View, new: reference.View) -> Non
     assert [delta.path for delta in edited[1:3]] == [delta.path for delta in edited][1:3]
     with pytest.raises(IndexError):
         found[len(found)]
+
+
+def test_ctrl_c_ends_a_comparison() -> None:
+    rows = [tables.entry(b"", "directory")]
+    rows += [tables.entry(b"%06d" % number, size=1, digest=b"d" * 16) for number in range(400_000)]
+    old, new = View([tables.table(rows)]), View([tables.table(rows)])
+    started = time.process_time()
+    changes(old, new)
+    whole = time.process_time() - started
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGPROF, interrupt)
+    started = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, whole / 20)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            changes(old, new)
+        assert time.process_time() - started < whole * 0.8
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def test_the_last_of_a_directory_that_is_gone_comes_before_what_took_its_name() -> None:

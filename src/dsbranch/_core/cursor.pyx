@@ -13,6 +13,10 @@ from libc.string cimport memcmp, memcpy
 from dsbranch._core.table cimport *
 
 
+cdef enum:
+    AHEAD = 12           # rows: far enough to be there in time, near enough not to be gone again
+
+
 cdef int compare(const char *a, size_t na, const char *b, size_t nb) noexcept nogil:
     """The order of names, in which '/' does not occur."""
     cdef int sign = memcmp(a, b, na if na < nb else nb)
@@ -142,5 +146,6 @@ cdef class Cursor:
 
 cdef void name_of(Lane *lane) noexcept nogil:
     cdef Row *row = (<Table>lane.table).rows + lane.child
+    ask_for(row + AHEAD)
     lane.at = row.path.at + lane.skip
     lane.size = row.path.size - lane.skip
