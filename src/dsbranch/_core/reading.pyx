@@ -12,7 +12,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from dsbranch._core.columns import DIGEST_BYTES
-from dsbranch._core.crew import crew_size, run_threads
+from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport (
     STATE_SIZE, digest_buffer, stream_digest, stream_reset, stream_update
@@ -225,11 +225,14 @@ cdef class Reading:
             if progress is not None:
                 progress(min(load_long(&self.taken), self.count), self.count, load_long(&self.bytes))
 
+        crew, late = crew_of(threads)
+        crew = min(self.count, crew)
         run_threads(
             self.work,
-            min(self.count, crew_size(threads)),
+            crew,
             self.cancel,
             None if self.known is None and progress is None else tick,
+            min(self.count - crew, late),
         )
         if self.known is not None:
             self.tell()
