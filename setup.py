@@ -20,6 +20,7 @@ MODULES = [
     "digest",
     "tasks",
     "scan",
+    "pieces",
     "reading",
     "content",
     "base",

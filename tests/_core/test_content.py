@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -21,11 +22,12 @@ from dsbranch._core.columns import FileKey
 from dsbranch._core.content import compare_files, digest_files
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from tests import core, trees
+from tests import core, interposed, trees
 from tests.trees import Dir, File
 
 PIECE = 1 << 18
 LEAST = 1 << 16
+EARLY = 8
 
 
 class Memory:
@@ -77,6 +79,7 @@ def hashed(path: Path) -> bytes:
 
 
 def pair(root: Path, one: bytes, two: bytes) -> tuple[Path, Path, Table]:
+    root.mkdir(exist_ok=True)
     trees.make(Dir({"a": File(one), "b": File(two)}), root / "t")
     return root / "t/a", root / "t/b", core.scan(root / "t")
 
@@ -316,3 +319,112 @@ def test_an_answer_that_is_no_digest_is_refused(tmp_path, known):
     known.digests[key_of(one)] = b"short"
     with pytest.raises(ValueError, match="5 bytes"):
         ask(table, known)
+
+
+LONG = 1 << 22
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("size", [LONG + PIECE - 1, LONG + PIECE, 2 * LONG + 5])
+def test_a_long_file_that_several_threads_read(threads, size, tmp_path, either):
+    data = random.Random(1).randbytes(PIECE + 3) * (size // PIECE)
+    one, _, table = pair(tmp_path, data[:size], b"small")
+    digest_files(table, threads=threads)
+    assert [table.entry(i).digest for i in (1, 2)] == [
+        hashed(one),
+        xxhash.xxh3_128_digest(b"small"),
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+@pytest.mark.parametrize("where", [None, 0, 2 * LONG // EARLY + PIECE, LONG, 2 * LONG - 1])
+def test_two_long_files_that_several_threads_compare(threads, where, tmp_path, known):
+    data = bytearray(random.Random(1).randbytes(LONG) * 2)
+    same = bytes(data)
+    if where is not None:
+        data[where] ^= 1
+    one, two, table = pair(tmp_path, same, bytes(data))
+    question = (table, 1, table, 2)
+    assert compare_files([question], threads=threads) == [where is None]
+    assert compare_files([question], threads=threads, known=known) == [where is None]
+    both = {key_of(path): hashed(path) for path in (one, two)}
+    assert known.digests == ({} if where == 0 else both)
+
+
+def test_a_long_file_that_shrinks_or_grows_has_no_digest(tmp_path):
+    for size in (2 * LONG - 1, 2 * LONG - PIECE, 2 * LONG + 1):
+        one, _, table = pair(tmp_path / str(size), os.urandom(2 * LONG), b"")
+        os.truncate(one, size)
+        with pytest.raises(BlockingIOError) as caught:
+            digest_files(table, threads=2)
+        assert (caught.value.filename, table.entry(1).digest) == ("a", None)
+
+
+FAULTY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
+ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    if (at >= 6 << 20) { errno = EIO; return -1; }
+    return real(fd, buffer, size, at);
+}
+"""
+READING = """
+import os, sys
+from dsbranch._core.content import compare_files, digest_files
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+for threads in (1, 2, 7):
+    for job in (lambda: digest_files(table, threads=threads),
+                lambda: compare_files([(table, 1, table, 2)], threads=threads)):
+        try:
+            job()
+        except OSError as error:
+            print(error.errno, error.filename, table.entry(1).digest)
+"""
+
+
+def test_a_long_file_that_cannot_be_read_to_the_end(tmp_path):
+    data = os.urandom(LONG) * 2
+    pair(tmp_path, data, data)
+    said = interposed.python(FAULTY, tmp_path, READING, tmp_path / "t").splitlines()
+    assert len(said) == 6
+    assert {line.split()[0] for line in said} == {str(errno.EIO)}
+    assert all(line.endswith(("a None", "b None")) for line in said)
+
+
+STALLED = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    usleep(50000);
+    return real(fd, buffer, size, at);
+}
+"""
+PRESSED = """
+import os, signal, sys, threading, time
+from dsbranch._core.content import digest_files
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+pressed = []
+def press():
+    pressed.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(0.5, press).start()
+try:
+    digest_files(table, threads=4)
+except KeyboardInterrupt:
+    print(time.monotonic() - pressed[0])
+"""
+
+
+def test_ctrl_c_ends_the_waiting_for_turns(tmp_path):
+    pair(tmp_path, os.urandom(LONG) * 2, b"")
+    said = interposed.python(STALLED, tmp_path, PRESSED, tmp_path / "t")
+    assert 0 < float(said) < 1

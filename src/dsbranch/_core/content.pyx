@@ -8,6 +8,7 @@ from libc.string cimport memcmp, memcpy
 from dsbranch._core.base cimport Base
 from dsbranch._core.digest cimport stream_copy, stream_digest, stream_reset, stream_update
 from dsbranch._core.linux cimport *
+from dsbranch._core.pieces cimport *
 from dsbranch._core.reading cimport *
 from dsbranch._core.table cimport *
 
@@ -44,6 +45,7 @@ cdef class Digesting(Reading):
                 seen.add(row.group)
             self.rows[self.count] = i
             self.count += 1
+            self.long_ones |= row.size >= LONG
         if known is not None:
             self.recall()
 
@@ -147,6 +149,7 @@ cdef class Comparing(Reading):
             else:
                 self.open_pairs[self.count] = i
                 self.count += 1
+                self.long_ones |= pair.one.size >= LONG
 
     def __dealloc__(self):
         free(self.pairs)
@@ -215,6 +218,13 @@ cdef class Comparing(Reading):
         """Read two files side by side, into the stream if `hash`; how far they are the same."""
         cdef int64_t at = 0, hole, other
         cdef ssize_t got, more
+        cdef Relay relay
+        if pair.one.size >= LONG and not (pair.one.sparse and pair.two.sparse):
+            run_relay(&self.relays, &relay, one, two, 0, desk.state if hash else NULL, desk)
+            if relay.error:
+                self.fail(relay.error, b"read", &pair.one if relay.blamed == one else &pair.two)
+            pair.same = relay.ended and not (relay.differ or relay.error)
+            return relay.end
         while not load_int(&self.stop):
             if pair.one.sparse and pair.two.sparse:
                 hole = next_data(one, at)
@@ -246,7 +256,7 @@ cdef class Comparing(Reading):
         self, Source *source, int fd, int64_t at, void *state, Desk *desk
     ) noexcept nogil:
         """Read the rest of a file whose answer is known, to learn its digest if that can be had."""
-        cdef int64_t end = self.hash_rest(fd, source.sparse, at, state, desk) if source.keep else -1
+        cdef int64_t end = self.hash_rest(fd, source, at, state, desk) if source.keep else -1
         stream_digest(state, source.digest)
         if end >= 0 and not load_int(&self.stop):
             self.end(source, fd)

@@ -3,11 +3,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from dsbranch._core.linux cimport pthread_mutex_t
+from dsbranch._core.pieces cimport Desk, Relays
 from dsbranch._core.table cimport Fault, Table
 
 cdef enum:
-    # Twice this stays in the second-level cache, which is where hashing is nearly free.
-    PIECE = 1 << 18
     # Below this, reading a file again is as cheap as looking its digest up.
     LEAST = 1 << 16
 
@@ -37,16 +36,6 @@ cdef struct Learnt:
     int64_t read_ns
     uint8_t digest[16]
 
-cdef struct Desk:
-    # One thread's memory.
-    char *piece
-    char *other
-    char *zeros
-    void *state
-    void *fork
-
-cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at) noexcept nogil
-cdef int64_t next_data(int fd, int64_t at) noexcept nogil
 cdef void describe(Source *source, Table table, int64_t i, bint base, bint keep) noexcept nogil
 
 cdef class Reading:
@@ -56,6 +45,8 @@ cdef class Reading:
     cdef int stop
     cdef Fault fault
     cdef pthread_mutex_t mutex
+    cdef Relays relays
+    cdef bint long_ones  # there are files that several threads share
     cdef object known
     cdef list places
     cdef list keys
@@ -68,12 +59,13 @@ cdef class Reading:
     cdef void found(self, int64_t place, const uint8_t *digest)
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil
     cdef void run(self, Desk *desk) noexcept nogil
+    cdef void halt(self) noexcept nogil
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil
     cdef int begin(self, Source *source) noexcept nogil
     cdef void end(self, Source *source, int fd) noexcept nogil
     cdef void learn(self, const Source *source) noexcept nogil
     cdef int hash_zeros(self, int64_t size, void *state, Desk *desk) noexcept nogil
     cdef int64_t hash_rest(
-        self, int fd, bint sparse, int64_t at, void *state, Desk *desk
+        self, int fd, Source *source, int64_t at, void *state, Desk *desk
     ) noexcept nogil
     cdef int64_t hash_file(self, int fd, Source *source, Desk *desk) noexcept nogil

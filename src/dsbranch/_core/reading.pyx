@@ -1,12 +1,12 @@
 """Reading what files hold: one file as a stream of pieces, many files as a job of threads.
 
-Threads take files from a shared counter, so one file is read by one thread. Holes are hashed
-from a page of zeros, never read. A job asks for digests before it reads, and tells what it
+Threads take files from a shared counter; those who find none left help with the large ones. Holes
+are hashed from a page of zeros, never read. A job asks for digests before it reads, and tells what it
 learnt while it goes on, so that little is lost with it if it is stopped.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, ENOMEM, ENXIO, errno
+from libc.errno cimport ENOMEM
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -14,63 +14,14 @@ from libc.string cimport memcmp, memcpy, memset
 from dsbranch._core.columns import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
-from dsbranch._core.digest cimport (
-    STATE_SIZE, digest_buffer, stream_digest, stream_reset, stream_update
-)
+from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update
 from dsbranch._core.files cimport open_below, open_to_read
 from dsbranch._core.linux cimport *
+from dsbranch._core.pieces cimport *
 from dsbranch._core.table cimport *
 
 cdef enum:
     QUESTIONS = 10000    # how many digests are asked for at once
-
-
-cdef int furnish(Desk *desk) noexcept nogil:
-    memset(desk, 0, sizeof(Desk))
-    if (
-        posix_memalign(<void **>&desk.piece, 4096, PIECE)
-        or posix_memalign(<void **>&desk.other, 4096, PIECE)
-        or posix_memalign(<void **>&desk.zeros, 4096, PIECE)
-        or posix_memalign(&desk.state, 64, STATE_SIZE)
-        or posix_memalign(&desk.fork, 64, STATE_SIZE)
-    ):
-        return -1
-    memset(desk.zeros, 0, PIECE)
-    return 0
-
-
-cdef void clear(Desk *desk) noexcept nogil:
-    free(desk.piece)
-    free(desk.other)
-    free(desk.zeros)
-    free(desk.state)
-    free(desk.fork)
-
-
-cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at) noexcept nogil:
-    """Read from `at` until `room` is full or the file ends; bytes read, or -errno."""
-    cdef size_t used = 0
-    cdef ssize_t got
-    while used < room:
-        got = pread(fd, piece + used, room - used, at + <int64_t>used)
-        if got == 0:
-            break
-        if got < 0:
-            if errno == EINTR:
-                continue
-            return -errno
-        used += got
-    return used
-
-
-cdef int64_t next_data(int fd, int64_t at) noexcept nogil:
-    """Where the hole at `at` ends: `at` itself if there is none; or -errno."""
-    cdef int64_t data = lseek(fd, at, SEEK_DATA)
-    if data < 0 and errno == ENXIO:
-        data = lseek(fd, 0, SEEK_END)  # only a hole is left
-    if data < 0:
-        return -errno
-    return data if data > at else at
 
 
 cdef bint identify(int fd, Key *key) noexcept nogil:
@@ -122,6 +73,11 @@ cdef class Reading:
 
     def __cinit__(self, *args):
         pthread_mutex_init(&self.mutex, NULL)
+        memset(&self.relays, 0, sizeof(Relays))
+        pthread_mutex_init(&self.relays.mutex, NULL)
+        pthread_cond_init(&self.relays.changed, NULL)
+        self.relays.stop = &self.stop
+        self.relays.bytes = &self.bytes
         memset(&self.fault, 0, sizeof(Fault))
         self.places = []
         self.keys = []
@@ -130,6 +86,8 @@ cdef class Reading:
         free(self.fault.path)
         free(self.learnt)
         pthread_mutex_destroy(&self.mutex)
+        pthread_mutex_destroy(&self.relays.mutex)
+        pthread_cond_destroy(&self.relays.changed)
 
     # --- what is known already ---
 
@@ -212,7 +170,12 @@ cdef class Reading:
     # --- the job ---
 
     def cancel(self) -> None:
+        with nogil:
+            self.halt()
+
+    cdef void halt(self) noexcept nogil:
         store_int(&self.stop, 1)
+        wake(&self.relays)
 
     def start(self, threads, progress) -> None:
         """Do the job in `threads` threads, telling `progress` of it, and raise what failed."""
@@ -226,13 +189,16 @@ cdef class Reading:
                 progress(min(load_long(&self.taken), self.count), self.count, load_long(&self.bytes))
 
         crew, late = crew_of(threads)
-        crew = min(self.count, crew)
+        if not self.long_ones:
+            crew = min(self.count, crew)
+        # Further threads are for waiting, and a large file is read ahead of them anyway.
+        self.relays.working = crew
         run_threads(
-            self.work,
+            lambda number: self.work(number < crew),
             crew,
             self.cancel,
             None if self.known is None and progress is None else tick,
-            min(self.count - crew, late),
+            max(0, min(self.count - crew, late)),
         )
         if self.known is not None:
             self.tell()
@@ -240,23 +206,27 @@ cdef class Reading:
         if progress is not None:
             progress(self.count, self.count, self.bytes)
 
-    def work(self, int number) -> None:
+    def work(self, bint help) -> None:
+        """What a thread does until no file is left; then it helps with what others read, or not."""
         cdef Desk desk
         cdef Source nothing
         with nogil:
+            if not help:
+                begin_late(&self.relays)
             if furnish(&desk) < 0:
                 memset(&nothing, 0, sizeof(Source))
                 nothing.path = b""
                 self.fail(ENOMEM, b"read", &nothing)
             else:
                 self.run(&desk)
+                help_relays(&self.relays, help, &desk)
             clear(&desk)
 
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil:
         pthread_mutex_lock(&self.mutex)
         blame(&self.fault, error, action, source.path, source.path_size)
         pthread_mutex_unlock(&self.mutex)
-        store_int(&self.stop, 1)
+        self.halt()
 
     cdef void run(self, Desk *desk) noexcept nogil:
         cdef int64_t at
@@ -308,13 +278,17 @@ cdef class Reading:
         return 0
 
     cdef int64_t hash_rest(
-        self, int fd, bint sparse, int64_t at, void *state, Desk *desk
+        self, int fd, Source *source, int64_t at, void *state, Desk *desk
     ) noexcept nogil:
         """Take a file from `at` on into a stream; where it ended, or -errno."""
         cdef int64_t data
         cdef ssize_t got
+        cdef Relay relay
+        if not source.sparse and source.size - at >= LONG:
+            run_relay(&self.relays, &relay, fd, -1, at, state, desk)
+            return -relay.error if relay.error else relay.end
         while not load_int(&self.stop):
-            if sparse:
+            if source.sparse:
                 data = next_data(fd, at)
                 if data < 0:
                     return data
@@ -344,7 +318,7 @@ cdef class Reading:
                 return got
         stream_reset(desk.state)
         stream_update(desk.state, desk.piece, got)
-        total = self.hash_rest(fd, source.sparse, got, desk.state, desk)
+        total = self.hash_rest(fd, source, got, desk.state, desk)
         stream_digest(desk.state, source.digest)
         return total
 
