@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from benchmarks import startup
 
 STORE = {"sqlite3"}

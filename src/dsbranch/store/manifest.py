@@ -21,7 +21,7 @@ from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
 
 if TYPE_CHECKING:
-    from dsbranch.store import arrow
+    pass
 
 FORMAT = 1
 ROWS_AT_ONCE = 1 << 16
