@@ -303,7 +303,7 @@ def test_a_checkpoint_that_fails_fails_no_commit(bench, monkeypatch, step, failu
 @pytest.mark.parametrize(
     "step",
     [
-        "dsbranch.ops.build.built",
+        "dsbranch.ops.build:built",
         "dsbranch.ops.layers:write_manifest",
         "dsbranch.store.writes:insert_checkpoint",
         "dsbranch.store.database:Store.add_checkpoint",
