@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,10 +42,8 @@ def environment(place: Path) -> dict[str, str]:
 
 @pytest.mark.root
 def test_the_whole_story(place: Path) -> None:
-    started = time.monotonic()
     done = subprocess.run(DEMO, env=environment(place), capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert time.monotonic() - started < 20
     assert done.stderr == ""
     for verb in VERBS:
         assert re.search(rf"^(\$ |  ).*dsbranch {verb}\b", done.stdout, re.MULTILINE), verb
