@@ -251,12 +251,14 @@ cdef class Walk:
         cdef long got, at
         cdef dirent64 *entry
         cdef char *listing
-        cdef size_t used = 0, size
+        cdef size_t used = 0, start, size
         cdef int64_t count = 0
         while not load_int(&self.stop):
-            if reserve(&worker.names, &worker.names_room, used + LISTING) < 0:
+            # The kernel's entries are aligned to where they are told.
+            start = (used + 7) & ~<size_t>7
+            if reserve(&worker.names, &worker.names_room, start + LISTING) < 0:
                 return self.fail(ENOMEM, b"hold", task, b"", worker)
-            listing = worker.names + used
+            listing = worker.names + start
             got = getdents(fd, listing, LISTING)
             if got < 0:
                 if self.live and gone(errno):
