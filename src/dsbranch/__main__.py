@@ -22,4 +22,8 @@ gc.enable()
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # An interrupt within an eval, as where a named tuple is made, Python takes for one that nobody
+    # caught, and would end by SIGINT in place of the code. The next eval makes it forget that.
+    eval("None")  # noqa: S307 - a constant
+    sys.exit(code)

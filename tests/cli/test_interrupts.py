@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import dsbranch
-from tests import leaks
+from tests import children, leaks
 
 pytestmark = pytest.mark.root
 
@@ -87,3 +87,31 @@ def test_at_any_moment(place: Path, verb: str, number: signal.Signals) -> None:
             assert not ws.verify().findings
             assert ws.status("main").mounted
     assert not list(place.parent.glob(".dsbranch-export-*"))
+
+
+STOPPING = """
+import sys
+def stop():
+    raise KeyboardInterrupt
+class Finder:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name == "dsbranch.ops.status":
+            eval("stop()", {"stop": stop})
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_where_python_makes_code_of_text(place: Path, tmp_path: Path) -> None:
+    """As where a named tuple is made: Python takes that for an interrupt that nobody caught."""
+    (tmp_path / "sitecustomize.py").write_text(STOPPING)
+    environment = children.environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    done = subprocess.run(
+        [*PROGRAM, "-C", place, "status", "main"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (130, "error: interrupted")
