@@ -412,6 +412,7 @@ def test_a_failing_step_leaves_the_branch_writable(bench, monkeypatch, step, err
     monkeypatch.undo()
     assert bench.traces()["rows"] == rows
     assert sorted(os.listdir(bench.place / ".dsbranch" / "layers")) == directories
+    assert sorted(os.listdir(bench.upper().parent)) == ["fs", "work"]
     assert_same(bench.see(), before)
     bench.edit(e.append("g", b"writable"))
     assert bench.ws.commit("main", "again").counts == {"M": 2, "R": 1}

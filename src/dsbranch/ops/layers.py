@@ -46,14 +46,15 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
 
 @contextmanager
 def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Layer, str]]:
-    """`write_manifest` of an open layer; removed again if the body fails before its transaction."""
+    """`write_manifest` of an open layer; undone again if the body fails before its transaction."""
     try:
         yield write_manifest(context, layer, table)
     except BaseException:
         if not context.store.may_be_sealed(layer.id):
-            # Should this fail too: the next commit writes over it.
-            with suppress(OSError):
-                context.layout.manifest(layer.id).unlink(missing_ok=True)
+            # Should this fail too: the next commit writes over them.
+            for path in (context.layout.manifest(layer.id), context.layout.index_file(layer.id)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         raise
 
 
