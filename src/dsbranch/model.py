@@ -136,6 +136,11 @@ class Operation(NamedTuple):
             self.detail if self.detail.startswith(f"{self.verb} ") else f"{self.verb} {self.detail}"
         )
 
+    @property
+    def deed(self) -> str:
+        """What it did or, of an undo, what was done that it reversed."""
+        return self.said if self.undoes is None else self.detail
+
 
 class Doomed(NamedTuple):
     """Ids of rows that nothing reaches. A checkpoint is among `layers`, too, unless mounted."""

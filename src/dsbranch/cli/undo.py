@@ -50,11 +50,10 @@ def run(
 
 def _line(done: Undone) -> str:
     redo = done.undone.verb == "undo"
-    detail = done.undone.detail if redo else done.undone.said
     if done.operation is None:
-        line = f"would {'redo' if redo else 'undo'} {detail}"
+        line = f"would {'redo' if redo else 'undo'} {done.undone.deed}"
     else:
-        line = f"{'redone' if redo else 'undone'}: {detail}"
+        line = f"{'redone' if redo else 'undone'}: {done.undone.deed}"
     if done.head is None:
         line += f"; {done.name} {'would be' if done.operation is None else 'is'} gone"
     else:

@@ -91,10 +91,6 @@ def _verb(operation: Operation) -> str:
     return "redo" if operation.verb == "undo" else "undo"
 
 
-def _detail(operation: Operation) -> str:
-    return operation.said if operation.undoes is None else operation.detail
-
-
 def _put_tag(
     context: Context, operation: Operation, before: Tag | None, *, dry_run: bool
 ) -> Undone:
@@ -109,7 +105,7 @@ def _record(context: Context, operation: Operation, *moves: Move) -> Operation:
         _verb(operation),
         *(Move(move.after, move.before) for move in moves),
         author=whoami(),
-        detail=_detail(operation),
+        detail=operation.deed,
         undoes=operation.id,
     )
 
@@ -164,7 +160,7 @@ def _show_again(
             _verb(operation),
             target,
             lowers=[*target.pending, *mountable(context, target.head)],
-            detail=_detail(operation),
+            detail=operation.deed,
             done=f"operation {operation.id} was undone",
             root_like=root_like,
             undoes=operation.id,
@@ -194,7 +190,7 @@ def _give_name(
         branch,
         name,
         verb=_verb(operation),
-        detail=_detail(operation),
+        detail=operation.deed,
         undoes=operation.id,
     )
     return Undone(
@@ -218,7 +214,7 @@ def _take_away(context: Context, operation: Operation, branch: Branch, *, dry_ru
             context,
             branch,
             verb=_verb(operation),
-            detail=_detail(operation),
+            detail=operation.deed,
             undoes=operation.id,
         ).id
     return Undone(number, operation, branch.name, None, set_aside=aside)
