@@ -12,16 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model import Dialect
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 1
 ROWS_AT_ONCE = 1 << 16
