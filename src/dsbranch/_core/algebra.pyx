@@ -17,7 +17,7 @@ from dsbranch._core.delta import Deltas
 from dsbranch._core.ledger cimport Change, Ledger
 from dsbranch._core.moved cimport Moved
 from dsbranch._core.renames cimport Renames
-from dsbranch._core.sides cimport Pair, Sides, meta_differs, same_parts, same_spot
+from dsbranch._core.sides cimport Pair, Sides, meta_differs, same_parts, same_spot, same_target
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
@@ -147,14 +147,10 @@ cdef class Comparison:
         cdef Spot before = pair.before.entry, after = pair.after.entry
         cdef Row *left = self.old.row(before)
         cdef Row *right = self.new.row(after)
+        cdef bint same
         if left.kind == SYMLINK:
-            if left.target.size == right.target.size and memcmp(
-                (<Table>self.old.slots[before.layer].table).heap + left.target.at,
-                (<Table>self.new.slots[after.layer].table).heap + right.target.at,
-                left.target.size,
-            ) == 0:
-                return KNOWN_EQUAL
-            return KNOWN_DIFFERENT
+            same = same_target(self.old, before, self.new, after)
+            return KNOWN_EQUAL if same else KNOWN_DIFFERENT
         if left.kind != FILE:
             return KNOWN_EQUAL if left.rdev == right.rdev else KNOWN_DIFFERENT
         if left.size != right.size:

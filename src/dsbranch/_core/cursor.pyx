@@ -7,9 +7,10 @@ reached through the tables at each step: a Base grows while it is asked.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
+from dsbranch._core.files cimport reserve
 from dsbranch._core.table cimport *
 
 
@@ -23,6 +24,13 @@ cdef int compare(const char *a, size_t na, const char *b, size_t nb) noexcept no
     if sign != 0:
         return sign
     return (na > nb) - (na < nb)
+
+
+cdef int lane_order(const Lane *one, const Lane *two) noexcept nogil:
+    """How the names compare before which two lanes stand."""
+    return compare(
+        (<Table>one.table).heap + one.at, one.size, (<Table>two.table).heap + two.at, two.size
+    )
 
 
 cdef class Cursor:
@@ -76,11 +84,7 @@ cdef class Cursor:
         self.parts = self.waiting = self.hit_count = 0
 
     cdef bint goes_before(self, int a, int b) noexcept nogil:
-        cdef Lane *one = self.lanes + a
-        cdef Lane *two = self.lanes + b
-        cdef int sign = compare(
-            (<Table>one.table).heap + one.at, one.size, (<Table>two.table).heap + two.at, two.size
-        )
+        cdef int sign = lane_order(self.lanes + a, self.lanes + b)
         return sign < 0 or (sign == 0 and a < b)
 
     cdef void sink(self, int place) noexcept nogil:
@@ -100,27 +104,18 @@ cdef class Cursor:
 
     cdef int sign(self, Cursor other) noexcept nogil:
         """How the next name of this cursor, which must have one, compares with another's."""
-        cdef Lane *one = self.lanes + self.heap[0]
-        cdef Lane *two = other.lanes + other.heap[0]
-        return compare(
-            (<Table>one.table).heap + one.at, one.size, (<Table>two.table).heap + two.at, two.size
-        )
+        return lane_order(self.lanes + self.heap[0], other.lanes + other.heap[0])
 
     cdef int take(self) except -1 nogil:
         """Take the next name: 1, or 0 where there is none."""
         cdef Lane *lane
-        cdef char *grown
         self.hit_count = 0
         if self.waiting == 0:
             return 0
         lane = self.lanes + self.heap[0]
-        if lane.size >= self.name_room:
-            grown = <char *>realloc(self.name, 2 * <size_t>lane.size + 256)
-            if grown == NULL:
-                with gil:
-                    raise MemoryError
-            self.name = grown
-            self.name_room = 2 * <size_t>lane.size + 256
+        if reserve(&self.name, &self.name_room, <size_t>lane.size + 1) < 0:
+            with gil:
+                raise MemoryError
         self.size = lane.size
         memcpy(self.name, (<Table>lane.table).heap + lane.at, self.size)
         self.name[self.size] = 0

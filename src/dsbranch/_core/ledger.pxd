@@ -35,8 +35,8 @@ cdef class Ledger:
     cdef int64_t home_count
     cdef int64_t home_room
     cdef char *heap
-    cdef int64_t heap_used
-    cdef int64_t heap_room
+    cdef size_t heap_used
+    cdef size_t heap_room
 
     cdef int64_t home(self, bytes path) except -1
     cdef Change *add(self, unsigned char status, const Spot *old, const Spot *new, const Spot *data) except NULL nogil

@@ -10,6 +10,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from dsbranch._core.cursor cimport Slot
+from dsbranch._core.files cimport reserve
 from dsbranch._core.linux cimport qsort_r
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Spot, View
@@ -80,8 +81,8 @@ cdef class Ledger:
     cdef int64_t home(self, bytes path) except -1:
         """Keep the path of a directory; its number."""
         cdef Home *homes
-        cdef char *heap
-        cdef int64_t room, size = len(path)
+        cdef int64_t room
+        cdef size_t size = len(path)
         if self.home_count == self.home_room:
             room = 2 * self.home_room + 16
             homes = <Home *>realloc(self.homes, room * sizeof(Home))
@@ -89,13 +90,8 @@ cdef class Ledger:
                 raise MemoryError
             self.homes = homes
             self.home_room = room
-        if self.heap_used + size >= self.heap_room:
-            room = 2 * (self.heap_used + size) + 256
-            heap = <char *>realloc(self.heap, room)
-            if heap == NULL:
-                raise MemoryError
-            self.heap = heap
-            self.heap_room = room
+        if reserve(&self.heap, &self.heap_room, self.heap_used + size + 1) < 0:
+            raise MemoryError
         memcpy(self.heap + self.heap_used, <const char *>path, size)
         self.homes[self.home_count].at = self.heap_used
         self.homes[self.home_count].size = size

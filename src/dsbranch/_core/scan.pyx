@@ -203,16 +203,7 @@ cdef class Walk:
         used += size
         if self.table.put(self.prefix, used, &row.path) < 0:
             return -1
-        if row.flags & F_TARGET:
-            if self.table.put(task.texts + row.target.at, row.target.size, &row.target) < 0:
-                return -1
-        if row.flags & F_REDIRECT:
-            if self.table.put(task.texts + row.redirect.at, row.redirect.size, &row.redirect) < 0:
-                return -1
-        if row.flags & F_ORIGIN:
-            if self.table.put(task.texts + row.origin.at, row.origin.size, &row.origin) < 0:
-                return -1
-        if self.table.append(row) < 0:
+        if self.table.put_texts(row, task.texts, 1) < 0 or self.table.append(row) < 0:
             return -1
         if item.inner != NULL:
             self.prefix_size = used

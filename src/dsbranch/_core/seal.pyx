@@ -6,32 +6,20 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EPERM, errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp
 
 from dsbranch._core.content import compare_files
 
-from dsbranch._core.sides cimport Pair, meta_differs, same_spot
+from dsbranch._core.sides cimport Pair, meta_differs, same_spot, same_target
 from dsbranch._core.files cimport open_below
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, Spot, View, joined, new_node
+from dsbranch._core.view cimport Node, Spot, View, joined, lower_part
 
 # What overlay leaves on which entries: to ask for what cannot be there costs as much as to remove it.
 STALE_ON_ALL = (b"origin",)
 STALE_ON_DIRECTORIES = (b"origin", b"impure")
 STALE_ON_ROOT = (b"origin", b"impure", b"uuid")
 STALE_ON_LINKED = (b"origin", b"nlink")
-
-
-cdef Node lower_part(Node node):
-    """A directory without its part in the topmost layer, in the view without that layer."""
-    cdef Node lower = None
-    cdef int i
-    if node.count > 1:
-        lower = new_node(node.path, node.spots + 1, node.count - 1)
-        for i in range(lower.count):
-            lower.spots[i].layer -= 1
-    return lower
 
 
 cdef enum:
@@ -57,11 +45,7 @@ cdef int is_idle(Pair pair) except -1:
     row = above.row(entry)
     other = below.row(under)
     if row.kind == SYMLINK:
-        return row.target.size == other.target.size and memcmp(
-            above.table(entry).heap + row.target.at,
-            below.table(under).heap + other.target.at,
-            row.target.size,
-        ) == 0
+        return same_target(above, entry, below, under)
     if row.size == 0:
         return SAME
     if data.layer < 0 or under_data.layer < 0:
@@ -98,7 +82,7 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     pair = Pair(View(view.tables[1:]), view)
     while rest:
         node = rest.pop()
-        pair.open(lower_part(node), node, 0, 1)
+        pair.open(lower_part(node, 1), node, 0, 1)
         while pair.step():
             steps += 1
             if steps & 1023 == 0:

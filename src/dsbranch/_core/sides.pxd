@@ -10,6 +10,7 @@ cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint same_parts(
     View a, const Spot *ones, int count, View b, const Spot *twos, int other
 ) noexcept nogil
+cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil
 
 cdef class Pair:

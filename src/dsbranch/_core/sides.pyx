@@ -42,6 +42,16 @@ cdef bint same_parts(
     return True
 
 
+cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil:
+    """Whether two symlinks lead to the same."""
+    cdef Text left = a.row(one).target, right = b.row(two).target
+    return left.size == right.size and memcmp(
+        (<Table>a.slots[one.layer].table).heap + left.at,
+        (<Table>b.slots[two.layer].table).heap + right.at,
+        left.size,
+    ) == 0
+
+
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil:
     """Whether two entries differ in their metadata.
 

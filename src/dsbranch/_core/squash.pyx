@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 
 from dsbranch._core.sides cimport Pair, same_parts, same_spot
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, Spot, View, joined, new_node
+from dsbranch._core.view cimport Node, Spot, View, joined, lower_part
 
 cdef class Step:
     """One entry of the new layer.
@@ -94,19 +94,6 @@ cdef class Planner:
         self.steps = []
         self.copied = {}
 
-    cdef Node lower_part(self, Node node):
-        """The parts of a directory that lie below the range, as a directory of the view below."""
-        cdef int i, upper = 0
-        cdef Node part
-        while upper < node.count and node.spots[upper].layer < self.split:
-            upper += 1
-        if upper == node.count:
-            return None
-        part = new_node(node.path, node.spots + upper, node.count - upper)
-        for i in range(part.count):
-            part.spots[i].layer -= self.split
-        return part
-
     cdef bytes redirect_to(self, bytes path):
         cdef Table table
         for table in self.layers:
@@ -126,7 +113,7 @@ cdef class Planner:
         cdef int upper
         cdef int64_t count = 0
         self.steps.append(new_step(DIRECTORY_STEP, b"", self.at(self.whole.root.spots[0])))
-        rest.append((self.whole.root, self.lower_part(self.whole.root)))
+        rest.append((self.whole.root, lower_part(self.whole.root, self.split)))
         while rest:
             node, beneath = rest.pop()
             upper = 0
@@ -148,7 +135,7 @@ cdef class Planner:
                     self.plain(path, pair.after.entry, pair.after.data, pair.before.data)
                     continue
                 offered = pair.outer()
-                part = self.lower_part(inner)
+                part = lower_part(inner, self.split)
                 marker = None
                 if part is None:
                     if offered is not None:

@@ -86,6 +86,7 @@ cdef class Table:
 
     cdef int put(self, const void *data, size_t size, Text *out) noexcept nogil
     cdef int64_t append(self, const Row *row) noexcept nogil
+    cdef int put_texts(self, Row *row, const char *heap, int first) noexcept nogil
     cdef int finish(self) noexcept nogil
     cdef int64_t child(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int load(self, int64_t parent) noexcept nogil

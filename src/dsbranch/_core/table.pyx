@@ -252,14 +252,18 @@ cdef class Table:
 
     cdef int take(self, Table other, Row row) except -1:
         """Add a row of another table, with its texts."""
+        if self.put_texts(&row, other.heap, 0) < 0 or self.append(&row) < 0:
+            raise_fault(&self.fault)
+        return 0
+
+    cdef int put_texts(self, Row *row, const char *heap, int first) noexcept nogil:
+        """Put a row's texts, from the `first` on, which lie on another heap, on this one's."""
         cdef int which
         cdef Text *text
-        for which in range(TEXTS):
-            text = row_text(&row, which)
-            if has_text(&row, which) and self.put(other.heap + text.at, text.size, text) < 0:
-                raise_fault(&self.fault)
-        if self.append(&row) < 0:
-            raise_fault(&self.fault)
+        for which in range(first, TEXTS):
+            text = row_text(row, which)
+            if has_text(row, which) and self.put(heap + text.at, text.size, text) < 0:
+                return -1
         return 0
 
     cdef bytes text(self, Text where):

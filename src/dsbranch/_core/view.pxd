@@ -39,4 +39,5 @@ cdef class View:
 
 cdef bytes joined(bytes directory, bytes name)
 cdef Node new_node(bytes path, const Spot *spots, int count)
+cdef Node lower_part(Node node, int split)
 cdef Spot *room_for(int depth) except NULL nogil

@@ -34,6 +34,21 @@ cdef Node new_node(bytes path, const Spot *spots, int count):
     return node
 
 
+cdef Node lower_part(Node node, int split):
+    """A directory without its parts in the topmost `split` layers, in the view without these;
+    None where it has no others."""
+    cdef int i, upper = 0
+    cdef Node part
+    while upper < node.count and node.spots[upper].layer < split:
+        upper += 1
+    if upper == node.count:
+        return None
+    part = new_node(node.path, node.spots + upper, node.count - upper)
+    for i in range(part.count):
+        part.spots[i].layer -= split
+    return part
+
+
 cdef bytes joined(bytes directory, bytes name):
     return directory + b"/" + name if directory else name
 
