@@ -15,12 +15,12 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.conftest import command, filesystem, markdown, shown
+from benchmarks.conftest import command, markdown, shown
+from benchmarks.scratch import filesystem, scratch
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 
@@ -37,8 +37,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="empty the page cache before each run")
     asked = parser.parse_args()
     threads: list[int | None] = [*map(int, asked.threads.split(",")), None]
-    with tempfile.TemporaryDirectory(prefix="dsb-scaling-") as place:
-        root = Path(place)
+    with scratch() as root:
         make(root, asked.files)
         state = "cold" if asked.cold else "warm"
         print(f"{filesystem(root)}, {os.cpu_count()} cores, {state}, {asked.files:,} small files")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import leaks
+from benchmarks.scratch import scratch
 
 # In this order each finds what it needs; `{ws}` is the workspace, `{tmp}` a directory beside it.
 CALLS = {
@@ -82,17 +81,12 @@ sys.exit(code)
 
 @contextmanager
 def workspace_to_be() -> Iterator[dict[str, Path]]:
-    """A dataset and the place for its workspace, which is unmounted and removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="dsbranch-startup.") as name:
-        tmp = Path(name)
+    """A dataset and the place for its workspace."""
+    with scratch() as tmp:
         (tmp / "data").mkdir()
         for number in range(3):
             (tmp / "data" / str(number)).write_bytes(os.urandom(4000))
-        try:
-            yield {"tmp": tmp, "ws": tmp / "ws"}
-        finally:
-            for point in leaks.mounts(tmp):
-                subprocess.run(["umount", "-l", point], check=True)
+        yield {"tmp": tmp, "ws": tmp / "ws"}
 
 
 def arguments(call: str, places: dict[str, Path]) -> list[str]:

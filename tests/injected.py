@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import children
+
 CHANGING = (
     "write,pwrite64,writev,pwritev,ftruncate,fallocate,copy_file_range,mkdir,mkdirat,rmdir,"
     "unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat,"
@@ -66,11 +68,7 @@ def dsbranch(
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env=children.environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
     lines = report.read_text(errors="replace").splitlines()
     report.unlink()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import children
+
 
 def python(shim: str, place: Path, code: str, *arguments: object) -> str:
     """What a few lines of Python print, run in `place` with the functions of `shim` replaced."""
@@ -35,11 +37,7 @@ def python(shim: str, place: Path, code: str, *arguments: object) -> str:
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            "LD_PRELOAD": f"{preloaded} {library}".strip(),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        },
+        env=children.environment() | {"LD_PRELOAD": f"{preloaded} {library}".strip()},
     )
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout

@@ -17,8 +17,9 @@ from dsbranch._core.content import digest_files
 from dsbranch._core.image import digest, load, write
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from tests import core, trees
+from tests import children, core, trees
 from tests import edits as e
+from tests._core.test_table import marked
 from tests.cases import BASE, LONG, MANY
 from tests.trees import Dir, File, Symlink
 
@@ -67,16 +68,7 @@ def test_what_is_written_is_loaded(shape: Dir, tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_markers_are_kept(tmp_path: Path) -> None:
-    trees.make(Dir({"d": Dir(), "f": File(b"x")}), tmp_path / "t")
-    for edit in (
-        e.opaque("d"),
-        e.marker("d", "redirect", b"/\xff\n"),
-        e.marker("f", "metacopy", b""),
-        e.marker("f", "origin", b"\0\xfb\x1d"),
-        e.whiteout("w"),
-    ):
-        edit(tmp_path / "t")
-    table = core.scan(tmp_path / "t")
+    table = marked(tmp_path)
     again = loaded(stored(table, tmp_path / "image"))
     assert again is not None
     assert core.entries(again) == core.entries(table)
@@ -172,6 +164,18 @@ print("alive")
 """
 
 
+def apart(code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own that may die of what it finds in an image."""
+    return subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=children.environment(),
+        timeout=60,
+    )
+
+
 def test_what_an_unchecked_one_says_leads_nowhere_outside(tmp_path: Path) -> None:
     path = stored(tree(tmp_path), tmp_path / "image")
     whole = path.read_bytes()
@@ -184,14 +188,7 @@ def test_what_an_unchecked_one_says_leads_nowhere_outside(tmp_path: Path) -> Non
             if (at - rows) % 152 < 32 or 104 <= (at - rows) % 152 < 112 or draw.random() < 0.01:
                 data[at] = draw.choice([0, 255, draw.randrange(256)])
         path.write_bytes(data)
-        done = subprocess.run(
-            [sys.executable, "-c", ROAM, str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            timeout=60,
-        )
+        done = apart(ROAM, path)
         assert done.stdout == "alive\n", (done.returncode, done.stderr)
 
 
@@ -208,13 +205,7 @@ def test_it_is_checked_where_there_is_no_room_for_the_reserve(whole: bool, tmp_p
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32));"
         "print(len(load(os.open(sys.argv[1], os.O_RDONLY), (123, -5), check=False)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )
+    done = apart(code, path)
     assert done.stdout == ("8\n" if whole else "")
     assert ("ValueError: its checksum is wrong" in done.stderr) is not whole
 

@@ -72,9 +72,9 @@ def test_there_and_back(tree: Dir, tmp_path: Path) -> None:
     assert again.columns() == table.columns()
 
 
-@pytest.mark.root
-def test_markers_there_and_back(tmp_path: Path) -> None:
-    trees.make(Dir({"d": Dir(), "f": File(b"x", xattrs={"user.a": b""})}), tmp_path / "t")
+def marked(place: Path) -> Table:
+    """The table of a small layer in which every marker occurs."""
+    trees.make(Dir({"d": Dir(), "f": File(b"x", xattrs={"user.a": b""})}), place / "t")
     for edit in (
         e.opaque("d"),
         e.marker("d", "redirect", b"/\xff\n"),
@@ -82,8 +82,13 @@ def test_markers_there_and_back(tmp_path: Path) -> None:
         e.marker("f", "origin", b"\0\xfb\x1d"),
         e.whiteout("w"),
     ):
-        edit(tmp_path / "t")
-    table = core.scan(tmp_path / "t")
+        edit(place / "t")
+    return core.scan(place / "t")
+
+
+@pytest.mark.root
+def test_markers_there_and_back(tmp_path: Path) -> None:
+    table = marked(tmp_path)
     again = core.entries(Table.from_columns(table.columns()))
     assert again == core.entries(table)
     by_path = {entry.path: entry for entry in again}

@@ -14,7 +14,7 @@ import pytest
 
 import dsbranch
 from dsbranch.errors import DsbranchError
-from tests import leaks, reference
+from tests import children, leaks, reference
 from tests.cases import BASE
 from tests.edits import Edit
 from tests.overlay.conftest import hold  # noqa: F401  # a fixture of these tests, too
@@ -140,7 +140,7 @@ def python(
         text=True,
         check=False,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=children.environment(),
         **identity,
     )
 

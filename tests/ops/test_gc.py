@@ -18,6 +18,7 @@ from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed
 from dsbranch.store.lock import gc_lock, layer_claim
+from tests import children
 from tests import edits as e
 from tests.trees import Dir, File, assert_same
 
@@ -642,7 +643,7 @@ print(rounds, layers)
 
 
 def test_nobody_loses_a_layer_to_a_gc_that_runs_all_the_time(bench):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = children.environment()
 
     def start(code, *arguments):
         return subprocess.Popen(

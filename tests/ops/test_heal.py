@@ -15,6 +15,7 @@ from dsbranch import errors
 from dsbranch.ops.freezing import frozen
 from dsbranch.store.database import Store
 from dsbranch.store.lock import branch_lock
+from tests import children
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, snapshot
 
@@ -396,7 +397,7 @@ def test_another_namespace_has_committed(bench, hold):
     subprocess.run(
         ["nsenter", "-t", str(holder.pid), "-m", sys.executable, "-P", "-c", COMMIT, bench.place],
         check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=children.environment(),
     )
     bench.reopen()
     assert bench.ws.log("main")[0].message == "there"

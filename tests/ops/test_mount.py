@@ -13,6 +13,7 @@ import pytest
 
 import dsbranch
 from dsbranch import errors
+from tests import children
 from tests import edits as e
 from tests.trees import Dir, File, assert_same, make, snapshot
 
@@ -73,7 +74,7 @@ def test_a_bind_mount_is_joined(bench):
 def test_many_at_once_make_one_superblock(bench):
     bench.ws.umount("main")
     code = "import sys, dsbranch; print(dsbranch.open(sys.argv[1]).mount('main').path)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = children.environment()
     running = [
         subprocess.Popen(
             [sys.executable, "-P", "-c", code, bench.place],
