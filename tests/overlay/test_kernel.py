@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import subprocess
@@ -17,6 +18,12 @@ from dsbranch.overlay.plan import plan
 from .conftest import become_nobody, in_child, mounts_below
 
 pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What earlier tests left to the collector is to go now, not in between."""
+    gc.collect()
 
 
 def descriptors() -> list[str]:
