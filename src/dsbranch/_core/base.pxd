@@ -10,9 +10,10 @@ cdef class Base(Table):
     cdef char *listing
     cdef bint user
     cdef int dir_fd
-    cdef int64_t dir_row
+    cdef int64_t dir_at
+    cdef size_t dir_size
     cdef bint is_marked(self, const char *name) noexcept nogil
     cdef int copy_prefix(self, int64_t parent) noexcept nogil
-    cdef int enter(self, int64_t parent) noexcept nogil
+    cdef int enter(self, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

@@ -9,7 +9,7 @@ from libc.errno cimport ENOENT, ENOMEM, ENOTDIR, errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, qsort
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from dsbranch._core.syscalls import open_tree_clone
 
@@ -31,7 +31,6 @@ cdef class Base(Table):
 
     def __cinit__(self, *args, **kwargs):
         self.dir_fd = -1
-        self.dir_row = -1
 
     def __init__(self, path: bytes, *, dialect: str = "trusted"):
         cdef Row row
@@ -78,20 +77,31 @@ cdef class Base(Table):
         free(path)
         return -2
 
-    cdef int enter(self, int64_t parent) noexcept nogil:
-        """Have `dir_fd` be the directory of row `parent`; questions come grouped by directory."""
-        cdef Row *up = self.rows + parent
-        if self.dir_row == parent and self.dir_fd >= 0:
-            return 0
+    cdef int enter(self, int64_t at, size_t size) noexcept nogil:
+        """Have `dir_fd` be the directory of the path there on the heap, where it does not move.
+
+        Returns 0, or -1 with the fault told. Questions come grouped by directory.
+        """
+        cdef char *path
         if self.dir_fd >= 0:
+            if size == self.dir_size and memcmp(
+                self.heap + at, self.heap + self.dir_at, size
+            ) == 0:
+                return 0
             close(self.dir_fd)
-        self.dir_fd = open_to_read(
-            self.root_fd, self.heap + up.path.at, up.path.size, O_DIRECTORY
-        )
-        self.dir_row = parent
+            self.dir_fd = -1
+        path = <char *>malloc(size + 1)
+        if path == NULL:
+            return blame(&self.fault, ENOMEM, b"hold the table", b"", 0)
+        memcpy(path, self.heap + at, size)
+        path[size] = 0
+        self.dir_fd = open_to_read(self.root_fd, path, size, O_DIRECTORY)
+        self.dir_at = at
+        self.dir_size = size
         if self.dir_fd < 0:
-            return self.fail(-self.dir_fd, b"open directory", parent, b"")
-        return 0
+            blame(&self.fault, -self.dir_fd, b"open directory", path, size)
+        free(path)
+        return 0 if self.dir_fd >= 0 else -1
 
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Stat one name of the entered directory into a new row; -1 if it is not there."""
@@ -156,7 +166,7 @@ cdef class Base(Table):
         if up.kind != DIRECTORY:
             return -1
         if not up.loaded & CHILDREN:
-            if self.enter(parent) < 0:
+            if self.enter(up.path.at, up.path.size) < 0:
                 return -2
             return self.look(parent, name, size)
         while low < high:
@@ -183,7 +193,7 @@ cdef class Base(Table):
         cdef int64_t found, first
         if self.rows[parent].loaded & CHILDREN or self.rows[parent].kind != DIRECTORY:
             return 0
-        if self.enter(parent) < 0:
+        if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
         if lseek(self.dir_fd, 0, SEEK_SET) < 0:
             return self.fail(errno, b"list directory", parent, b"")
@@ -236,30 +246,20 @@ cdef class Base(Table):
 
     cdef int complete(self, int64_t i) noexcept nogil:
         """Read the xattrs of row `i`: only what is compared needs them."""
-        cdef const char *path = self.path_at(i)
+        cdef Text path = self.rows[i].path
         cdef const char *name = b"."
-        cdef size_t size = self.rows[i].path.size, start, above
-        cdef int fd, result
-        cdef char *up
+        cdef size_t start
+        cdef int result
         if self.rows[i].loaded & FACTS:
             return 0
-        start = name_start(path, size)
-        above = start - 1 if start else 0
-        up = <char *>malloc(above + 1)
-        if up == NULL:
-            return blame(&self.fault, ENOMEM, b"hold the table", b"", 0) - 1
-        memcpy(up, path, above)
-        up[above] = 0
-        fd = open_to_read(self.root_fd, up, above, O_DIRECTORY)
-        free(up)
-        if fd < 0:
-            return blame(&self.fault, -fd, b"open the directory of", path, size) - 1
-        if size:
-            name = path + start
-        result = read_xattrs(self, self.rows + i, fd, name, self.user, &self.scratch)
-        close(fd)
+        start = name_start(self.heap + path.at, path.size)
+        if self.enter(path.at, start - 1 if start else 0) < 0:
+            return -2
+        if path.size:
+            name = self.heap + path.at + start
+        result = read_xattrs(self, self.rows + i, self.dir_fd, name, self.user, &self.scratch)
         if result < 0:
-            return blame(&self.fault, -result, b"read extended attributes of", self.path_at(i), size) - 1
+            return blame(&self.fault, -result, b"read extended attributes of", self.path_at(i), path.size) - 1
         self.rows[i].flags &= ~(F_OPAQUE | F_REDIRECT | F_METACOPY | F_WHITEOUT | F_ORIGIN)
         self.rows[i].loaded |= FACTS
         return 0
