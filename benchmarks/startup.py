@@ -74,7 +74,7 @@ from dsbranch.__main__ import main
 sys.argv[0] = "dsbranch"
 out = open(sys.argv.pop(1), "w")
 code = main()
-print(*sorted(sys.modules), file=out)
+print(*sorted(name for name, module in sys.modules.items() if module), file=out)
 sys.exit(code)
 """
 

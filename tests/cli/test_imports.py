@@ -15,8 +15,8 @@ from benchmarks import startup
 STORE = {"sqlite3"}
 # Ids of commits, and the checksums of manifests in them, are SHA-256.
 COMMIT = STORE | {"hashlib"}
-# Manifests are written as Parquet; pyarrow brings in socket, and numpy where there is one.
-MANIFEST = COMMIT | {"pyarrow", "socket", "numpy"}
+# Manifests are written as Parquet; pyarrow brings in socket.
+MANIFEST = COMMIT | {"pyarrow", "socket"}
 ARCHIVE = {"tarfile", "zstandard"}
 
 # What looks at sealed layers reads their indexes.
