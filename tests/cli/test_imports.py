@@ -5,12 +5,15 @@ Each list says why: whoever makes a verb load more has to write it here.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks import startup
+from tests import children
 
 STORE = {"sqlite3"}
 # Ids of commits, and the checksums of manifests in them, are SHA-256.
@@ -39,6 +42,14 @@ def test_a_call_loads_what_it_uses() -> None:
             loaded = set(startup.HEAVY) & set(startup.loaded(call, places))
             too_many[call] = loaded - MAY_LOAD.get(call, STORE)
     assert {call: names for call, names in too_many.items() if names} == {}
+
+
+def test_numpy_is_left_out_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('numpy is imported')")
+    environment = children.environment()
+    environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    code = "import dsbranch.__main__, pyarrow.parquet"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_a_verb_is_imported_alone() -> None:
