@@ -55,6 +55,7 @@ CALLS = {
 HEAVY = (
     "asyncio",
     "concurrent.futures",
+    "dataclasses",
     "hashlib",
     "multiprocessing",
     "numpy",
@@ -65,6 +66,7 @@ HEAVY = (
     "socket",
     "sqlite3",
     "tarfile",
+    "typer",
     "zstandard",
 )
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer.main
 
-from dsbranch.cli import app
-from dsbranch.cli.verbs import VERBS, command, module
+from dsbranch.cli.typed import app, command
+from dsbranch.cli.verbs import VERBS, module
 from dsbranch.errors import DsbranchError
 
 PAGE = Path(__file__).with_name("cli.md")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 
 import pytest
-import typer
 
 from dsbranch import errors
 from dsbranch.cli.faults import Fault, describe
@@ -44,10 +43,3 @@ def test_trouble_of_the_machine(error: OSError, code: int, sentence: str) -> Non
 )
 def test_a_bug_is_not_dressed_up(error: BaseException) -> None:
     assert describe(error) is None
-
-
-def test_usage() -> None:
-    fault = describe(typer.BadParameter("must be a number."))
-    assert fault == Fault(
-        2, "invalid value: must be a number", "`dsbranch --help` shows how it is called"
-    )

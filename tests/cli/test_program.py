@@ -78,6 +78,12 @@ def test_usage_errors(program: Program, fake: FakeWorkspace) -> None:
     assert fake.asked == []
 
 
+def test_the_hint_of_a_usage_error_names_the_verb(program: Program) -> None:
+    hint = "hint: `dsbranch{} --help` shows how it is called\n"
+    assert program("create").err == "error: missing argument 'NAME'\n" + hint.format(" create")
+    assert program("--nope").err == "error: no such option: --nope\n" + hint.format("")
+
+
 def test_the_workspace_is_found_from_the_current_directory_or_named(
     program: Program, fake: FakeWorkspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,12 @@
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat, StorageError
 from dsbranch.store import manifest
 from tests.store.facts import GOLDEN, Row, columns_of, rows_of
@@ -119,7 +119,8 @@ def test_malformed_columns_are_not_written(tmp_path):
     columns = columns_of(GOLDEN)
     offsets = bytearray(columns.path_offsets)
     offsets[16:24] = (1 << 40).to_bytes(8, "little")
-    for bad in (replace(columns, path_offsets=offsets), replace(columns, kind=b"\x08" * 14)):
+    for wrong in ({"path_offsets": offsets}, {"kind": b"\x08" * 14}):
+        bad = Columns(**columns._asdict() | wrong)
         with pytest.raises(ValueError):
             manifest.write(tmp_path / "m", [bad], layer="l", dialect="trusted")
     assert os.listdir(tmp_path) == []

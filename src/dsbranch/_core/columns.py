@@ -7,9 +7,8 @@ may walk them without asking again. It knows neither files nor pyarrow.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from struct import unpack_from
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -64,18 +63,7 @@ _WIDTHS = {
 _VARIABLE = ("path", "target", "redirect", "origin")
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The rows of one layer, column by column, as raw little-endian buffers.
-
-    Row i of a variable-length column is ``data[offsets[i]:offsets[i + 1]]``; offsets are
-    int64, start at 0 and number `length` + 1. A ``*_valid`` column has one byte per row, 1
-    where there is a value and 0 where there is none; what the value column holds there means
-    nothing. Units and meanings are those of ``docs/internals/format.md``.
-
-    :raises ValueError: a buffer is too short for `length` rows
-    """
-
+class _Buffers(NamedTuple):
     length: int
     path_offsets: Buffer
     path_data: Buffer
@@ -102,7 +90,26 @@ class Columns:
     digest: Buffer  # 16 bytes per row
     digest_valid: Buffer
 
-    def __post_init__(self) -> None:
+
+class Columns(_Buffers):
+    """The rows of one layer, column by column, as raw little-endian buffers.
+
+    Row i of a variable-length column is ``data[offsets[i]:offsets[i + 1]]``; offsets are
+    int64, start at 0 and number `length` + 1. A ``*_valid`` column has one byte per row, 1
+    where there is a value and 0 where there is none; what the value column holds there means
+    nothing. Units and meanings are those of ``docs/internals/format.md``.
+
+    :raises ValueError: a buffer is too short for `length` rows
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *buffers: Any, **named: Any) -> Self:
+        made = super().__new__(cls, *buffers, **named)
+        made._check()
+        return made
+
+    def _check(self) -> None:
         for name, width in _WIDTHS.items():
             self._require(name, self.length * width)
         for name in _VARIABLE:

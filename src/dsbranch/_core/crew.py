@@ -6,7 +6,6 @@ Python owns the threads; each enters the core once, with the GIL released, and l
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 TICK_SECONDS = 0.1
@@ -39,7 +38,9 @@ def run_threads(
     `tick`, if given, is called ten times a second meanwhile. `late` more threads join a job that
     takes long.
     """
-    crew = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads + late)]
+    from threading import Thread
+
+    crew = [Thread(target=work, args=(i,), daemon=True) for i in range(threads + late)]
     try:
         for thread in crew[:threads]:
             thread.start()

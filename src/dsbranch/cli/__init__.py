@@ -10,90 +10,15 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
 
-import typer
-
-from dsbranch import __version__
 from dsbranch.cli import render
-from dsbranch.cli.direct import DirectGroup
 from dsbranch.cli.faults import Fault, describe
-from dsbranch.cli.verbs import FIRST_WORDS, command
+from dsbranch.cli.perform import perform
+from dsbranch.cli.quick import read
 from dsbranch.errors import Interrupted
 
-READER_GONE = 141  # as a shell reports a program that SIGPIPE ended
-
-
-class Program(DirectGroup):
-    """Makes a verb when it is asked for, and takes the two ways out that Typer would take for
-    itself, without a word."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings | {"commands": dict.fromkeys(FIRST_WORDS)})
-
-    def get_command(self, ctx: Any, name: str) -> Any:
-        if name in FIRST_WORDS and not self.commands[name]:
-            self.commands[name] = command(name)
-        return super().get_command(ctx, name)
-
-    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        try:
-            result: object = super().invoke(ctx)
-            render.flush()
-        except BrokenPipeError:
-            raise typer.Exit(READER_GONE) from None
-        except KeyboardInterrupt:
-            raise Interrupted(
-                "interrupted",
-                hint="the command has either done its work or not begun it: "
-                "`dsbranch status` shows which",
-            ) from None
-        return result
-
-
-app = typer.Typer(
-    cls=Program,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        render.line(f"dsbranch {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def program(
-    ctx: typer.Context,
-    workspace: Annotated[  # noqa: ARG001 - scope reads it from the context
-        Path | None,
-        typer.Option(
-            "-C",
-            "--workspace",
-            metavar="DIR",
-            help="The workspace, or a directory in it; default: found upward from where you are.",
-        ),
-    ] = None,
-    version: Annotated[  # noqa: ARG001 - its callback has answered
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_version, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
-    """Git-like branches for large datasets, on the Linux kernel's own OverlayFS.
-
-    A dataset is adopted where it lies and never written again; a branch of it is a mount that
-    costs milliseconds and no bytes. `dsbranch demo` shows it all.
-    """
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help(), err=True)
-        raise typer.Exit(2)
+_COMPLETE = "_DSBRANCH_COMPLETE"  # by which a shell asks what to offer
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -151,12 +76,16 @@ def _run() -> int:
     _replace_closed_streams()
     _allow_many_files()
     try:
-        code = app(prog_name="dsbranch", standalone_mode=False)
-        render.flush()
+        ready = None if _COMPLETE in os.environ else read(sys.argv[1:])
+        if ready is not None:
+            return perform(*ready)
+        # Its import takes longer than most verbs.
+        from dsbranch.cli import typed
+
+        return typed.run(sys.argv[1:])
     except Exception as error:
         fault = describe(error)
         if fault is None:
             raise
         render.fault(fault)
         return fault.exit_code
-    return code if isinstance(code, int) else 0

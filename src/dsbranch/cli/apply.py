@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, Wait
 from dsbranch.cli.quote import one_line
@@ -18,11 +17,11 @@ EXAMPLE = "dsbranch apply exp1.tar.zst main -m 'labels from the cluster'"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE",
+        Argument(
+            "FILE",
             help="A .tar or .tar.zst, of export, a container image or `tar cf`; or a directory.",
         ),
     ],
@@ -30,18 +29,16 @@ def run(
     message: NewMessage = None,
     full: Annotated[
         bool,
-        typer.Option("--full", help="FILE is the whole tree: what it lacks is deleted."),
+        Option("--full", help="FILE is the whole tree: what it lacks is deleted."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+        bool, Option("--dry-run", help="Say what would change, and change nothing.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Apply a range also where it was not made from."),
+        Option("--force", help="Apply a range also where it was not made from."),
     ] = False,
-    allow_devices: Annotated[
-        bool, typer.Option("--allow-devices", help="Accept device files.")
-    ] = False,
+    allow_devices: Annotated[bool, Option("--allow-devices", help="Accept device files.")] = False,
     wait: Wait = 0.0,
     json: Json = False,
 ) -> None:
@@ -50,8 +47,8 @@ def run(
     What `dsbranch export REF` wrote, and any directory, becomes the new view; a range or any
     other tar changes the present one, and a range only where it was made from (exit code 3).
     """
-    with open_workspace(ctx) as workspace:
-        branch = branch_or_current(ctx, workspace, name)
+    with open_workspace(call) as workspace:
+        branch = branch_or_current(call, workspace, name)
         applied = workspace.apply(
             branch,
             from_here(file),

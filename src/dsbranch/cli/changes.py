@@ -7,7 +7,6 @@ contents are one contiguous run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.wording import count_words, human_size, plural
@@ -40,13 +39,13 @@ def raw(changes: Iterable[Change]) -> Iterator[bytes]:
         yield b"".join(part + b"\0" for part in (item.status.encode(), *_paths(item)))
 
 
-@dataclass
 class Totals:
     """What ``--stat`` sums up; bytes are those of regular files."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    added_bytes: int = 0
-    removed_bytes: int = 0
+    def __init__(self, added_bytes: int = 0, removed_bytes: int = 0) -> None:
+        self.counts: dict[str, int] = {}
+        self.added_bytes = added_bytes
+        self.removed_bytes = removed_bytes
 
     def add(self, item: Change) -> None:
         self.counts[item.status] = self.counts.get(item.status, 0) + 1
@@ -62,10 +61,10 @@ class Totals:
         return f"{count_words(self.counts)}; {_bytes(self.added_bytes, self.removed_bytes)}"
 
 
-@dataclass
 class _Row:
-    item: Change
-    within: Totals = field(default_factory=Totals)
+    def __init__(self, item: Change) -> None:
+        self.item = item
+        self.within = Totals()
 
     def covers(self, item: Change) -> bool:
         prefix = self.item.path + b"/" if self.item.path else b""
@@ -88,7 +87,7 @@ class _Row:
             text = "" if item.size is None else human_size(item.size)
         else:
             text = f"{human_size(item.old_size)} → {human_size(item.size)}"
-        total = Totals(within.counts, within.added_bytes, within.removed_bytes)
+        total = Totals(within.added_bytes, within.removed_bytes)
         total.add(item)
         if item.status in ("A", "D", "T") and (total.added_bytes or total.removed_bytes):
             text += (", " if text else "") + _bytes(total.added_bytes, total.removed_bytes)

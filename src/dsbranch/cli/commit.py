@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.editor import ask_message
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, Wait
@@ -21,15 +20,15 @@ EXAMPLE = "dsbranch commit exp1 -m 'drop blurred images'"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     name: BranchName = None,
     message: NewMessage = None,
     wait: Wait = 0.0,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Commit even if nothing changed.")
+        bool, Option("--allow-empty", help="Commit even if nothing changed.")
     ] = False,
     no_hash: Annotated[
-        bool, typer.Option("--no-hash", help="Do not read the files; leave their digests open.")
+        bool, Option("--no-hash", help="Do not read the files; leave their digests open.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -38,8 +37,8 @@ def run(
     The branch stays mounted and readers go on reading. If a process still writes, it is named
     and nothing changes (exit code 4). Without -m, your editor is opened.
     """
-    with open_workspace(ctx) as workspace:
-        branch = branch_or_current(ctx, workspace, name)
+    with open_workspace(call) as workspace:
+        branch = branch_or_current(call, workspace, name)
         if message is None:
             message = _ask(workspace, branch, allow_empty=allow_empty)
         committed = workspace.commit(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.parameters import Json, NoMount, ref_option, utf8
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
@@ -16,8 +15,8 @@ EXAMPLE = "dsbranch create exp2 --from exp1"
 
 
 def run(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new branch.", callback=utf8)],
+    call: Call,
+    name: Annotated[str, Argument("NAME", help="The new branch.", parse=utf8)],
     start: Annotated[
         str | None,
         ref_option("--from", "REF", "Where it starts; default: main."),
@@ -29,7 +28,7 @@ def run(
 
     It starts at a commit: uncommitted changes of another branch stay there.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         created = workspace.create(name, start=start, mount=not no_mount)
     branch = created.branch
     if json:

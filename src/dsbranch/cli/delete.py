@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import ref_argument
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import short
@@ -15,14 +14,14 @@ EXAMPLE = "dsbranch delete exp2 --force"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     name: Annotated[
         str,
         ref_argument("NAME", "The branch."),
     ],
     force: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--force", help="Even with uncommitted changes, or commits that nothing else reaches."
         ),
     ] = False,
@@ -31,7 +30,7 @@ def run(
 
     What it held is kept until gc.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         deleted = workspace.delete(name, force=force)
     render.line(
         f"deleted {deleted.branch}, which was at commit {short(deleted.head)}; "

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dsbranch.cli import render
+from dsbranch.cli.call import Call
 from dsbranch.cli.demo_data import write_dataset
 from dsbranch.cli.demo_story import CHECKSUM, STORY, Step
 from dsbranch.cli.quote import one_line
@@ -49,7 +50,7 @@ _PATIENCE_SECONDS = 5.0
 _PARENTS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - parents for mkdtemp, not names
 
 
-def run() -> None:
+def run(call: Call) -> None:  # noqa: ARG001 - as every verb
     """Run the whole story on a small generated dataset.
 
     It takes less than 20 seconds, needs root and leaves nothing behind.

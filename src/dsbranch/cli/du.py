@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import history, render, shapes
+from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.scope import open_workspace
@@ -17,19 +16,15 @@ from dsbranch.model import Space
 EXAMPLE = "dsbranch du exp1"
 
 
-def _all_utf8(values: list[str] | None) -> list[str]:
-    return [value for value in map(utf8, values or ()) if value is not None]
-
-
 def run(
-    ctx: typer.Context,
+    call: Call,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAME",
+        Argument(
+            "NAME",
             help="Branches, to be shown commit by commit; default: all, without commits.",
-            autocompletion=branch_names,
-            callback=_all_utf8,
+            complete=branch_names,
+            parse=utf8,
         ),
     ] = None,
     json: Json = False,
@@ -39,7 +34,7 @@ def run(
     ALONE is freed if that branch goes, SHARED is not, since others hold it, too. The dataset
     itself is not counted. Data shared by reflinks count in full, as they cannot be told.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         space = workspace.du(*(names or ()))
     if json:
         render.as_json(shapes.space(space))

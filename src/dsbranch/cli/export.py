@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json, ref_argument
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import from_here, open_workspace
@@ -18,16 +17,15 @@ EXAMPLE = "dsbranch export main..exp1 -o exp1.tar.zst"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     spec: Annotated[
         str,
         ref_argument("SPEC", "A ref for the whole view, A..B for what changed."),
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o",
-            "--output",
+        Option(
+            "-o --output",
             metavar="FILE",
             help="NAME.tar or NAME.tar.zst; any other name is a new directory.",
         ),
@@ -38,7 +36,7 @@ def run(
 
     A tar holds deletions as OCI whiteouts, as container tools read them.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         exported = workspace.export(spec, from_here(output))
     if json:
         render.as_json(shapes.exported(exported))

@@ -10,13 +10,10 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-
 from dsbranch.errors import (
     DsbranchError,
     IntegrityError,
     NoPrivilege,
-    UsageError,
     WritersPresent,
 )
 
@@ -46,22 +43,9 @@ def describe(error: BaseException) -> Fault | None:
     if isinstance(error, DsbranchError):
         processes = error.processes if isinstance(error, WritersPresent) else ()
         return Fault(error.exit_code, str(error), error.hint, processes)
-    if isinstance(error, typer.TyperException):
-        return _usage(error)
     if isinstance(error, OSError):
         return _system(error)
     return None
-
-
-def _usage(error: typer.TyperException) -> Fault:
-    message = error.format_message().rstrip(".").replace("\n\t", " ").replace("\n", " ")
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "dsbranch"
-    return Fault(
-        UsageError.exit_code,
-        message[:1].lower() + message[1:],
-        f"`{command} --help` shows how it is called",
-    )
 
 
 def _system(error: OSError) -> Fault | None:

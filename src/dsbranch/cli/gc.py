@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import history, render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import human_size, plural, seconds_of
@@ -21,22 +20,22 @@ def _age(value: str) -> str:
     try:
         seconds_of(value)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}: give a number and one of s m h d w") from None
+        raise ValueError(f"{error}: give a number and one of s m h d w") from None
     return value
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would go; remove nothing.")
+        bool, Option("--dry-run", help="Only show what would go; remove nothing.")
     ] = False,
     keep: Annotated[
         str,
-        typer.Option(
+        Option(
             "--keep",
             metavar="AGE",
             show_default=False,
-            callback=_age,
+            parse=_age,
             help="Keep what operations of this age need: 12h, 7d, 2w; 0 keeps none. Default: 30d.",
         ),
     ] = "30d",
@@ -47,7 +46,7 @@ def run(
     What a branch, a tag or a mount reaches stays, and what operations younger than --keep
     need to be undone. It may be interrupted at any time; the next gc goes on.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         try:
             collected = workspace.gc(keep=seconds_of(keep), dry_run=dry_run)
         except KeyboardInterrupt:

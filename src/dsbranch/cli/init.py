@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render
+from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.parameters import NoMount
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import chosen_directory, from_here
@@ -18,15 +17,11 @@ EXAMPLE = "dsbranch init /data/imagenet /data/experiments"
 
 
 def run(
-    ctx: typer.Context,
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="The directory to adopt, used in place.")
-    ],
+    call: Call,
+    dataset: Annotated[Path, Argument("DATASET", help="The directory to adopt, used in place.")],
     workspace: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="WORKSPACE", help="Where branches will appear; default: DATASET.ws beside it."
-        ),
+        Argument("WORKSPACE", help="Where branches will appear; default: DATASET.ws beside it."),
     ] = None,
     no_mount: NoMount = False,
 ) -> None:
@@ -34,7 +29,7 @@ def run(
 
     The dataset is not copied, not walked and never written: from now on it must not change.
     """
-    elsewhere = chosen_directory(ctx)
+    elsewhere = chosen_directory(call)
     if workspace is not None and elsewhere is not None:
         raise UsageError("the workspace is named twice, by -C and by WORKSPACE")
     root = elsewhere if workspace is None else from_here(workspace)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import current_branch, open_workspace
@@ -17,17 +16,17 @@ from dsbranch.model import BranchInfo
 EXAMPLE = "dsbranch list"
 
 
-def run(ctx: typer.Context, json: Json = False) -> None:
+def run(call: Call, json: Json = False) -> None:
     """List the branches and where they are mounted.
 
     A star marks the branch you stand in; DEPTH counts the layers below its own.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         branches = workspace.list()
         if json:
             render.as_json(shapes.branches(branches))
         else:
-            render.lines(_table(branches, current_branch(ctx, workspace)))
+            render.lines(_table(branches, current_branch(call, workspace)))
 
 
 def _table(branches: Sequence[BranchInfo], current: str | None) -> Iterator[str]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
-import typer
-
 from dsbranch.cli import changes, history, render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.graph import draw
 from dsbranch.cli.parameters import Json, Limit, Ref, Stat
-from dsbranch.cli.paths_command import PathsCommand, given_paths
 from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
 from dsbranch.errors import UsageError
 from dsbranch.model import Commit
@@ -18,18 +16,18 @@ from dsbranch.workspace import Workspace
 
 EXAMPLE = "dsbranch log exp1 --graph --oneline -n 10 -- labels"
 
-COMMAND = PathsCommand
+TAKES_PATHS = True
 
 Text = Callable[[Commit], Iterable[str]]
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     ref: Ref = None,
     limit: Limit = None,
-    oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
+    oneline: Annotated[bool, Option("--oneline", help="One line a commit.")] = False,
     graph: Annotated[
-        bool, typer.Option("--graph", help="Draw how the commits descend from each other.")
+        bool, Option("--graph", help="Draw how the commits descend from each other.")
     ] = False,
     stat: Stat = False,
     json: Json = False,
@@ -41,10 +39,10 @@ def run(
     """
     if json and (graph or oneline):
         raise UsageError("--json excludes --graph and --oneline")
-    with open_workspace(ctx) as workspace:
-        paths = branch_paths(workspace, given_paths(ctx))
+    with open_workspace(call) as workspace:
+        paths = branch_paths(workspace, call.paths)
         commits = workspace.log(
-            branch_or_current(ctx, workspace, ref), limit=limit, paths=paths, simplify=graph
+            branch_or_current(call, workspace, ref), limit=limit, paths=paths, simplify=graph
         )
         if json:
             _as_json(workspace, commits, paths, stat=stat)

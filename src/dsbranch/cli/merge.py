@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, NewMessage, Wait, ref_argument, ref_option
 from dsbranch.cli.quote import one_line, quote_path
@@ -32,12 +31,12 @@ class Strategy(StrEnum):
 def preference(value: str) -> Preference:
     glob, _, side = value.rpartition("=")
     if not glob or side not in ("ours", "theirs"):
-        raise typer.BadParameter("it is not GLOB=ours or GLOB=theirs")
+        raise ValueError("it is not GLOB=ours or GLOB=theirs")
     return Preference(os.fsencode(glob), "ours" if side == "ours" else "theirs")
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     other: Annotated[
         str,
         ref_argument("OTHER", "The branch, or any other ref, whose changes are wanted."),
@@ -51,31 +50,31 @@ def run(
     message: NewMessage = None,
     strategy: Annotated[
         Strategy,
-        typer.Option("--strategy", help="Whose side to take where both changed the same."),
+        Option("--strategy", help="Whose side to take where both changed the same."),
     ] = Strategy.fail,
     prefer: Annotated[
         list[Preference] | None,
-        typer.Option(
+        Option(
             "--prefer",
             metavar="GLOB=SIDE",
-            parser=preference,
+            parse=preference,
             help="Take `ours` or `theirs` at paths that match; the first that does counts.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool, Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     wait: Wait = 0.0,
     json: Json = False,
-) -> None:
+) -> int:
     """Merge what another branch changed, as a commit with two parents.
 
     What only one side changed since the common ancestor is taken from it. Where both changed the
     same differently, the conflicts are listed and nothing is changed (exit code 3), unless
     --prefer or --strategy takes a side. In globs `*` stops at a slash and `**` does not.
     """
-    with open_workspace(ctx) as workspace:
-        branch = branch_or_current(ctx, workspace, into)
+    with open_workspace(call) as workspace:
+        branch = branch_or_current(call, workspace, into)
         try:
             merged = workspace.merge(
                 other,
@@ -98,7 +97,8 @@ def run(
         render.note(f"uncommitted changes of {merged.dirty_source} are not in the merge")
     note_old_views(branch, merged.stale, merged.elsewhere)
     if merged.conflicts:
-        raise typer.Exit(ConflictError.exit_code)
+        return ConflictError.exit_code
+    return 0
 
 
 def _list(conflicts: Iterable[Conflict], *, json: bool) -> None:

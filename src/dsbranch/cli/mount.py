@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json, Ref
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import branch_or_current, from_here, open_workspace
@@ -20,28 +19,28 @@ EXAMPLE = "dsbranch mount exp1~2 --at /mnt/before"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     ref: Ref = None,
     at: Annotated[
         Path | None,
-        typer.Option("--at", metavar="PATH", help="Where; a branch's default is WORKSPACE/NAME."),
+        Option("--at", metavar="PATH", help="Where; a branch's default is WORKSPACE/NAME."),
     ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Show the branch's last commit, read-only.")
+        bool, Option("--read-only", help="Show the branch's last commit, read-only.")
     ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Mount every branch, as after a reboot.")
+        bool, Option("--all", help="Mount every branch, as after a reboot.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Mount a branch for work, or any commit read-only."""
     if everything and (ref is not None or at is not None or read_only):
         raise UsageError("--all mounts every branch at its own place and takes nothing else")
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         if everything:
             mounted = workspace.mount_all()
         else:
-            name = branch_or_current(ctx, workspace, ref)
+            name = branch_or_current(call, workspace, ref)
             mounted = [
                 workspace.mount(name, at=None if at is None else from_here(at), read_only=read_only)
             ]

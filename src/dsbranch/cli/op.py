@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
@@ -18,7 +17,7 @@ EXAMPLE = "dsbranch op log main -n 5"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     name: Annotated[
         str | None,
         ref_argument("NAME", "Only what moved this branch or tag."),
@@ -30,7 +29,7 @@ def run(
 
     Each operation has a number, which `dsbranch undo` takes.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         logged = workspace.operations(name, limit=limit)
     if json:
         render.as_json(shapes.operations(logged))

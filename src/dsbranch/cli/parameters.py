@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
+from dsbranch.cli.call import Argument, Option
 from dsbranch.cli.completion import branch_names
 
 
-def utf8(value: str | None) -> str | None:
+def utf8(value: str) -> str:
     """Names and messages are text; only paths may be any bytes."""
-    if value is not None and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise typer.BadParameter("it is not UTF-8") from None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8") from None
     return value
 
 
-def ref_argument(metavar: str, help: str) -> Any:
+def ref_argument(metavar: str, help: str) -> Argument:
     """An argument that names a branch or another ref."""
-    return typer.Argument(metavar=metavar, help=help, autocompletion=branch_names, callback=utf8)
+    return Argument(metavar, help, complete=branch_names, parse=utf8)
 
 
-def ref_option(flag: str, metavar: str, help: str) -> Any:
+def ref_option(flag: str, metavar: str, help: str) -> Option:
     """An option that names a branch or another ref."""
-    return typer.Option(
-        flag, metavar=metavar, help=help, autocompletion=branch_names, callback=utf8
-    )
+    return Option(flag, help, metavar, complete=branch_names, parse=utf8)
 
 
 _IMPLIED = "default: the branch you stand in"
@@ -42,38 +38,30 @@ Ref = Annotated[
 
 NewMessage = Annotated[
     str | None,
-    typer.Option("-m", "--message", metavar="MSG", help="The new commit's message.", callback=utf8),
+    Option("-m --message", metavar="MSG", help="The new commit's message.", parse=utf8),
 ]
 
 Wait = Annotated[
     float,
-    typer.Option(
+    Option(
         "--wait",
         metavar="S",
-        min=0,
+        minimum=0,
         show_default=False,
         help="Wait up to S seconds for writers to finish; default: do not wait.",
     ),
 ]
 
-Limit = Annotated[
-    int | None, typer.Option("-n", metavar="N", min=0, help="Show at most N of them.")
-]
+Limit = Annotated[int | None, Option("-n", metavar="N", minimum=0, help="Show at most N of them.")]
 
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Json = Annotated[bool, Option("--json", help="Answer in JSON.")]
 
-NoMount = Annotated[bool, typer.Option("--no-mount", help="Do not mount the branch.")]
+NoMount = Annotated[bool, Option("--no-mount", help="Do not mount the branch.")]
 
-Stat = Annotated[bool, typer.Option("--stat", help="Sizes and totals; whole trees in one line.")]
+Stat = Annotated[bool, Option("--stat", help="Sizes and totals; whole trees in one line.")]
 
-NameStatus = Annotated[
-    bool, typer.Option("--name-status", help="Letter, tab, path; one change a line.")
-]
+NameStatus = Annotated[bool, Option("--name-status", help="Letter, tab, path; one change a line.")]
 
-Null = Annotated[
-    bool, typer.Option("-z", help="As --name-status, unquoted, each field ended by NUL.")
-]
+Null = Annotated[bool, Option("-z", help="As --name-status, unquoted, each field ended by NUL.")]
 
-NoRenames = Annotated[
-    bool, typer.Option("--no-renames", help="Show renames as deletions and additions.")
-]
+NoRenames = Annotated[bool, Option("--no-renames", help="Show renames as deletions and additions.")]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import others
 from dsbranch.cli.parameters import Json, utf8
@@ -19,13 +18,14 @@ EXAMPLE = "dsbranch rename exp1 blur-removed"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[OLD] NEW",
+        Argument(
+            "[OLD] NEW",
             help="The branch, default: the one you stand in; and its new name.",
-            autocompletion=branch_names,
+            parse=utf8,
+            complete=branch_names,
         ),
     ],
     json: Json = False,
@@ -36,10 +36,8 @@ def run(
     """
     if len(names) > 2:
         raise UsageError("rename takes the old name and the new one")
-    for name in names:
-        utf8(name)
-    with open_workspace(ctx) as workspace:
-        old = branch_or_current(ctx, workspace, names[0] if len(names) == 2 else None)
+    with open_workspace(call) as workspace:
+        old = branch_or_current(call, workspace, names[0] if len(names) == 2 else None)
         done = workspace.rename(old, names[-1])
     done = done._replace(stale=others(done.stale))
     if json:

@@ -6,13 +6,10 @@ with ``NO_COLOR`` or a dumb one.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
-
-import typer
 
 from dsbranch.cli.faults import Fault
 from dsbranch.cli.quote import one_line
@@ -20,14 +17,11 @@ from dsbranch.cli.quote import one_line
 if TYPE_CHECKING:
     from dsbranch.model import Process
 
-_COLOURS = {
-    "A": typer.colors.GREEN,
-    "M": typer.colors.YELLOW,
-    "m": typer.colors.CYAN,
-    "D": typer.colors.RED,
-    "R": typer.colors.BLUE,
-    "T": typer.colors.MAGENTA,
-}
+# As terminals number them: 30 and so on is the text's colour, 1 is bold.
+_RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN = range(31, 37)
+_BOLD = 1
+
+_COLOURS = {"A": _GREEN, "M": _YELLOW, "m": _CYAN, "D": _RED, "R": _BLUE, "T": _MAGENTA}
 
 
 def _write(data: bytes) -> None:
@@ -66,12 +60,18 @@ def coloured(stream: TextIO) -> bool:
     return not plain and stream.isatty()
 
 
+def _paint(text: str, stream: TextIO, *codes: int) -> str:
+    if not coloured(stream):
+        return text
+    return "".join(f"\x1b[{code}m" for code in codes) + text + "\x1b[0m"
+
+
 def paint_letter(letter: str) -> str:
-    return typer.style(letter, fg=_COLOURS[letter]) if coloured(sys.stdout) else letter
+    return _paint(letter, sys.stdout, _COLOURS[letter])
 
 
 def paint_commit(text: str) -> str:
-    return typer.style(text, fg=typer.colors.YELLOW) if coloured(sys.stdout) else text
+    return _paint(text, sys.stdout, _YELLOW)
 
 
 def lines(items: Iterable[str]) -> None:
@@ -89,11 +89,15 @@ def chunks(items: Iterable[bytes]) -> None:
 
 
 def as_json(value: Any) -> None:
+    import json
+
     line(json.dumps(value, ensure_ascii=False))
 
 
 def as_json_list(head: dict[str, Any], key: str, items: Iterable[Any]) -> None:
     """One object: `head`, and under `key` the items, one a line as they come."""
+    import json
+
     _write((json.dumps(head, ensure_ascii=False)[:-1] + f', "{key}": [').encode())
     separator = b"\n"
     for item in items:
@@ -114,10 +118,7 @@ def processes(items: Sequence[Process]) -> None:
 
 def fault(item: Fault) -> None:
     """``error:``, the processes in the way, ``hint:``."""
-    paint = coloured(sys.stderr)
-    label = typer.style("error:", fg=typer.colors.RED, bold=True) if paint else "error:"
-    _tell(f"{label} {one_line(item.sentence)}")
+    _tell(f"{_paint('error:', sys.stderr, _RED, _BOLD)} {one_line(item.sentence)}")
     processes(item.processes)
     if item.hint:
-        label = typer.style("hint:", fg=typer.colors.CYAN) if paint else "hint:"
-        _tell(f"{label} {one_line(item.hint)}")
+        _tell(f"{_paint('hint:', sys.stderr, _CYAN)} {one_line(item.hint)}")

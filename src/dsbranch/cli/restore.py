@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, Wait, ref_option
 from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
@@ -16,10 +15,8 @@ EXAMPLE = "dsbranch restore labels/train.csv --from exp1~2"
 
 
 def run(
-    ctx: typer.Context,
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="What to restore, with all below it.")
-    ],
+    call: Call,
+    paths: Annotated[list[str], Argument("PATH...", help="What to restore, with all below it.")],
     start: Annotated[
         str | None,
         ref_option(
@@ -40,8 +37,8 @@ def run(
     What the commit does not have is removed. The result is uncommitted; `dsbranch undo` brings
     back what was there. PATHs count from where you stand inside a branch, else from its root.
     """
-    with open_workspace(ctx) as workspace:
-        name = branch_or_current(ctx, workspace, branch)
+    with open_workspace(call) as workspace:
+        name = branch_or_current(call, workspace, branch)
         result = workspace.restore(
             name, branch_paths(workspace, paths) or [b""], start=start, wait=wait
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, Wait, ref_option
 from dsbranch.cli.scope import branch_or_current, open_workspace
@@ -16,7 +15,7 @@ EXAMPLE = "dsbranch rollback exp1 --to exp1~1"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     name: BranchName = None,
     to: Annotated[
         str | None,
@@ -29,8 +28,8 @@ def run(
 
     What is replaced is kept until gc.
     """
-    with open_workspace(ctx) as workspace:
-        branch = branch_or_current(ctx, workspace, name)
+    with open_workspace(call) as workspace:
+        branch = branch_or_current(call, workspace, name)
         result = workspace.rollback(branch, to, wait=wait)
     result = result._replace(stale=others(result.stale))
     if json:

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
-
 from dsbranch.cli.bar import shown
+from dsbranch.cli.call import Call
 from dsbranch.errors import BadPath, IntegrityError, UsageError
 from dsbranch.workspace import Workspace
 from dsbranch.workspace import open as open_at
@@ -42,23 +41,22 @@ def from_here(path: Path) -> Path:
     return path if path.is_absolute() else here() / path
 
 
-def chosen_directory(ctx: typer.Context) -> Path | None:
+def chosen_directory(call: Call) -> Path | None:
     """What ``-C`` named, absolute."""
-    given: Path | None = ctx.find_root().params["workspace"]
-    return None if given is None else from_here(given)
+    return None if call.workspace is None else from_here(call.workspace)
 
 
 @contextmanager
-def open_workspace(ctx: typer.Context) -> Iterator[Workspace]:
+def open_workspace(call: Call) -> Iterator[Workspace]:
     """The workspace that is meant, with a bar for each long phase on a terminal."""
-    with open_at(chosen_directory(ctx) or here()) as workspace, shown(workspace):
+    with open_at(chosen_directory(call) or here()) as workspace, shown(workspace):
         workspace.last_words(_DISK_GONE, IntegrityError.exit_code)
         yield workspace
 
 
-def current_branch(ctx: typer.Context, workspace: Workspace) -> str | None:
+def current_branch(call: Call, workspace: Workspace) -> str | None:
     """The branch in whose mount ``-C DIR``, or else the current directory, lies."""
-    directory = chosen_directory(ctx)
+    directory = chosen_directory(call)
     if directory is not None:
         branch = workspace.current_branch(directory)
         if branch is not None:
@@ -70,8 +68,8 @@ def current_branch(ctx: typer.Context, workspace: Workspace) -> str | None:
         return None
 
 
-def branch_or_current(ctx: typer.Context, workspace: Workspace, name: str | None) -> str:
-    branch = name or current_branch(ctx, workspace)
+def branch_or_current(call: Call, workspace: Workspace, name: str | None) -> str:
+    branch = name or current_branch(call, workspace)
     if branch is None:
         raise UsageError(
             "it is not clear which branch is meant",

@@ -6,7 +6,6 @@ Schema 1. Sizes are bytes, times RFC 3339 UTC. A path that is no UTF-8 is given 
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,6 +54,8 @@ def raw_path(name: str, path: bytes) -> Object:
     try:
         return {name: path.decode()}
     except UnicodeDecodeError:
+        import base64
+
         lossy = path.decode("utf-8", "replace")
         return {name: lossy, f"{name}_b64": base64.b64encode(path).decode("ascii")}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from dsbranch.cli import history, render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.forms import form, print_diff
 from dsbranch.cli.parameters import Json, NameStatus, Null, Ref, Stat
 from dsbranch.cli.scope import branch_or_current, open_workspace
@@ -13,7 +12,7 @@ EXAMPLE = "dsbranch show exp1~1 --stat"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     ref: Ref = None,
     stat: Stat = False,
     name_status: NameStatus = False,
@@ -22,8 +21,8 @@ def run(
 ) -> None:
     """Show a commit and what it changed against its parent."""
     asked = form(stat=stat, name_status=name_status, null=null, json=json)
-    with open_workspace(ctx) as workspace:
-        commit, diff = workspace.show(branch_or_current(ctx, workspace, ref))
+    with open_workspace(call) as workspace:
+        commit, diff = workspace.show(branch_or_current(call, workspace, ref))
         if asked not in ("json", "json-stat", "z"):
             render.lines(history.full(commit, render.paint_commit))
             render.line("")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, ref_option
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import human_size, plural, short
@@ -15,7 +14,7 @@ EXAMPLE = "dsbranch squash exp1 -m 'cleaned labels'"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     name: BranchName = None,
     since: Annotated[
         str | None,
@@ -32,8 +31,8 @@ def run(
 
     The branch looks the same before and after; the commits replaced are kept until gc.
     """
-    with open_workspace(ctx) as workspace:
-        branch = branch_or_current(ctx, workspace, name)
+    with open_workspace(call) as workspace:
+        branch = branch_or_current(call, workspace, name)
         result = workspace.squash(branch, since=since, message=message)
     if json:
         render.as_json(shapes.squashed(branch, result))

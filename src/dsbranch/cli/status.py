@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import BranchName, Json
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import branch_or_current, open_workspace
@@ -17,10 +16,10 @@ from dsbranch.model import Status
 EXAMPLE = "dsbranch status exp1"
 
 
-def run(ctx: typer.Context, name: BranchName = None, json: Json = False) -> None:
+def run(call: Call, name: BranchName = None, json: Json = False) -> None:
     """Show where a branch stands and how much is uncommitted."""
-    with open_workspace(ctx) as workspace:
-        status = workspace.status(branch_or_current(ctx, workspace, name))
+    with open_workspace(call) as workspace:
+        status = workspace.status(branch_or_current(call, workspace, name))
     if json:
         render.as_json(shapes.status(status))
     else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.completion import tag_names
 from dsbranch.cli.parameters import Json, Ref, utf8
 from dsbranch.cli.scope import branch_or_current, open_workspace
@@ -20,25 +19,20 @@ EXAMPLE = "dsbranch tag v1 exp1~1"
 
 
 def run(
-    ctx: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The new tag.", callback=utf8)
-    ] = None,
+    call: Call,
+    name: Annotated[str | None, Argument("NAME", help="The new tag.", parse=utf8)] = None,
     ref: Ref = None,
     delete: Annotated[
         str | None,
-        typer.Option(
-            "-d",
-            "--delete",
+        Option(
+            "-d --delete",
             metavar="TAG",
             help="Remove this tag.",
-            autocompletion=tag_names,
-            callback=utf8,
+            complete=tag_names,
+            parse=utf8,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Move the tag if there is one already.")
-    ] = False,
+    force: Annotated[bool, Option("--force", help="Move the tag if there is one already.")] = False,
     json: Json = False,
 ) -> None:
     """Name a commit for good; without a name, list the tags.
@@ -47,11 +41,11 @@ def run(
     """
     if delete is not None and (name is not None or force):
         raise UsageError("--delete excludes a new tag", hint="give one of the two")
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         if delete is not None:
             _delete(workspace, delete, json=json)
         elif name is not None:
-            _make(workspace, name, branch_or_current(ctx, workspace, ref), force=force, json=json)
+            _make(workspace, name, branch_or_current(call, workspace, ref), force=force, json=json)
         elif json:
             render.as_json(shapes.tags(workspace.tags()))
         else:

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render
+from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import from_here, open_workspace
@@ -17,18 +16,18 @@ EXAMPLE = "dsbranch umount exp1"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     target: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME|PATH",
+        Argument(
+            "NAME|PATH",
             help="A branch, or the path of a view.",
-            autocompletion=branch_names,
+            complete=branch_names,
         ),
     ],
     lazy: Annotated[
         bool,
-        typer.Option("--lazy", help="Detach now, even if processes use it; they keep their view."),
+        Option("--lazy", help="Detach now, even if processes use it; they keep their view."),
     ] = False,
 ) -> None:
     """Unmount a branch or a read-only view.
@@ -38,6 +37,6 @@ def run(
     # A name holds no slash, so this is a path, and one counts from where the user stands.
     if "/" in target or target in (".", ".."):
         target = os.path.normpath(from_here(Path(target)))
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         paths = workspace.umount(target, lazy=lazy)
     render.lines(f"unmounted {quote_path(os.fsencode(path))}" for path in paths)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, Wait
 from dsbranch.cli.quote import one_line
@@ -19,16 +18,14 @@ EXAMPLE = "dsbranch undo --dry-run"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     operation: Annotated[
         int | None,
-        typer.Argument(
-            metavar="OPERATION", help="Its number in `op log`; default: the newest.", min=1
-        ),
+        Argument("OPERATION", help="Its number in `op log`; default: the newest.", minimum=1),
     ] = None,
     wait: Wait = 0.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would come back; change nothing.")
+        bool, Option("--dry-run", help="Say what would come back; change nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -38,7 +35,7 @@ def run(
     further, name the operation before it. What was committed counts as uncommitted again; after
     a rollback, merge or delete the files that were uncommitted then come back.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         done = workspace.undo(operation, wait=wait, dry_run=dry_run)
     done = done._replace(stale=others(done.stale))
     if json:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from dsbranch.cli import render, shapes
+from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import open_workspace
@@ -18,9 +17,9 @@ EXAMPLE = "dsbranch verify --full"
 
 
 def run(
-    ctx: typer.Context,
+    call: Call,
     full: Annotated[
-        bool, typer.Option("--full", help="Read every file, and compare its content, too.")
+        bool, Option("--full", help="Read every file, and compare its content, too.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -29,7 +28,7 @@ def run(
     Nothing is repaired. Each thing that is wrong is one line, and the exit code is then 5. The
     dataset itself and uncommitted changes have nothing recorded to be compared with.
     """
-    with open_workspace(ctx) as workspace:
+    with open_workspace(call) as workspace:
         verified = workspace.verify(full=full)
     if json:
         render.as_json(shapes.verified(verified))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from dsbranch.overlay.driver import Prepared
 
 
-@dataclass
 class Switch:
     """A frozen branch on its way to another position.
 
@@ -37,16 +35,19 @@ class Switch:
     seen. `stale` and `elsewhere`, known at the end, are processes that keep the old view.
     """
 
-    context: Context
-    branch: Branch
-    mounts: list[MountEntry]
-    held: ExitStack
-    view: Prepared | None = None
-    operation: Operation | None = None
-    done: str = ""
-    clean_up: Callable[[], None] | None = None
-    stale: tuple[Process, ...] = field(default=())
-    elsewhere: tuple[Process, ...] = field(default=())
+    def __init__(
+        self, context: Context, branch: Branch, mounts: list[MountEntry], held: ExitStack
+    ) -> None:
+        self.context = context
+        self.branch = branch
+        self.mounts = mounts
+        self.held = held
+        self.view: Prepared | None = None
+        self.operation: Operation | None = None
+        self.done = ""
+        self.clean_up: Callable[[], None] | None = None
+        self.stale: tuple[Process, ...] = ()
+        self.elsewhere: tuple[Process, ...] = ()
 
     def to(
         self,

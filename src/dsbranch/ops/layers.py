@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +39,7 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
     except BaseException:
         if not context.store.may_have_layer(layer.id):
             # Should this fail too: a directory without a row is garbage.
-            shutil.rmtree(context.layout.layer(layer.id), ignore_errors=True)
+            _remove(context.layout.layer(layer.id))
         raise
 
 
@@ -128,4 +127,11 @@ def sync(context: Context) -> None:
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
     if sweep.is_sealed(context.store, layer):
-        shutil.rmtree(context.layout.work(layer), ignore_errors=True)
+        _remove(context.layout.work(layer))
+
+
+def _remove(tree: Path) -> None:
+    """As far as it goes: what is left is garbage for gc."""
+    from shutil import rmtree
+
+    rmtree(tree, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.plan import parse_source, source_prefix
@@ -14,8 +14,7 @@ _LAYER = re.compile(rb"(?:^|[/:])([0-9a-z]{10})/fs(?=$|:)")
 _OPTIONS = (b"upperdir", b"lowerdir", b"lowerdir+")
 
 
-@dataclass(frozen=True, slots=True)
-class InUse:
+class InUse(NamedTuple):
     """`views` has, for each layer that is mounted to be written, all layers its mounts consist
     of; `layers` are all that any mount consists of, and `commits` what read-only views show."""
 

@@ -11,8 +11,8 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dsbranch._core import syscalls
 from dsbranch.errors import (
@@ -37,8 +37,7 @@ PROBE_PREFIX = ".dsbranch-probe-"
 """What the scratch directory's name begins with; a killed probe leaves one."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scratch:
+class _Scratch(NamedTuple):
     """A directory in the store. `name` is unique, so it meets no entry of the base's root."""
 
     store: Path

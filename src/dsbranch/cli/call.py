@@ -1,0 +1,81 @@
+"""Room ``cli``: what a verb declares that it takes, and what it is told of the call itself.
+
+The ``run`` of a verb takes a `Call` and then parameters, each annotated with its type and an
+`Argument` or `Option`. `dsbranch.cli.quick` reads well-formed calls by these declarations, and
+`dsbranch.cli.typed` makes Typer's commands of them for everything else. A leaf of the room:
+it knows neither, and importing it costs next to nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+
+class Call(NamedTuple):
+    """What ``-C`` named, and what stood behind ``--`` where a verb takes paths there."""
+
+    workspace: Path | None = None
+    paths: tuple[str, ...] = ()
+
+
+Parse = Callable[[str], Any]
+"""Makes a value of a word, or raises ValueError with what is wrong with it."""
+
+Complete = Callable[[Call, str], list[str]]
+"""What the shell is offered for the beginning of a word."""
+
+
+class Argument(NamedTuple):
+    metavar: str
+    help: str
+    parse: Parse | None = None
+    complete: Complete | None = None
+    minimum: int | None = None
+
+
+class Option(NamedTuple):
+    """`flags` are one or two, with a space between them. `metavar` is None for what takes no value,
+    and where the choices are named in its place."""
+
+    flags: str
+    help: str
+    metavar: str | None = None
+    parse: Parse | None = None
+    complete: Complete | None = None
+    minimum: int | None = None
+    show_default: bool = True
+
+
+class Parameter(NamedTuple):
+    """`kind` is the type of one value; `many` of them make a list."""
+
+    name: str
+    kind: Any
+    many: bool
+    declared: Argument | Option
+    required: bool
+    default: Any
+
+
+def parameters(run: Callable[..., Any]) -> Iterator[Parameter]:
+    """What the ``run`` of a verb takes beside the `Call`, in its order."""
+    names = run.__code__.co_varnames[1 : run.__code__.co_argcount]
+    defaults = run.__defaults__ or ()
+    first = len(names) - len(defaults)
+    hints = get_type_hints(run, include_extras=True)
+    for number, name in enumerate(names):
+        kind, declared = get_args(hints[name])
+        if isinstance(kind, UnionType):
+            kind = get_args(kind)[0]  # Kind | None
+        many = get_origin(kind) is list
+        required = number < first
+        default = None if required else defaults[number - first]
+        yield Parameter(
+            name, get_args(kind)[0] if many else kind, many, declared, required, default
+        )
+
+
+def takes_paths(verb: ModuleType) -> bool:
+    """Whether a verb takes ``-- PATH…`` after its other arguments, as git's do."""
+    return getattr(verb, "TAKES_PATHS", False)
