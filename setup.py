@@ -16,6 +16,7 @@ MODULES = [
     "memory",
     "table",
     "image",
+    "narrow",
     "files",
     "digest",
     "tasks",

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from dsbranch.cli import render, shapes
 from dsbranch.cli.call import Call, Option
-from dsbranch.cli.editor import ask_message
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, Wait
 from dsbranch.cli.quote import one_line
@@ -56,6 +55,8 @@ def run(
 
 
 def _ask(workspace: Workspace, branch: str, *, allow_empty: bool) -> str:
+    from dsbranch.cli.editor import ask_message
+
     if not sys.stdin.isatty():
         raise UsageError("a commit needs a message", hint="give one with `-m MESSAGE`")
     status = workspace.status(branch)
