@@ -35,9 +35,10 @@ cdef enum:
 
 cdef struct Question:
     int64_t change       # its number
-    Spot before          # where the contents lie
+    Spot old             # the entries
+    Spot new
+    Spot before          # where their contents lie
     Spot after
-    bint meta            # whether the metadata differ
 
 
 cdef class Comparison:
@@ -125,7 +126,6 @@ cdef class Comparison:
     cdef int plain(self, Pair pair) except -1 nogil:
         """Compare two entries of one name, no directories; one of them may be missing."""
         cdef Spot before = pair.before.entry, after = pair.after.entry
-        cdef bint meta
         cdef int content
         if before.layer < 0 or after.layer < 0:
             return self.only(pair, before.layer < 0)
@@ -136,11 +136,12 @@ cdef class Comparison:
         content = self.contents(pair)
         if content == KNOWN_DIFFERENT:
             return self.both(c"M", pair)
-        meta = meta_differs(self.old, before, self.new, after, self.times)
         if content == UNKNOWN:
             self.both(c"M", pair)
-            return self.ask(pair, meta)
-        return self.both(c"m", pair) if meta else 0
+            return self.ask(pair)
+        if meta_differs(self.old, before, self.new, after, self.times):
+            return self.both(c"m", pair)
+        return 0
 
     cdef int contents(self, Pair pair) except -1 nogil:
         """Whether two entries of one kind, no directories, hold the same."""
@@ -224,7 +225,7 @@ cdef class Comparison:
                 pair.new_home = self.ledger.home(pair.two.path)
         return 0
 
-    cdef int ask(self, Pair pair, bint meta) except -1 nogil:
+    cdef int ask(self, Pair pair) except -1 nogil:
         """Have the contents of the change that was told last be compared later."""
         cdef Question *questions
         cdef int64_t room
@@ -239,9 +240,10 @@ cdef class Comparison:
         questions = self.questions + self.asked
         self.asked += 1
         questions.change = self.ledger.count - 1
+        questions.old = pair.before.entry
+        questions.new = pair.after.entry
         questions.before = pair.before.data
         questions.after = pair.after.data
-        questions.meta = meta
         return 0
 
     # --- directories ---
@@ -311,7 +313,9 @@ cdef class Comparison:
         answers = compare_files(questions, known=known, threads=threads, progress=progress)
         for i in range(self.asked):
             if answers[i]:
-                self.ledger.changes[question[i].change].status = c"m" if question[i].meta else 0
+                self.ledger.changes[question[i].change].status = c"m" if meta_differs(
+                    self.old, question[i].old, self.new, question[i].new, self.times
+                ) else 0
         return 0
 
 

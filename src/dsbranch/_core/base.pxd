@@ -1,11 +1,18 @@
 """The adopted directory as a table that fills itself."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from dsbranch._core.files cimport Scratch
 from dsbranch._core.table cimport Table
 
+cdef struct Answer:
+    int64_t row          # -1: the name is not there
+    int64_t at           # of the name on the heap
+    uint32_t size        # of the name; 0: nothing was asked
+    uint32_t parent
+
 cdef class Base(Table):
+    cdef Answer *answers
     cdef Scratch scratch
     cdef char *listing
     cdef bint user
@@ -16,4 +23,5 @@ cdef class Base(Table):
     cdef int copy_prefix(self, int64_t parent) noexcept nogil
     cdef int enter(self, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

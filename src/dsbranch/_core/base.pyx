@@ -6,9 +6,9 @@ other overlays in the base mean nothing below the last layer and are not read.
 """
 
 from libc.errno cimport ENOENT, ENOMEM, ENOTDIR, errno
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from dsbranch._core.syscalls import open_tree_clone
@@ -19,6 +19,7 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     LISTING = 1 << 16
+    ANSWERS = 1 << 13    # how many are remembered; comparing views comes by a name two to four times
     FACTS = 1            # bits of Row.loaded: xattrs are known
     CHILDREN = 2         # the children are listed
 
@@ -39,7 +40,8 @@ cdef class Base(Table):
         self.user = dialect == "user"
         memset(&self.scratch, 0, sizeof(Scratch))
         self.listing = <char *>malloc(LISTING)
-        if self.listing == NULL:
+        self.answers = <Answer *>calloc(ANSWERS, sizeof(Answer))
+        if self.listing == NULL or self.answers == NULL:
             raise MemoryError
         self.open(path)
         try:
@@ -60,6 +62,7 @@ cdef class Base(Table):
     def __dealloc__(self):
         scratch_free(&self.scratch)
         free(self.listing)
+        free(self.answers)
         if self.dir_fd >= 0:
             close(self.dir_fd)
 
@@ -166,9 +169,7 @@ cdef class Base(Table):
         if up.kind != DIRECTORY:
             return -1
         if not up.loaded & CHILDREN:
-            if self.enter(up.path.at, up.path.size) < 0:
-                return -2
-            return self.look(parent, name, size)
+            return self.ask(parent, name, size)
         while low < high:
             middle = (low + high) >> 1
             sign = order(
@@ -181,6 +182,34 @@ cdef class Base(Table):
             else:
                 high = middle
         return -1
+
+    cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        """Look up one name of a directory that is not listed, or remember what was said of it."""
+        cdef uint32_t place = <uint32_t>parent
+        cdef size_t i
+        cdef int64_t row
+        cdef Answer *answer
+        cdef Text text
+        for i in range(size):
+            place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
+        answer = self.answers + (place ^ place >> 16) % ANSWERS
+        if answer.size == size and answer.parent == parent and memcmp(
+            self.heap + answer.at, name, size
+        ) == 0:
+            return answer.row
+        if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
+            return -2
+        row = self.look(parent, name, size)
+        if row >= 0:
+            text = self.rows[row].path
+            text.at += text.size - size
+        elif row == -2 or self.put(name, size, &text) < 0:
+            return -2
+        answer.row = row
+        answer.at = text.at
+        answer.size = <uint32_t>size
+        answer.parent = <uint32_t>parent
+        return row
 
     cdef int load(self, int64_t parent) noexcept nogil:
         """List a directory: its children become the rows [first, end), sorted by name."""
