@@ -11,7 +11,6 @@ import argparse
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import page
+from benchmarks.process import DSBRANCH
 from benchmarks.scratch import disk, machine
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Subject:
         keep: bool,
     ) -> None:
         if how == "process":
-            command = [sys.executable, "-m", "dsbranch", verb, *words]
+            command = [DSBRANCH, verb, *words]
             cwd = self.root if words else self.root / WORK
             started = time.perf_counter()
             subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True)

@@ -86,6 +86,8 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
                 break
             if time.perf_counter() - started > ONCE_SECONDS:
                 break
+        if not options.dry:
+            page.save("peers", result)  # the rest takes long, and may not come to its end
     return result
 
 
@@ -166,7 +168,7 @@ class _Cycle:
 
 
 def _names(venv: Path) -> dict[str, str]:
-    return {"DSBRANCH": f"{sys.executable} -m dsbranch", "PEERS": str(venv), "HERE": str(_HERE)}
+    return {"DSBRANCH": process.DSBRANCH, "PEERS": str(venv), "HERE": str(_HERE)}
 
 
 def _version(peer: Peer, venv: Path) -> str:

@@ -13,11 +13,15 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+DSBRANCH = str(Path(sys.executable).with_name("dsbranch"))
+"""As users call it: ``python -m dsbranch`` takes 3 ms more."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

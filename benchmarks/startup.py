@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.process import DSBRANCH
 from benchmarks.scratch import scratch
 
 # In this order each finds what it needs; `{ws}` is the workspace, `{tmp}` a directory beside it.
@@ -116,13 +117,16 @@ def loaded(call: str, places: dict[str, Path]) -> list[str]:
 
 def _milliseconds(*command: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
     return (time.perf_counter() - start) * 1000
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    floors = {"python": ["-c", "pass"], "import typer": ["-c", "import typer"]}
+    floors = {
+        "python": [sys.executable, "-c", "pass"],
+        "import typer": [sys.executable, "-c", "import typer"],
+    }
     fastest: dict[str, float] = {}
     modules: dict[str, list[str]] = {}
 
@@ -140,7 +144,7 @@ def main() -> None:
                 if call in ("status", "commit", "squash"):
                     for name, command in floors.items():
                         timed(name, command)
-                timed(call, ["-m", "dsbranch", *arguments(call, places)])
+                timed(call, [DSBRANCH, *arguments(call, places)])
     print(f"{'':22}{'ms':>6}{'× typer':>9}{'modules':>9}{'ours':>6}  heavy ones")
     for name, took in fastest.items():
         found = modules.get(name, [])
