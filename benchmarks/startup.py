@@ -73,7 +73,8 @@ HEAVY = (
 
 _LOADED = """
 import sys
-from dsbranch.__main__ import main
+import dsbranch.__main__
+from dsbranch.cli import main
 sys.argv[0] = "dsbranch"
 out = open(sys.argv.pop(1), "w")
 code = main()

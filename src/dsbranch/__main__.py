@@ -4,7 +4,9 @@ What is imported stays to the end, so nothing is gained by looking for garbage a
 14 of the 59 ms of `import typer`, and part of it again at the end.
 """
 
+import atexit
 import gc
+import os
 import signal
 import sys
 
@@ -16,16 +18,24 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 # pyarrow imports numpy wherever that is installed, and no verb uses it: 35 of the 90 ms.
 sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]
 
-from dsbranch.cli import main  # noqa: E402 - not before the line above
+from dsbranch import cli  # noqa: E402 - not before the line above
 
 gc.freeze()
 gc.enable()
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Run the program and end the process.
+
+    Whoever registered for the end is called. What Python does after that, taking the modules apart
+    one by one, takes 3 ms, and 10 where pyarrow was imported.
+    """
+    code = cli.main()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
 
 if __name__ == "__main__":
-    code = main()
-    # An interrupt within an eval, as where a named tuple is made, Python takes for one that nobody
-    # caught, and would end by SIGINT in place of the code. The next eval makes it forget that.
-    eval("None")  # noqa: S307 - a constant
-    sys.exit(code)
+    main()

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -666,3 +667,17 @@ def test_as_many_files_may_be_open_as_the_system_allows(program: Program) -> Non
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_end_of_the_process() -> None:
+    code = """
+import atexit, sys
+from dsbranch.__main__ import main
+atexit.register(print, "registered")
+sys.argv = ["dsbranch", "-C", "/proc", "status"]
+main()
+print("not to be seen")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "registered\n")
+    assert done.stderr.startswith("error: there is no dsbranch workspace")
