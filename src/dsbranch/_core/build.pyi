@@ -1,9 +1,9 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dsbranch._core.squash import Step
 from dsbranch._core.table import Table
 
 def build(
-    steps: list[Step], target: bytes, *, dialect: str = "trusted", layer: bool = True
+    steps: Iterable[Step], target: bytes, *, dialect: str = "trusted", layer: bool = True
 ) -> tuple[int, int, int]: ...
-def inherit(table: Table, steps: list[Step], parts: Sequence[Table] = ()) -> None: ...
+def inherit(table: Table, steps: Iterable[Step], parts: Sequence[Table] = ()) -> None: ...

@@ -98,13 +98,16 @@ cdef class Builder:
         if self.target > 0:
             close(self.target)
 
-    def run(self, steps: list) -> None:
+    def run(self, steps) -> None:
         cdef Step step
-        cdef int64_t i
-        for i in range(len(steps)):
-            step = steps[i]
-            if i & 255 == 0:
+        cdef int64_t count = 0
+        cdef list directories = []
+        for step in steps:
+            if count & 255 == 0:
                 PyErr_CheckSignals()
+            count += 1
+            if step.action == DIRECTORY_STEP:
+                directories.append(step)
             try:
                 self.one(step)
             except OSError as error:
@@ -112,12 +115,11 @@ cdef class Builder:
             except ValueError as error:
                 raise ValueError(f"{os.fsdecode(step.path)!r}: {error}") from error
         # A directory's times change with each entry made in it.
-        for step in reversed(steps):
-            if step.action == DIRECTORY_STEP:
-                try:
-                    self.set_times(step)
-                except OSError as error:
-                    raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
+        for step in reversed(directories):
+            try:
+                self.set_times(step)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
 
     cdef bint is_own(self, bytes name):
         """Whether an xattr is the user's; those called like overlay's are stored escaped."""
@@ -351,7 +353,7 @@ cdef int64_t copy_data(int source, int out, int64_t size) except -1:
     return copied
 
 
-def build(steps: list, target: bytes, *, dialect: str = "trusted", layer: bool = True) -> tuple:
+def build(steps, target: bytes, *, dialect: str = "trusted", layer: bool = True) -> tuple:
     """Carry out `steps` in the empty directory `target`: ``(linked, copied, copied bytes)``.
 
     `layer` False makes an export: xattrs get the names that a mount shows.
@@ -363,7 +365,7 @@ def build(steps: list, target: bytes, *, dialect: str = "trusted", layer: bool =
     return builder.linked, builder.copied, builder.copied_bytes
 
 
-def inherit(Table table, steps: list, parts=()) -> None:
+def inherit(Table table, steps, parts=()) -> None:
     """Give the scanned new layer the digests and origins that the steps' sources had.
 
     What was copied up from one of `parts`, layers that the new one stands for, newest first, gets

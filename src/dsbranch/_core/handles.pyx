@@ -163,6 +163,8 @@ cdef Handles ancestors(parts):
     cdef set wanted = set()
     for table in parts:
         handles.learn(table, wanted)
+        if table is parts[-1]:
+            break  # nobody looks for what its files were copied up from
         for i in range(table.count):
             if table.rows[i].flags & F_ORIGIN and table.rows[i].kind != DIRECTORY:
                 wanted.add(handles.origin(table, i))

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from dsbranch._core.base import Base
@@ -14,10 +14,14 @@ class Step:
     marker: bytes | None
     first: bytes | None
 
-def plan(layers: Sequence[Table], below: Sequence[Table], base: Base) -> list[Step]: ...
+class Plan:
+    data_steps: list[Step]
+    def __iter__(self) -> Iterator[Step]: ...
+
+def plan(layers: Sequence[Table], below: Sequence[Table], base: Base) -> Plan: ...
 def plan_apart(
     layers: Sequence[Table], below: Sequence[Table], base: Base, aside: bytes
-) -> tuple[list[Step], list[Step]]: ...
+) -> Plan: ...
 def export_step(
     action: Literal["directory", "copy", "again", "node", "tomb"],
     path: bytes,

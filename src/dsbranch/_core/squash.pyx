@@ -74,25 +74,22 @@ cdef bytes continuation(Table table, bytes path):
     return below
 
 
-cdef class Planner:
+cdef class Plan:
+    """The steps, made anew each time they are gone through: a million of them are never held."""
     cdef list layers             # the tables to merge, newest first
     cdef int split
     cdef View whole
     cdef View below
-    cdef list steps
     cdef bytes aside             # the directory of the data layer; None: data are copied
-    cdef list data_steps         # what makes the data layer
+    cdef readonly list data_steps    # what makes the data layer, once all steps were asked for
     cdef dict copied             # (table id, inode group) -> path of the copy
 
     def __init__(self, layers, below, Table base, bytes aside=None):
         self.aside = aside
-        self.data_steps = []
         self.layers = list(layers)
         self.split = len(self.layers)
         self.whole = View(self.layers + list(below), base)
         self.below = View(below, base)
-        self.steps = []
-        self.copied = {}
 
     cdef bytes redirect_to(self, bytes path):
         cdef Table table
@@ -105,14 +102,16 @@ cdef class Planner:
     cdef tuple at(self, Spot spot):
         return self.whole.table(spot), spot.row
 
-    cdef int run(self) except -1:
+    def __iter__(self):
         cdef list rest = []
         cdef Pair pair = Pair(self.below, self.whole)
         cdef Node node, beneath, inner, offered, part
         cdef bytes path, marker
         cdef int upper
         cdef int64_t count = 0
-        self.steps.append(new_step(DIRECTORY_STEP, b"", self.at(self.whole.root.spots[0])))
+        self.data_steps = []
+        self.copied = {}
+        yield new_step(DIRECTORY_STEP, b"", self.at(self.whole.root.spots[0]))
         rest.append((self.whole.root, lower_part(self.whole.root, self.split)))
         while rest:
             node, beneath = rest.pop()
@@ -128,11 +127,15 @@ cdef class Planner:
                 path = joined(node.path, pair.name())
                 if pair.after.entry.layer < 0:
                     if pair.before.entry.layer >= 0:
-                        self.steps.append(new_step(WHITEOUT_STEP, path))
+                        yield new_step(WHITEOUT_STEP, path)
                     continue
                 inner = pair.inner()
                 if inner is None:
-                    self.plain(path, pair.after.entry, pair.after.data, pair.before.data)
+                    aside = len(self.data_steps)
+                    yield self.plain(path, pair.after.entry, pair.after.data, pair.before.data)
+                    if not aside and self.data_steps:
+                        # The data layer lies right below, and what it holds is no part of the view.
+                        yield new_step(WHITEOUT_STEP, self.aside)
                     continue
                 offered = pair.outer()
                 part = lower_part(inner, self.split)
@@ -144,12 +147,11 @@ cdef class Planner:
                     self.below, part.spots, part.count, self.below, offered.spots, offered.count
                 ):
                     marker = self.redirect_to(path)
-                self.steps.append(new_step(DIRECTORY_STEP, path, self.at(pair.after.entry), None, marker))
+                yield new_step(DIRECTORY_STEP, path, self.at(pair.after.entry), None, marker)
                 rest.append((inner, part))
-        return 0
 
-    cdef int plain(self, bytes path, Spot entry, Spot data, Spot below_data) except -1:
-        """Plan one entry that is no directory."""
+    cdef Step plain(self, bytes path, Spot entry, Spot data, Spot below_data):
+        """The step of an entry that is no directory."""
         cdef Row *row = self.whole.row(entry)
         cdef Table table = self.whole.table(entry)
         cdef Step step
@@ -157,8 +159,7 @@ cdef class Planner:
         cdef bytes present = None
         cdef tuple key
         if row.kind != FILE or not row.flags & F_METACOPY:
-            self.steps.append(new_step(LINK, path, self.at(entry)))
-            return 0
+            return new_step(LINK, path, self.at(entry))
         if data.layer < 0:
             raise ValueError(f"no data below the metadata-only copy of {path!r}")
         if data.layer >= self.split:
@@ -186,42 +187,38 @@ cdef class Planner:
                 self.copied[key] = path
         if step.action == STUB and data.layer < self.split:
             step.marker = b"/" + self.put_aside(data)
-        self.steps.append(step)
-        return 0
+        return step
 
     cdef bytes put_aside(self, Spot data):
         """The path in the data layer under which a file's content is linked."""
         cdef bytes path
+        cdef tuple root = self.at(self.whole.root.spots[0])
         if not self.data_steps:
-            self.data_steps.append(new_step(DIRECTORY_STEP, b"", self.steps[0].source))
-            self.data_steps.append(new_step(DIRECTORY_STEP, self.aside, self.steps[0].source))
-            # The data layer lies right below, and what it holds is no part of the view.
-            self.steps.append(new_step(WHITEOUT_STEP, self.aside))
+            self.data_steps.append(new_step(DIRECTORY_STEP, b"", root))
+            self.data_steps.append(new_step(DIRECTORY_STEP, self.aside, root))
         path = joined(self.aside, b"%d" % len(self.data_steps))
         self.data_steps.append(new_step(LINK, path, self.at(data)))
         return path
 
 
-def plan(layers, below, Table base) -> list:
+def plan(layers, below, Table base) -> Plan:
     """The steps that make one layer of `layers`, to lie on the stack `below` and `base`.
 
     `layers` and `below` are sequences of tables, newest first. A parent comes before its
-    children.
+    children. Going through the steps raises
 
+    :raises OSError: the base could not be read
     :raises ValueError: a metadata-only copy or a redirect leads nowhere
     """
-    cdef Planner planner = Planner(layers, below, base)
-    planner.run()
-    return planner.steps
+    return Plan(layers, below, base)
 
 
-def plan_apart(layers, below, Table base, bytes aside) -> tuple:
-    """As `plan`, for two layers that together copy nothing: ``(steps, steps of the data layer)``.
+def plan_apart(layers, below, Table base, bytes aside) -> Plan:
+    """As `plan`, for two layers that together copy nothing.
 
     Where the metadata of one layer belong to the data of another, a metadata-only copy refers to
     the data layer, which holds them in a directory `aside`, a name that nothing else has. It is
-    to lie right below the other. An empty list: there are no such files, and no such layer.
+    to lie right below the other. `data_steps` make it, once all steps were gone through; an empty
+    list: there are no such files, and no such layer.
     """
-    cdef Planner planner = Planner(layers, below, base, aside)
-    planner.run()
-    return planner.steps, planner.data_steps
+    return Plan(layers, below, base, aside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dsbranch._core.build import build, inherit
 from dsbranch._core.content import digest_files
@@ -32,8 +32,7 @@ def squashed(
     `hash` None: it is hashed if all of them are. Gives the layer as it is once sealed, its
     manifest's checksum, and what it took.
     """
-    with stacks.reading(context.root):
-        steps = plan(parts, stacks.tables(context, lowers), stacks.base(context))
+    steps = plan(parts, stacks.tables(context, lowers), stacks.base(context))
     if hash is None:
         hash = all(part.summary()["hashed"] for part in parts)
     return built(context, steps, new, hash=hash, parts=parts)
@@ -41,7 +40,7 @@ def squashed(
 
 def built(
     context: Context,
-    steps: list[Step],
+    steps: Iterable[Step],
     new: Layer,
     *,
     hash: bool,
@@ -49,15 +48,16 @@ def built(
 ) -> tuple[Layer, str, Built]:
     """Carry `steps` out in the directory of the new layer and describe it in a manifest.
 
+    They are gone through twice.
     `hash`: what the sources' manifests do not tell is read, so that every digest is known.
     `parts` are the layers, newest first, that the new one stands for.
     """
     place = context.layout.fs(new.id)
     with storage(f"make the layer {place}"), stacks.consistent(context.root):
-        effort = build(steps, os.fsencode(place), dialect=new.dialect)
+        effort = build(stacks.told(context, steps), os.fsencode(place), dialect=new.dialect)
     with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect, spill=stacks.spill(context))
-        inherit(table, steps, parts)
+        inherit(table, stacks.told(context, steps), parts)
         if hash:
             # Only what had to be copied, with metadata of its own, can still lack a digest.
             digest_files(table, known=context.digests, progress=context.report("hashing"))

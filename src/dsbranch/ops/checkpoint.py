@@ -7,7 +7,7 @@ done its work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -89,23 +89,24 @@ def _merged(context: Context, runs: Sequence[Run]) -> Run:
     with stacks.reading(context.root):
         tables = stacks.tables(context, parts)
         below = stacks.tables(context, stacks.lowers(context, bottom))
-        steps, data_steps = plan_apart(tables, below, stacks.base(context), aside)
+        steps = plan_apart(tables, below, stacks.base(context), aside)
     with ExitStack() as made:
-        new = [
-            _filled(context, made, content, parts)
-            for content in ([steps, data_steps] if data_steps else [steps])
-        ]
+        new = [_filled(context, made, steps, parts)]
+        if steps.data_steps:
+            new.append(_filled(context, made, steps.data_steps, parts))
         # On the disk before the store says so: a mount believes it.
         layers.sync(context)
         span = sum(run.span for run in runs)
         ids = [layer.id for layer in new]
         context.store.add_checkpoint(
-            Checkpoint(ids[0], top, bottom, span, ids[1] if data_steps else None), new
+            Checkpoint(ids[0], top, bottom, span, ids[1] if len(ids) > 1 else None), new
         )
     return Run(tuple(ids), top, bottom, span, sum(layer.entries or 0 for layer in new))
 
 
-def _filled(context: Context, made: ExitStack, steps: list[Step], parts: Sequence[str]) -> Layer:
+def _filled(
+    context: Context, made: ExitStack, steps: Iterable[Step], parts: Sequence[str]
+) -> Layer:
     """A new sealed layer of `steps`; its directory goes again if what `made` holds fails."""
     from dsbranch.ops.build import built
 

@@ -7,7 +7,7 @@ and `undo` brings back what was there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dsbranch._core.merge import decide
 from dsbranch._core.replay import replay
@@ -62,6 +62,7 @@ def _restore(
     now = View([table, *stacks.tables(context, lowers)], below)
     then = View(stacks.tables(context, source), below)
     _require_known(paths, now, then, commit)
+    steps: Iterable[Step]
     everything = b"" in paths and commit == branch.head
     simple = commit == branch.head and not branch.pending and _shows_below(table, paths)
     if everything or simple:
@@ -75,8 +76,7 @@ def _restore(
         return counts
     if simple:
         # Where the open layer holds nothing of a path, the commit shows through.
-        with stacks.reading(context.root):
-            steps = plan([_without(table, paths)], stacks.tables(context, lowers), below)
+        steps = plan([_without(table, paths)], stacks.tables(context, lowers), below)
     # Sealed, as the new layer shares inodes with it.
     open_layer = context.store.layer(branch.layer)
     with (

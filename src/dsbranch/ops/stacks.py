@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
@@ -16,6 +17,8 @@ from dsbranch.model import Branch
 from dsbranch.ops.context import Context
 from dsbranch.store import index, manifest
 from dsbranch.store.faults import from_errno
+
+_Thing = TypeVar("_Thing")
 
 
 @contextmanager
@@ -29,6 +32,13 @@ def reading(place: Path) -> Iterator[None]:
             raise
         where = place / os.fsdecode(error.filename) if error.filename else place
         raise from_errno(error.errno, f"read {where}") from error
+
+
+def told(context: Context, things: Iterable[_Thing]) -> Iterator[_Thing]:
+    """What is made up of views while it is gone through: that a view cannot be read has nothing to
+    do with what is made of it."""
+    with reading(context.root):
+        yield from things
 
 
 @contextmanager
@@ -51,7 +61,9 @@ def base(context: Context) -> Base:
     path = context.base
     require_base(context)
     try:
-        return Base(os.fsencode(path), dialect=context.store.dialect)
+        found = Base(os.fsencode(path), dialect=context.store.dialect)
+        found.spill_into(spill(context))
+        return found
     except OSError as error:
         raise from_errno(error.errno or 0, f"open the base {path}") from error
 
