@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from dsbranch._core.view import View
 from dsbranch.errors import AlreadyExists, BadPath
 from dsbranch.model import Exported
 from dsbranch.ops import stacks
-from dsbranch.ops.archive.items import Item, plan_changes, plan_full, refuse_unsayable
+from dsbranch.ops.archive.items import Items, plan_changes, plan_full, refuse_unsayable
 from dsbranch.ops.archive.tar_write import TAR_SUFFIXES, write_tar
 from dsbranch.ops.archive.tree_write import write_tree
 from dsbranch.ops.context import Context
@@ -34,8 +33,11 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     with storage(f"write {output}"):
         _check_output(context, output, as_tar=as_tar)
     view, items, last, full = _select(context, spec)
-    for item in items:
+    entries = size = 0
+    for item in stacks.told(context, items):
         refuse_unsayable(item, as_tar=as_tar)
+        entries += 1
+        size += 0 if item.first is not None else item.size
     with storage(f"write {output}"), stacks.consistent(context.root):
         scratch = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=output.parent))
         draft = scratch / "draft"
@@ -43,15 +45,15 @@ def export(context: Context, spec: str, output: Path) -> Exported:
             if as_tar:
                 write_tar(
                     draft,
-                    items,
+                    stacks.told(context, items.marked()),
+                    entries,
                     dialect=context.store.dialect,
                     zst=output.suffix == ".zst",
                     progress=context.report("writing"),
                 )
                 size = draft.stat().st_size
             else:
-                write_tree(draft, items, view, context.store.dialect, full=full)
-                size = _size(items)
+                write_tree(draft, items, context, view, full=full)
             # rename(2) replaces an empty directory, as it does a file.
             draft.rename(output)
             sync_directory(output.parent)
@@ -60,10 +62,10 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     notes: tuple[str, ...] = ()
     if is_branch(context, last) and is_dirty(context, last):
         notes = (f"the uncommitted changes of {last} are not in it",)
-    return Exported(output, len(items), size, notes)
+    return Exported(output, entries, size, notes)
 
 
-def _select(context: Context, spec: str) -> tuple[View, list[Item], str, bool]:
+def _select(context: Context, spec: str) -> tuple[View, Items, str, bool]:
     """The new view, what of it is to be written, what the user called it, and whether it is all."""
     spread = split_range(spec)
     below = stacks.base(context)
@@ -105,7 +107,3 @@ def _check_output(context: Context, output: Path, *, as_tar: bool) -> None:
         raise AlreadyExists(
             f"the directory {output} is not empty", hint="name a new or an empty directory"
         )
-
-
-def _size(items: Sequence[Item]) -> int:
-    return sum(item.size for item in items if item.first is None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import merge
 from typing import TYPE_CHECKING
 
 from dsbranch._core.base import Base
@@ -42,25 +43,49 @@ class Item:
         return directory + slash + WHITEOUT_PREFIX + name
 
 
-def plan_full(deltas: Sequence[Delta]) -> list[Item]:
-    """The items of a whole view, parents first."""
-    return list(_linked(map(_item, deltas)))
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items, parents first, made anew each time they are gone through: they are never all held.
+
+    Of a whole view if `old` is None, else of what changed since `old`.
+    """
+
+    deltas: Sequence[Delta]
+    old: View | None = None
+    others: Sequence[Item] = ()
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items as far as the changes tell: none has `before`."""
+        if self.old is None:
+            return _linked(map(_item, self.deltas))
+        return _linked(merge(_changed(self.deltas), self.others, key=_order))
+
+    def marked(self) -> Iterator[Item]:
+        """The items, each with what must lie where it goes."""
+        for item in self:
+            if self.old is None:
+                yield item
+            else:
+                whole = item.kind != "directory"
+                yield replace(item, before=before(self.old, item.path, whole=whole))
 
 
-def plan_changes(
-    deltas: Sequence[Delta], old: View, new: View, stack: Sequence[Table]
-) -> list[Item]:
-    """The items of what changed, parents first; `stack` are the layers of `new`.
+def plan_full(deltas: Sequence[Delta]) -> Items:
+    """The items of a whole view."""
+    return Items(deltas)
+
+
+def plan_changes(deltas: Sequence[Delta], old: View, new: View, stack: Sequence[Table]) -> Items:
+    """The items of what changed; `stack` are the layers of `new`.
 
     Only the top of a deleted tree becomes a whiteout, and what vanished because its directory
     became something else needs none.
     """
-    items = [*_changed(deltas), *_other_names(deltas, new, stack)]
-    items.sort(key=lambda item: item.path.replace(b"/", b"\0"))
-    return [
-        replace(item, before=before(old, item.path, whole=item.kind != "directory"))
-        for item in _linked(iter(items))
-    ]
+    return Items(deltas, old, sorted(_other_names(deltas, new, stack), key=_order))
+
+
+def _order(item: Item) -> bytes:
+    return item.path.replace(b"/", b"\0")
 
 
 def _item(delta: Delta) -> Item:
@@ -90,7 +115,6 @@ def _linked(items: Iterator[Item]) -> Iterator[Item]:
 
 def _other_names(deltas: Sequence[Delta], new: View, stack: Sequence[Table]) -> Iterator[Item]:
     """The names that did not change of inodes that have one that did."""
-    known = {delta.path for delta in deltas if delta.status != "D"}
     changed: dict[Hashable, list[Delta]] = {}
     for delta in deltas:
         key = None if delta.new is None else inode(*delta.new)
@@ -98,6 +122,7 @@ def _other_names(deltas: Sequence[Delta], new: View, stack: Sequence[Table]) -> 
             changed.setdefault(key, []).append(delta)
     if not changed:
         return
+    known = {delta.path for some in changed.values() for delta in some}
     for path, table, row in _candidates(changed, new, stack):
         key = inode(table, row)
         if key in changed and path not in known:
@@ -125,8 +150,7 @@ def _candidates(
             yield from new.tree(b"")
             return
     for table in tables.values():
-        groups = memoryview(table.columns().nlink_group).cast("I")
-        for row, group in enumerate(groups):
+        for row, group in enumerate(_groups(table)):
             if group and (id(table), group) in changed:
                 found = new.find(table.path(row))
                 if found is not None and found[0] is table and found[1] == row:
@@ -134,6 +158,11 @@ def _candidates(
                 elif moved:
                     yield from new.tree(b"")
                     return
+
+
+def _groups(table: Table) -> Iterator[int]:
+    for columns in table.batches():
+        yield from memoryview(columns.nlink_group).cast("I")
 
 
 def refuse_unsayable(item: Item, *, as_tar: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dsbranch._core.digest import digest_bytes
@@ -73,9 +74,11 @@ def read_sidecar(content: bytes) -> dict[bytes, bytes]:
         ) from error
 
 
-def sidecar(digests: dict[bytes, bytes]) -> bytes:
-    records = b"".join(b"%s %s\0" % (b.hex().encode(), path) for path, b in digests.items())
-    return CHANGES.encode() + b"\n" + records
+def sidecar(digests: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """The sidecar, piece by piece, of paths and the digests of what must lie there."""
+    yield CHANGES.encode() + b"\n"
+    for path, digest in digests:
+        yield b"%s %s\0" % (digest.hex().encode(), path)
 
 
 def before(view: View, path: bytes, *, whole: bool) -> bytes:

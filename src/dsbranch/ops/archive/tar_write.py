@@ -44,13 +44,14 @@ _MOST_SPARSE = 8 << 30  # above, the size takes a pax record that readers take f
 
 def write_tar(
     path: Path,
-    items: Sequence[Item],
+    items: Iterable[Item],
+    total: int,
     *,
     dialect: str,
     zst: bool,
     progress: Report | None = None,
 ) -> None:
-    """Write `items` to the new file `path`, and to the disk.
+    """Write the items, `total` of them, to the new file `path`, and to the disk.
 
     :raises OSError: a source cannot be read or the disk is full
     """
@@ -68,12 +69,12 @@ def write_tar(
             tar.copybufsize = _PIECE  # type: ignore[attr-defined]  # unknown to typeshed
             for number, item in enumerate(items):
                 if progress is not None:
-                    progress(number, len(items), tar.offset)
+                    progress(number, total, tar.offset)
                 _add(tar, item, number, dialect)
                 # Kept for those who read what they wrote.
                 tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
             if progress is not None:
-                progress(len(items), len(items), tar.offset)
+                progress(total, total, tar.offset)
         file.flush()
         os.fsync(file.fileno())
 

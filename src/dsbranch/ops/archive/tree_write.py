@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dsbranch._core import syscalls
 from dsbranch._core.build import build
 from dsbranch._core.squash import Step, export_step
 from dsbranch._core.view import View
-from dsbranch.ops.archive.items import Item
+from dsbranch.ops import stacks
+from dsbranch.ops.archive.items import Item, Items
 from dsbranch.ops.archive.mark import SIDECAR, sidecar
+from dsbranch.ops.context import Context
 
 
-def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str, *, full: bool) -> None:
+def write_tree(draft: Path, items: Items, context: Context, view: View, *, full: bool) -> None:
     """Write `items` to the new directory `draft`, and to the disk; `full`: they are all of `view`.
 
     :raises OSError: a source cannot be read or the disk is full
@@ -22,9 +24,10 @@ def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str, *, 
     draft.mkdir()
     if not full:
         # First: the times of the root are set when all is there.
-        digests = {item.path: item.before for item in items if item.before is not None}
-        _write_sidecar(draft / os.fsdecode(SIDECAR), digests)
-    build(list(_steps(items, view)), os.fsencode(draft), dialect=dialect, layer=False)
+        marked = stacks.told(context, items.marked())
+        _write_sidecar(draft / os.fsdecode(SIDECAR), marked)
+    steps = stacks.told(context, _steps(items, view))
+    build(steps, os.fsencode(draft), dialect=context.store.dialect, layer=False)
     fd = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syscalls.syncfs(fd)
@@ -32,15 +35,16 @@ def write_tree(draft: Path, items: Sequence[Item], view: View, dialect: str, *, 
         os.close(fd)
 
 
-def _write_sidecar(path: Path, digests: dict[bytes, bytes]) -> None:
-    path.write_bytes(sidecar(digests))
+def _write_sidecar(path: Path, items: Iterable[Item]) -> None:
+    with path.open("wb") as file:
+        file.writelines(sidecar((i.path, i.before) for i in items if i.before is not None))
     for name in os.listxattr(path):
         if name.startswith("system.posix_acl_"):  # of the directory it was made in
             os.removexattr(path, name)
     path.chmod(0o644)
 
 
-def _steps(items: Sequence[Item], view: View) -> Iterator[Step]:
+def _steps(items: Iterable[Item], view: View) -> Iterator[Step]:
     """The steps that write the items, with the unchanged directories that hold them."""
     # The root is there even if nothing in it changed, and is what the view shows of it.
     made = {b""}
