@@ -10,5 +10,6 @@ def changes(
     directory_times: bool = False,
     known: Known | None = None,
     threads: int | None = None,
+    spill: bytes | None = None,
     progress: Report | None = None,
 ) -> Deltas: ...

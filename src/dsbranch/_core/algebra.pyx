@@ -61,13 +61,13 @@ cdef class Comparison:
     cdef int64_t asked
     cdef int64_t room
 
-    def __init__(self, View old, View new, bint times):
+    def __init__(self, View old, View new, bint times, bytes spill):
         self.sides = Sides(old, new)
         self.old = old
         self.new = new
         self.times = times
         self.moved = Moved(self.sides)
-        self.ledger = Ledger(old, new)
+        self.ledger = Ledger(old, new, spill)
         self.pairs = []
 
     def __dealloc__(self):
@@ -303,20 +303,25 @@ cdef class Comparison:
         """Read what has to be read, and take back the changes that are none."""
         cdef Question *question = self.questions
         cdef int64_t i
-        questions = [
-            (
-                self.old.table(question[i].before), question[i].before.row,
-                self.new.table(question[i].after), question[i].after.row,
-            )
-            for i in range(self.asked)
-        ]
-        answers = compare_files(questions, known=known, threads=threads, progress=progress)
+        answers = compare_files(
+            self.as_asked(), total=self.asked, known=known, threads=threads, progress=progress
+        )
         for i in range(self.asked):
             if answers[i]:
                 self.ledger.changes[question[i].change].status = c"m" if meta_differs(
                     self.old, question[i].old, self.new, question[i].new, self.times
                 ) else 0
         return 0
+
+    def as_asked(self):
+        """The questions as `compare_files` takes them."""
+        cdef Question *question = self.questions
+        cdef int64_t i
+        for i in range(self.asked):
+            yield (
+                self.old.table(question[i].before), question[i].before.row,
+                self.new.table(question[i].after), question[i].after.row,
+            )
 
 
 def changes(
@@ -327,6 +332,7 @@ def changes(
     directory_times: bool = False,
     known=None,
     threads: int | None = None,
+    spill: bytes | None = None,
     progress=None,
 ) -> Deltas:
     """The `Delta` of every path that differs from `old` (None: an empty tree) to `new`.
@@ -336,12 +342,13 @@ def changes(
     without it what was renamed is deleted and added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
-    `known` (see `columns.Known`) has digests of files that were read before.
+    `known` (see `columns.Known`) has digests of files that were read before. `spill` is a directory
+    to whose filesystem the answer goes if it is too large for memory.
 
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
     """
-    cdef Comparison job = Comparison(old, new, directory_times)
+    cdef Comparison job = Comparison(old, new, directory_times, spill)
     job.run(renames)
     if job.asked:
         job.answer(known, threads, progress)

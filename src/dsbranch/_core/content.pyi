@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from dsbranch._core.columns import Known, Report
@@ -13,8 +14,9 @@ def digest_files(
     progress: Report | None = None,
 ) -> None: ...
 def compare_files(
-    questions: list[Question],
+    questions: Iterable[Question],
     *,
+    total: int | None = None,
     known: Known | None = None,
     threads: int | None = None,
     progress: Report | None = None,

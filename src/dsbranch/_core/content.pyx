@@ -1,7 +1,9 @@
 """What files hold: digests for a table, and whether two files are the same."""
 
+from itertools import islice
+
 from libc.errno cimport EAGAIN
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
@@ -15,6 +17,8 @@ from dsbranch._core.table cimport *
 cdef enum:
     # Two files that are the same up to this part of their size are read to the end and hashed.
     EARLY = 8
+    # Pairs take a few hundred bytes each.
+    AT_ONCE = 1 << 13
 
 cdef struct Pair:
     Source one
@@ -24,14 +28,14 @@ cdef struct Pair:
 
 cdef class Digesting(Reading):
     cdef Table table
-    cdef int64_t *rows
+    cdef uint32_t *rows
 
     def __cinit__(self, Table table, known):
         cdef int64_t i
         cdef Row *row
         self.table = table
         self.known = known
-        self.rows = <int64_t *>malloc((table.count + 1) * sizeof(int64_t))
+        self.rows = <uint32_t *>malloc((table.count + 1) * sizeof(uint32_t))
         if self.rows == NULL:
             raise MemoryError
         seen = set()
@@ -43,7 +47,7 @@ cdef class Digesting(Reading):
                 if row.group in seen:
                     continue
                 seen.add(row.group)
-            self.rows[self.count] = i
+            self.rows[self.count] = <uint32_t>i
             self.count += 1
             self.long_ones |= row.size >= LONG
         if known is not None:
@@ -262,14 +266,28 @@ cdef class Comparing(Reading):
             self.end(source, fd)
 
 
-def compare_files(questions: list, *, known=None, threads=None, progress=None) -> list:
+def compare_files(
+    questions, *, total: int | None = None, known=None, threads=None, progress=None
+) -> list:
     """Whether the files of each ``(table, row, table, row)`` hold the same bytes.
 
     Where both digests are known nothing is read; where one is, the other file is hashed; else
     both are read until they differ. `known` (see `columns.Known`) is asked for digests of larger
-    files, and told of those that were read to the end.
+    files, and told of those that were read to the end. `questions` may be an iterator, of `total`
+    questions then: a bounded number of them is taken at a time.
     """
-    cdef Comparing job = Comparing(questions, known)
-    cdef int64_t i
-    job.start(threads, progress)
-    return [bool(job.pairs[i].same) for i in range(len(questions))]
+    cdef Comparing job
+    cdef int64_t i, before = 0
+    cdef list part, answers = []
+    whole = len(questions) if total is None else total
+    rest = iter(questions)
+
+    def tell(done: int, _: int | None, read: int) -> None:
+        progress(len(answers) + done, whole, before + read)
+
+    while part := list(islice(rest, AT_ONCE)):
+        job = Comparing(part, known)
+        job.start(threads, None if progress is None else tell)
+        answers += [bool(job.pairs[i].same) for i in range(len(part))]
+        before += job.bytes
+    return answers

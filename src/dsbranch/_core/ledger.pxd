@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from dsbranch._core.memory cimport Region
 from dsbranch._core.table cimport Row
 from dsbranch._core.view cimport Spot, View
 
@@ -30,7 +31,8 @@ cdef class Ledger:
     cdef View new
     cdef Change *changes
     cdef int64_t count
-    cdef int64_t room
+    cdef Region memory           # of the changes
+    cdef int spill_fd
     cdef Home *homes             # paths of directories
     cdef int64_t home_count
     cdef int64_t home_room

@@ -4,6 +4,8 @@ A change takes some forty bytes, and its directory's path is kept once for all t
 name is that of its row: what shows under a name was found under it.
 """
 
+import os
+
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, realloc
@@ -11,7 +13,8 @@ from libc.string cimport memcpy
 
 from dsbranch._core.cursor cimport Slot
 from dsbranch._core.files cimport reserve
-from dsbranch._core.linux cimport qsort_r
+from dsbranch._core.linux cimport close, qsort_r
+from dsbranch._core.memory cimport region_free, region_grow, region_init
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Spot, View
 
@@ -69,12 +72,21 @@ cdef int byte_at(const char *home, size_t size, Name name, size_t i) noexcept no
 cdef class Ledger:
     """Changes from `old` (None: an empty tree) to `new`, in the order in which they are added."""
 
-    def __init__(self, View old, View new):
+    def __cinit__(self, *args):
+        self.spill_fd = -1
+        region_init(&self.memory)
+
+    def __init__(self, View old, View new, bytes spill=None):
+        """`spill` is a directory to whose filesystem changes go that are too many for memory."""
         self.old = old
         self.new = new
+        if spill is not None:
+            self.spill_fd = os.open(spill, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __dealloc__(self):
-        free(self.changes)
+        region_free(&self.memory)
+        if self.spill_fd >= 0:
+            close(self.spill_fd)
         free(self.homes)
         free(self.heap)
 
@@ -103,15 +115,15 @@ cdef class Ledger:
     cdef Change *add(self, unsigned char status, const Spot *old, const Spot *new, const Spot *data) except NULL nogil:
         """Add a change, NULL where a side has nothing; whoever adds it says the homes."""
         cdef Change *change
-        cdef int64_t room
-        if self.count == self.room:
-            room = self.room + self.room // 2 + 64
-            change = <Change *>realloc(self.changes, room * sizeof(Change))
-            if change == NULL:
+        cdef int64_t used = self.count * <int64_t>sizeof(Change)
+        cdef int64_t need = used + <int64_t>sizeof(Change)
+        cdef int error
+        if need > self.memory.room:
+            error = region_grow(&self.memory, used, need, self.spill_fd)
+            if error:
                 with gil:
-                    raise MemoryError
-            self.changes = change
-            self.room = room
+                    raise OSError(error, f"cannot hold the changes: {os.strerror(error)}")
+            self.changes = <Change *>self.memory.at
         change = self.changes + self.count
         self.count += 1
         change.status = status

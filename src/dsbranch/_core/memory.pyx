@@ -2,10 +2,11 @@
 
 The kernel writes the pages of such a file back when memory is short, and nobody else can see
 it. Its blocks are allocated before they are mapped, so that a full disk is an errno here and not
-a signal later. What is in a region moves when it grows: keep offsets, not pointers.
+a signal later; a region for which there is no room on the disk stays in RAM, or goes back there. What
+is in a region moves when it grows: keep offsets, not pointers.
 """
 
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EDQUOT, EINTR, ENOSPC, errno
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -83,7 +84,8 @@ cdef int grow_file(Region *region, int64_t used, int64_t room, int directory) no
     if error:
         if region.fd < 0:
             close(fd)
-        return error
+        # Who only looks is to go on where the disk is full, as long as memory lasts.
+        return grow_ram(region, used, room) if error in (ENOSPC, EDQUOT) else error
     if region.fd < 0:
         memcpy(grown, region.at, used)
         region_free(region)

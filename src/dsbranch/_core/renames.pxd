@@ -17,13 +17,20 @@ cdef class Renames:
     cdef Handles handles
     cdef Candidate *candidates
     cdef int64_t count
+    cdef int64_t room
+    cdef unsigned char *filter   # bits of the keys that the rarer letter has
+    cdef uint64_t filter_mask
     cdef int64_t gone    # how many are not paired yet
     cdef int64_t come
     cdef unsigned char asked    # the letter of those whose own handles are asked for
     cdef dict numbers    # for keys that are no numbers
+    cdef bint naming     # they get new ones
 
     cdef int pair_all(self) except -1
     cdef int pair(self, int rule) except -1
+    cdef int collect(self, int rule, unsigned char status, bint rarer) except -1
+    cdef int start_filter(self, int64_t keys) except -1
+    cdef int keep(self, const Candidate *candidate) except -1
     cdef bint key(self, int rule, Change *change, uint64_t *key) except -1
     cdef bint place(self, Change *change, uint64_t *key) except -1
     cdef bint inode(self, Change *change, uint64_t *key) except -1

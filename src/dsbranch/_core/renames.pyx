@@ -7,7 +7,7 @@ by sorting; of several, the likest go together, else they go in the order of the
 """
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
 from dsbranch._core.handles cimport Handles
@@ -30,6 +30,8 @@ cdef enum:
     NAME = 4
 
 cdef int[6] LIKENESSES = [SIZE | CONTENT | NAME, SIZE | CONTENT, SIZE | NAME, SIZE, NAME, 0]
+
+cdef uint64_t NOBODY = 0xFFFFFFFFFFFFFFFF
 
 cdef struct Likeness:
     void *ledger
@@ -100,6 +102,10 @@ cdef int by_key(const void *a, const void *b, void *_) noexcept nogil:
     return (one.change > two.change) - (one.change < two.change)
 
 
+cdef uint64_t bit_of(const Candidate *one) noexcept nogil:
+    return (one.key[0] * 0x9E3779B97F4A7C15ULL ^ one.key[1]) * 0xC2B2AE3D27D4EB4FULL >> 20
+
+
 cdef bint same_key(const Candidate *one, const Candidate *two) noexcept nogil:
     return one.key[0] == two.key[0] and one.key[1] == two.key[1]
 
@@ -114,6 +120,7 @@ cdef class Renames:
 
     def __dealloc__(self):
         free(self.candidates)
+        free(self.filter)
 
     cdef int pair_all(self) except -1:
         cdef int64_t i
@@ -125,9 +132,6 @@ cdef class Renames:
                     self.come += 1
         if not self.gone or not self.come:
             return 0
-        self.candidates = <Candidate *>malloc((self.gone + self.come) * sizeof(Candidate))
-        if self.candidates == NULL:
-            raise MemoryError
         self.pair(PLACE)
         self.pair(INODE)
         self.by_ancestor()
@@ -137,27 +141,71 @@ cdef class Renames:
     cdef int pair(self, int rule) except -1:
         """Pair what has the same key; the rest remains."""
         cdef int64_t i, low = 0
-        cdef Change *change
-        cdef Candidate *candidate
+        cdef unsigned char rarer = c"D" if self.gone < self.come else c"A"
         if not self.gone or not self.come:
             return 0
         self.count = 0
         self.numbers.clear()
-        for i in range(self.ledger.count):
-            change = self.ledger.changes + i
-            if not unpaired(self.ledger, change):
-                continue
-            self.sides.pulse()
-            candidate = self.candidates + self.count
-            if self.key(rule, change, candidate.key):
-                candidate.change = i
-                self.count += 1
+        self.start_filter(min(self.gone, self.come))
+        self.collect(rule, rarer, True)
+        if self.count:
+            self.collect(rule, c"A" if rarer == c"D" else c"D", False)
         qsort_r(self.candidates, self.count, sizeof(Candidate), by_key, NULL)
         for i in range(1, self.count + 1):
             if i == self.count or not same_key(self.candidates + low, self.candidates + i):
                 if i - low > 1:
                     self.settle(low, i)
                 low = i
+        return 0
+
+    cdef int collect(self, int rule, unsigned char status, bint rarer) except -1:
+        """Make candidates of the changes of one letter: of the rarer one all that have a key, then of
+        the other those whose key one of these may have, so that few are kept and sorted."""
+        cdef int64_t i
+        cdef uint64_t bit
+        cdef Candidate candidate
+        cdef Change *change
+        self.naming = rarer
+        for i in range(self.ledger.count):
+            change = self.ledger.changes + i
+            if change.status != status or not unpaired(self.ledger, change):
+                continue
+            self.sides.pulse()
+            if not self.key(rule, change, candidate.key):
+                continue
+            bit = bit_of(&candidate) & self.filter_mask
+            if rarer:
+                self.filter[bit >> 3] |= 1 << (bit & 7)
+            elif not self.filter[bit >> 3] & 1 << (bit & 7):
+                continue
+            candidate.change = i
+            self.keep(&candidate)
+        return 0
+
+    cdef int start_filter(self, int64_t keys) except -1:
+        """Have an empty set of bits, about sixteen for each of so many keys."""
+        cdef uint64_t bits = 64
+        while bits < <uint64_t>keys * 16:
+            bits *= 2
+        free(self.filter)
+        self.filter = <unsigned char *>calloc(bits >> 3, 1)
+        if self.filter == NULL:
+            raise MemoryError
+        self.filter_mask = bits - 1
+        return 0
+
+    cdef int keep(self, const Candidate *candidate) except -1:
+        cdef Candidate *grown
+        cdef int64_t room
+        if self.count == self.room:
+            room = 2 * self.room + 64
+            grown = <Candidate *>realloc(self.candidates, room * sizeof(Candidate))
+            if grown == NULL:
+                raise MemoryError
+            self.candidates = grown
+            self.room = room
+        self.candidates[self.count] = candidate[0]
+        self.count += 1
         return 0
 
     cdef bint key(self, int rule, Change *change, uint64_t *key) except -1:
@@ -329,8 +377,11 @@ cdef class Renames:
         return self.sides.old if change.status == c"D" else self.sides.new
 
     cdef uint64_t number(self, key) except? 0:
-        """A number for what is none, the same for what is equal."""
-        return self.numbers.setdefault(key, len(self.numbers))
+        """A number for what is none, the same for what is equal; of what only the more frequent
+        letter has, the last one there is."""
+        if self.naming:
+            return self.numbers.setdefault(key, len(self.numbers))
+        return self.numbers.get(key, NOBODY)
 
 
 cdef Place own_place(const Change *change) noexcept:

@@ -1,6 +1,7 @@
 """Making an open layer ready to be sealed: what copied up for nothing, what the kernel left."""
 
 import os
+from array import array
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EPERM, errno
@@ -71,10 +72,12 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     :raises OSError: a file could not be read
     """
     cdef list rest = [view.root]
-    cdef list found = [], open_paths = [], questions = []
+    cdef list found = []
     cdef Node node, inner
-    cdef bytes path
+    cdef Table top = view.tables[0]
     cdef Pair pair
+    # Row, layer and row of what it covers: of those that only reading settles.
+    questions = array("q")
     cdef int idle
     cdef int64_t steps = 0
     if view.depth == 1:
@@ -97,18 +100,24 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
             idle = is_idle(pair)
             if idle == DIFFERENT:
                 continue
-            path = joined(node.path, pair.name())
             if idle == SAME:
-                found.append(path)
+                found.append(joined(node.path, pair.name()))
             else:
-                open_paths.append(path)
-                questions.append((
-                    view.table(pair.after.data), pair.after.data.row,
-                    pair.old.table(pair.before.data), pair.before.data.row,
-                ))
+                questions.append(pair.after.data.row)
+                questions.append(pair.before.data.layer)
+                questions.append(pair.before.data.row)
     if questions:
-        answers = compare_files(questions, known=known, threads=threads, progress=progress)
-        found.extend(path for path, same in zip(open_paths, answers) if same)
+        answers = compare_files(
+            (
+                (top, row, pair.old.tables[layer], under)
+                for row, layer, under in zip(questions[::3], questions[1::3], questions[2::3])
+            ),
+            total=len(questions) // 3,
+            known=known,
+            threads=threads,
+            progress=progress,
+        )
+        found.extend(top.path(row) for row, same in zip(questions[::3], answers) if same)
     return found
 
 

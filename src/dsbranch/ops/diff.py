@@ -171,6 +171,7 @@ def compare(
             renames=renames,
             directory_times=directory_times,
             known=context.digests,
+            spill=stacks.spill(context),
             progress=context.report("comparing"),
         )
     wanted = [path.strip(b"/") for path in paths]

@@ -255,7 +255,7 @@ class _Verification:
             old = View([*parts, *below], base)
             new = View([*stacks.tables(self.context, checkpoint.layers), *below], base)
             with stacks.reading(self.context.root):
-                found = changes(old, new, renames=False)
+                found = changes(old, new, renames=False, spill=stacks.spill(self.context))
         except NoPrivilege:
             raise
         except IntegrityError as error:
