@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from dsbranch._core.scan import scan, scan_in_parts
+from dsbranch._core.table import Table
 from tests import core, interposed, reference, trees
 from tests import edits as e
 from tests.cases import CASES, LONG, Case
@@ -95,6 +97,34 @@ def test_links_within_the_tree_are_a_group_and_links_out_of_it_are_not(tmp_path:
     assert groups[b"a"] == groups[b"d/b"] != 0
     assert groups[b"s"] == groups[b"s2"] != groups[b"a"]
     assert groups[b"c"] == 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_in_parts_it_is_the_same(threads: int, tmp_path: Path) -> None:
+    names = [f"{n:04}" for n in range(3000)]
+    tree = Dir({name: Dir({n: File() for n in names}) for name in ("a", "b", "c", "d")})
+    trees.make(tree, tmp_path / "t")
+    parts: list[list[tuple[object, ...]]] = []
+
+    def take(table: Table) -> None:
+        parts.append([tuple(table.entry(row)) for row in range(len(table))])
+
+    scan_in_parts(os.fsencode(tmp_path / "t"), take, threads=threads)
+    whole = scan(os.fsencode(tmp_path / "t"), xattrs=False)
+    assert [row for part in parts for row in part] == [tuple(e) for e in core.entries(whole)]
+    assert len(parts) > 1
+    assert max(map(len, parts)) < 8192 + 4096
+
+
+@pytest.mark.parametrize("files", [0, 10_000])
+def test_whoever_takes_the_parts_may_fail(files: int, tmp_path: Path) -> None:
+    trees.make(Dir({f"{n:05}": File() for n in range(files)}), tmp_path / "t")
+
+    def take(table: Table) -> None:
+        raise ValueError(f"of {len(table)}")
+
+    with pytest.raises(ValueError, match="of "):
+        scan_in_parts(os.fsencode(tmp_path / "t"), take)
 
 
 def test_a_path_longer_than_path_max(tmp_path: Path) -> None:

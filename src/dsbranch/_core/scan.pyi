@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 
@@ -11,3 +13,10 @@ def scan(
     spill: bytes | None = None,
     progress: Report | None = None,
 ) -> Table: ...
+def scan_in_parts(
+    root: bytes,
+    take: Callable[[Table], None],
+    *,
+    threads: int | None = None,
+    live: bool = False,
+) -> None: ...

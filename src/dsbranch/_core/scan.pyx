@@ -8,8 +8,8 @@ it is too long for the kernel.
 """
 
 from libc.errno cimport ELOOP, ENOENT, ENOMEM, ENOTDIR, ESTALE, errno
-from libc.stdint cimport int64_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset, strcmp, strlen
 
 from dsbranch._core.crew import crew_of, run_threads
@@ -23,6 +23,8 @@ cdef enum:
     LISTING = 1 << 16
     # How many entries may have been read before those ahead of them in the tree.
     WINDOW = 1 << 16
+    # How many rows are handed over at a time, where somebody takes them.
+    HANDED = 1 << 13
 
 
 cdef class Worker:
@@ -60,6 +62,8 @@ cdef class Walk:
     cdef bint live
     cdef bint user
     cdef bint xattrs
+    cdef object take         # who gets the rows, part by part; None: all stay in the table
+    cdef object failure      # what it raised
     cdef int64_t entries
     cdef Fault fault
     cdef pthread_mutex_t mutex
@@ -154,6 +158,7 @@ cdef class Walk:
         """Append to the table what was read up to here, unless another thread is at it."""
         cdef Task *task
         cdef int64_t before
+        cdef bint failed
         if self.writing:
             return
         self.writing = True
@@ -162,12 +167,27 @@ cdef class Walk:
             before = self.table.count
             pthread_mutex_unlock(&self.mutex)
             task = self.write(task)
+            before = self.table.count - before
+            failed = task == self.front or self.hand_over(task == NULL) < 0
             pthread_mutex_lock(&self.mutex)
-            self.ahead -= self.table.count - before
-            if task == self.front and task != NULL:
+            self.ahead -= before
+            if failed and task != NULL:
                 self.halt()
             self.front = task
         self.writing = False
+
+    cdef int hand_over(self, bint last) noexcept nogil:
+        """Let whoever takes the rows part by part have them; -1: it failed."""
+        if self.take is None or not (last or self.table.count >= HANDED):
+            return 0
+        with gil:
+            try:
+                self.take(self.table)
+            except BaseException as error:
+                self.failure = error
+                return -1
+        self.table.count = self.table.heap_used = 0
+        return 0
 
     # --- one task ---
 
@@ -362,15 +382,44 @@ def scan(
     :raises OSError: the first failure, with errno and the path relative to `root`
     """
     cdef Table table = Table()
+    cdef int result
+    if spill is not None:
+        table.spill_into(spill)
+    walk_into(table, root, dialect == "user", threads, live, xattrs, None, progress)
+    with nogil:
+        result = table.finish()
+    if result < 0:
+        raise RuntimeError("the walk produced a broken table")
+    with nogil:
+        result = group_links(table)
+    if result < 0:
+        raise MemoryError
+    return table
+
+
+def scan_in_parts(root: bytes, take, *, threads: int | None = None, live: bool = False) -> None:
+    """Call `take(table)` with what stat says of the tree below `root`, some rows at a time.
+
+    They are in the order of the tree, without xattrs and bounds of subtrees, and gone when `take`
+    returns: nothing is held, however large the tree is.
+
+    :raises OSError: as `scan`
+    """
+    walk_into(Table(), root, False, threads, live, False, take, None)
+
+
+cdef int walk_into(
+    Table table, bytes root, bint user, threads, bint live, bint xattrs, take, progress
+) except -1:
+    """Read the tree below `root` into a table, which `take` empties now and then."""
     cdef Row row
     cdef statx_t s
     cdef Walk walk
     cdef Worker first
     cdef int result
     table.open(root)
-    if spill is not None:
-        table.spill_into(spill)
-    walk = Walk(table, dialect == "user", live, xattrs)
+    walk = Walk(table, user, live, xattrs)
+    walk.take = take
     crew, late = crew_of(threads)
     walk.workers = [Worker() for _ in range(crew + late)]
     memset(&row, 0, sizeof(Row))
@@ -394,14 +443,11 @@ def scan(
     )
     raise_fault(&walk.fault)
     raise_fault(&table.fault)
+    if walk.failure is not None:
+        raise walk.failure
     if progress is not None:
         progress(walk.done(), walk.done(), 0)
-    with nogil:
-        result = table.finish()
-    if result < 0:
-        raise RuntimeError("the walk produced a broken table")
-    group_links(table)
-    return table
+    return 0
 
 
 cdef int root_xattrs(Table table, Row *row, bint user, Scratch *scratch) noexcept nogil:
@@ -414,20 +460,48 @@ cdef int root_xattrs(Table table, Row *row, bint user, Scratch *scratch) noexcep
     return result
 
 
-cdef group_links(Table table):
-    """Number the inodes that have several names within the tree. Whiteouts share one and mean nothing."""
-    cdef int64_t i
-    cdef Row *row
-    first = {}
+cdef bint may_be_linked(const Row *row) noexcept nogil:
+    """Whether the inode has further names, in the tree or not. Whiteouts share one and mean nothing."""
+    return row.nlink > 1 and row.kind != DIRECTORY and row.kind != WHITEOUT
+
+
+cdef int group_links(Table table) noexcept nogil:
+    """Number the inodes that have several names within the tree; -1 when memory ends.
+
+    Of a squashed layer that is every file, so an inode takes no more than a place for the number of
+    the first row that has it, with bits of its hash: a row that may not be in memory is looked at
+    only for another name.
+    """
+    cdef int64_t i, count = 0
+    cdef uint64_t room = 16, hash, at
     cdef uint32_t groups = 0
+    cdef uint64_t *firsts    # bits of the hash, and the row plus 1; 0: the place is free
+    cdef Row *row
+    cdef Row *first
+    for i in range(table.count):
+        count += may_be_linked(table.rows + i)
+    while <int64_t>room < count + count // 2:
+        room *= 2
+    firsts = <uint64_t *>calloc(room, sizeof(uint64_t))
+    if firsts == NULL:
+        return -1
     for i in range(table.count):
         row = table.rows + i
-        if row.nlink < 2 or row.kind == DIRECTORY or row.kind == WHITEOUT:
+        if not may_be_linked(row):
             continue
-        key = (row.dev, row.ino)
-        other = first.setdefault(key, i)
-        if other != i:
-            if table.rows[<int64_t>other].group == 0:
-                groups += 1
-                table.rows[<int64_t>other].group = groups
-            row.group = table.rows[<int64_t>other].group
+        hash = (row.ino * 0x9E3779B97F4A7C15ULL ^ row.dev) * 0xC2B2AE3D27D4EB4FULL
+        at = (hash >> 20) & (room - 1)
+        while firsts[at]:
+            if firsts[at] >> 32 == hash >> 32:
+                first = table.rows + <uint32_t>firsts[at] - 1
+                if first.ino == row.ino and first.dev == row.dev:
+                    if first.group == 0:
+                        groups += 1
+                        first.group = groups
+                    row.group = first.group
+                    break
+            at = (at + 1) & (room - 1)
+        else:
+            firsts[at] = (hash >> 32 << 32) + <uint64_t>(i + 1)
+    free(firsts)
+    return 0

@@ -48,7 +48,7 @@ cdef class Usage:
         free(self.inodes)
 
     def add(self, Table table, int owner) -> None:
-        """Count what `table`, fresh from a scan, found; `owner` is 0 or more.
+        """Count what `table`, fresh from a scan or a part of one, found; `owner` is 0 or more.
 
         :raises ValueError: another owner with a higher number was counted already
         """

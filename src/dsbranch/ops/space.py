@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from errno import EACCES, ENOENT, ENOTDIR
 from pathlib import Path
 
-from dsbranch._core.scan import scan
+from dsbranch._core.scan import scan_in_parts
 from dsbranch._core.usage import Usage
 from dsbranch.store.faults import storage
 
@@ -35,15 +35,15 @@ def weigh(usage: Usage, path: Path, owner: int, *, entries: int | None = None) -
     threads = 1 if entries is not None and entries < _FEW else None
     with storage(f"read {path}"):
         try:
-            table = scan(os.fsencode(path), xattrs=False, live=True, threads=threads)
+            scan_in_parts(
+                os.fsencode(path), lambda rows: usage.add(rows, owner), live=True, threads=threads
+            )
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 return
             if error.errno != EACCES:
                 raise
             _piecewise(usage, path, owner)
-            return
-    usage.add(table, owner)
 
 
 def _piecewise(usage: Usage, path: Path, owner: int) -> None:
