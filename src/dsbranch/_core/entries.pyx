@@ -39,8 +39,12 @@ def open_entry(Table table, int64_t row) -> int:
 def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
     """The xattrs of an entry, bytes to bytes, under the names a mount shows.
 
+    A layer's own table tells whether there are any; only the base has to be asked.
+
     :raises OSError: with the path
     """
+    if not isinstance(table, Base) and not table.rows[row].flags & F_XATTRS:
+        return {}
     cdef bytes path = table.text(table.rows[row].path)
     cdef bytes prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
     cdef bytes directory, name
