@@ -2,8 +2,10 @@
 
 What the numbers mean: `seconds` is from spawn to exit; `sync_seconds` is a syncfs of the
 filesystem right after, shown apart because tools differ in whether they wait for the disk;
-`peak_mb` is the largest single process. Linux carries the peak of the process that spawns across
-exec, so nothing reads below `floor_mb`: this process stays small, and what is large runs in others.
+`peak_mb` is the largest single process, `anonymous_mb` the most of the command's own memory that
+the kernel can neither drop nor write back to a file, looked at every 10 ms where it runs in a
+group. Linux carries the peak of the process that spawns across exec, so nothing reads below
+`floor_mb`: this process stays small, and what is large runs in others.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +39,7 @@ class Taken:
     added_mb: float
     code: int
     errors: str
+    anonymous_mb: float | None = None
 
 
 def run(
@@ -70,8 +74,9 @@ def run(
         )
         alarm = threading.Timer(timeout, os.killpg, (child.pid, signal.SIGKILL))
         alarm.start()
-        _, status, spent = os.wait4(child.pid, 0)
-        ended = time.perf_counter()
+        with _watching(child.pid, watch=group is not None) as most:
+            _, status, spent = os.wait4(child.pid, 0)
+            ended = time.perf_counter()
         alarm.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         syncfs(place)
@@ -85,7 +90,32 @@ def run(
         added_mb=(used(place) - before) / 1e6,
         code=child.returncode,
         errors=said[-400:],
+        anonymous_mb=max(most, default=None),
     )
+
+
+@contextmanager
+def _watching(pid: int, *, watch: bool) -> Iterator[list[float]]:
+    """Collect the megabytes of anonymous memory that a process has during the body."""
+    found: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            with suppress(OSError):
+                _, _, rest = Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")
+                if rest:  # a process that has ended has no memory
+                    found.append(int(rest.split()[0]) * 1024 / 1e6)
+
+    watcher = threading.Thread(target=look)
+    if watch:
+        watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        if watch:
+            watcher.join()
 
 
 def floor_mb() -> float:
