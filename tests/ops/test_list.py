@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+import dsbranch
+from dsbranch.store.database import Store
 from tests import edits as e
 
 pytestmark = pytest.mark.root
@@ -58,3 +60,21 @@ def test_another_workspace_is_not_seen(adopt):
 def test_gone_by_hand(bench):
     subprocess.run(["umount", bench.path()], check=True)
     assert not bench.ws.list()[0].mounted
+
+
+def test_a_branch_that_moves_meanwhile(bench, monkeypatch):
+    """Found by a crowd: its depth was asked for before it moved, its head after."""
+    real = Store.head_depths
+
+    def slow(self):
+        found = real(self)
+        with dsbranch.open(bench.place) as other:
+            other.commit("main", "meanwhile", allow_empty=True)
+        return found
+
+    head = bench.head()
+    monkeypatch.setattr(Store, "head_depths", slow)
+    (main,) = bench.ws.list()
+    assert (main.head, main.depth) == (head, 1)
+    monkeypatch.undo()
+    assert bench.ws.list()[0].depth == 2

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+import dsbranch
 from dsbranch import errors
 from dsbranch.ops import stacks
+from dsbranch.store.database import Store
 from tests import edits as e
 from tests.steps import START, perform_all, random_layers
 from tests.trees import Dir, File
@@ -203,3 +205,23 @@ def test_simplified_parents(bench):
     assert [c.message for c in bench.ws.log("main", paths=[b"merged"])] == ["merge"]
     assert said(bench.ws.show("main~1", paths=[b"f"])[1]) == []
     assert said(bench.ws.show("main", paths=[b"f"])[1]) == ["M f"]
+
+
+def test_commits_that_gc_removes_meanwhile(bench, monkeypatch):
+    root = bench.head()
+    bench.commit(e.append("f", b"1"), message="first")
+    bench.commit(e.append("f", b"2"), message="second")
+    real = Store.ancestors
+
+    def slow(self, id):
+        for number, commit in enumerate(real(self, id)):
+            yield commit
+            if not number:
+                with dsbranch.open(bench.place) as other:
+                    other.rollback("main", root)
+                    other.gc(keep=0.0)
+
+    monkeypatch.setattr(Store, "ancestors", slow)
+    assert [commit.message for commit in bench.ws.log("main")][:2] == ["second", "first"]
+    monkeypatch.undo()
+    assert len(bench.ws.log("main")) == 1

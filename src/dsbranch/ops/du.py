@@ -24,7 +24,7 @@ from dsbranch.store.faults import storage
 def du(context: Context, names: Sequence[str]) -> Space:
     chosen = [context.store.branch(name) for name in names]
     mounted = in_use(context.store.id)
-    with sweep.snapshot(context.store):
+    with context.store.snapshot():
         history, going = planned(context, 0, mounted)
     directories = sweep.directories(context.store)
     owners = [path.name.partition(".")[0] for path in directories]

@@ -42,7 +42,7 @@ _EXPORT_PREFIX = ".dsbranch-export-"
 def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
     keep_ns = int(keep * 10**9)
     if dry_run:
-        with sweep.snapshot(context.store):
+        with context.store.snapshot():
             history, plan = planned(context, keep_ns, in_use(context.store.id))
         rest = _rest(context, history, plan)
         weight = freed([*_layers(context, plan.layers), *rest])

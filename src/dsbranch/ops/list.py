@@ -19,9 +19,10 @@ def list_branches(context: Context) -> list[BranchInfo]:
             continue
         if mounting.is_of(context, entry, shown[1]):
             places.setdefault(shown[1], []).append(entry)
-    depths = context.store.head_depths()
+    with context.store.snapshot():
+        depths, branches = context.store.head_depths(), context.store.branches()
     found = []
-    for branch in context.store.branches():
+    for branch in branches:
         place = mounting.home_first(context, branch, places.get(branch.layer, []))
         found.append(
             BranchInfo(

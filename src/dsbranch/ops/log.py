@@ -14,8 +14,15 @@ from dsbranch.ops.touched import touches
 def log(
     context: Context, ref: str, *, limit: int | None, paths: Sequence[bytes], simplify: bool
 ) -> list[Commit]:
+    # One state: a gc in the middle would take away what is left to read.
+    with context.store.snapshot():
+        return _log(context, ref, limit, [path.strip(b"/") for path in paths], simplify)
+
+
+def _log(
+    context: Context, ref: str, limit: int | None, wanted: Sequence[bytes], simplify: bool
+) -> list[Commit]:
     line = context.store.ancestors(resolve(context, ref))
-    wanted = [path.strip(b"/") for path in paths]
     if not wanted or b"" in wanted:
         return list(islice(line, limit))
     walked: list[Commit] = []

@@ -54,7 +54,7 @@ class _Verification:
 
     def run(self) -> Verified:
         try:
-            with sweep.snapshot(self.context.store):
+            with self.context.store.snapshot():
                 flaws = sweep.flaws(self.context.store)
                 self.history = sweep.history(self.context.store)
         except NoPrivilege:

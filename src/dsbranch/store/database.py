@@ -146,6 +146,10 @@ class Store:
         """One write transaction; the writing methods open their own and do not nest in it."""
         return self._db.transaction()
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all reads of the body see one state; it writes nothing, and nobody waits for it."""
+        return self._db.snapshot()
+
     # --- names ---
 
     def branch(self, name: str) -> Branch:

@@ -18,11 +18,6 @@ from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
 
 
-def snapshot(store: Store) -> AbstractContextManager[None]:
-    """Let all reads of the body see one state of the store."""
-    return store._db.snapshot()
-
-
 def clearing(store: Store) -> AbstractContextManager[None]:
     """The transaction in which `drop` may be called; what is read in it stays true to its end."""
     return store._db.clearing()
