@@ -56,3 +56,20 @@ def test_what_overlay_left_is_stripped_wherever_it_leaves_it(tmp_path: Path) -> 
         "d/one": ["user.origin"],
         "d/two": [],
     }
+
+
+@pytest.mark.root
+def test_a_directory_that_became_a_symlink_leads_nowhere(tmp_path: Path) -> None:
+    """Who owns a directory of the layer may exchange it while root works there."""
+    place, outside = tmp_path / "upper", tmp_path / "outside"
+    trees.make(Dir({"d": Dir({"f": File(b"1")})}), place)
+    trees.make(Dir({"f": File(b"1")}), outside)
+    for path in (place / "d/f", outside / "f"):
+        os.setxattr(path, "trusted.overlay.origin", b"\0\xfb" + bytes(27))
+    table = core.scan(place)
+    table.open(os.fsencode(place))
+    (place / "d").rename(tmp_path / "aside")
+    (place / "d").symlink_to(outside)
+    with pytest.raises(OSError, match="d"):
+        strip(table)
+    assert os.listxattr(outside / "f") == ["trusted.overlay.origin"]

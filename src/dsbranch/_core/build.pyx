@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from dsbranch._core.entries import own_xattrs
+from dsbranch._core.syscalls import chmod_at
 
 from dsbranch._core.files cimport open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
@@ -193,7 +194,7 @@ cdef class Builder:
         for key, value in own.items():
             os.setxattr(place, key, value, follow_symlinks=False)
         if entry.kind != SYMLINK:
-            os.chmod(name, mode, dir_fd=here)
+            chmod_at(here, name, mode)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
         return 0
 

@@ -7,6 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EPERM, errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
+from libc.string cimport memcmp
 
 from dsbranch._core.content import compare_files
 
@@ -155,38 +156,39 @@ def strip(Table table, *, dialect: str = "trusted") -> None:
     cdef list on_root = [prefix + name for name in STALE_ON_ROOT]
     cdef list on_linked = [prefix + name for name in STALE_ON_LINKED]
     cdef list names
-    cdef bytes name
-    cdef char link[4200]
+    cdef bytes name, above = b""
+    cdef char link[300]
     cdef int64_t i
     cdef Row *row
-    cdef int directory
-    cdef size_t start
+    cdef int directory = -1
+    cdef size_t start, size
     cdef const char *path
-    for i in range(table.count):
-        if i & 1023 == 0:
-            PyErr_CheckSignals()
-        row = table.rows + i
-        if row.kind == WHITEOUT or (row.kind != DIRECTORY and not row.flags & F_ORIGIN):
-            continue
-        path = table.path_at(i)
-        if row.kind == DIRECTORY:
-            names = on_directories if row.path.size else on_root
-        else:
-            names = on_all if row.nlink == 1 else on_linked
-        directory = -1
-        if row.path.size < 4000:
-            snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", table.root_fd, path)
-        else:
+    try:
+        for i in range(table.count):
+            if i & 1023 == 0:
+                PyErr_CheckSignals()
+            row = table.rows + i
+            if row.kind == WHITEOUT or (row.kind != DIRECTORY and not row.flags & F_ORIGIN):
+                continue
+            path = table.path_at(i)
+            if row.kind == DIRECTORY:
+                names = on_directories if row.path.size else on_root
+            else:
+                names = on_all if row.nlink == 1 else on_linked
+            # By its directory, as whoever owns that may put a symlink in its place meanwhile.
             start = name_start(path, row.path.size)
-            above = table.text(row.path)[: start - 1]
-            directory = open_below(table.root_fd, above, len(above), O_RDONLY | O_DIRECTORY)
-            if directory < 0:
-                raise OSError(-directory, os.strerror(-directory), os.fsdecode(above))
+            size = start - 1 if start else 0
+            if directory < 0 or size != <size_t>len(above) or memcmp(<char *>above, path, size):
+                if directory >= 0:
+                    close(directory)
+                above = table.text(row.path)[:size]
+                directory = open_below(table.root_fd, above, size, O_RDONLY | O_DIRECTORY)
+                if directory < 0:
+                    raise OSError(-directory, os.strerror(-directory), os.fsdecode(above))
             snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", directory, path + start)
-        try:
             for name in names:
                 if lremovexattr(link, name) < 0 and errno != ENODATA and errno != EPERM:
                     raise OSError(errno, os.strerror(errno), os.fsdecode(table.text(row.path)))
-        finally:
-            if directory >= 0:
-                close(directory)
+    finally:
+        if directory >= 0:
+            close(directory)

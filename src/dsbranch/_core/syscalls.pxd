@@ -1,7 +1,7 @@
 """Room _core: the kernel's mount API as C functions that answer a result or minus errno.
 
 The numbers are spelled out because C libraries older than the kernel lack them; the ones of
-system calls 428 to 433 are the same on every architecture but alpha.
+system calls 428 to 452 are the same on every architecture but alpha.
 """
 
 cdef extern from *:
@@ -22,6 +22,9 @@ cdef extern from *:
     #define SYS_fsconfig 431
     #define SYS_fsmount 432
     #define SYS_fspick 433
+    #endif
+    #ifndef SYS_fchmodat2
+    #define SYS_fchmodat2 452
     #endif
 
     /* include/uapi/linux/mount.h, stat.h */
@@ -67,6 +70,9 @@ cdef extern from *:
     #ifndef SYS_mount_setattr
     #define SYS_mount_setattr 442
     #endif
+    static long long dsb_chmod_at(int fd, const char *name, unsigned mode) {
+        return dsb_result(syscall(SYS_fchmodat2, fd, name, mode, AT_SYMLINK_NOFOLLOW));
+    }
     static long long dsb_mount_setattr(int fd, unsigned long long attributes) {
         /* struct mount_attr: attr_set, attr_clr, propagation, userns_fd */
         unsigned long long request[4] = {attributes, 0, 0, 0};
@@ -134,5 +140,6 @@ cdef extern from *:
     long long dsb_umount(const char *path, int lazy) noexcept nogil
     long long dsb_last_words(const char *text, size_t size, int code) noexcept nogil
     long long dsb_syncfs(int fd) noexcept nogil
+    long long dsb_chmod_at(int fd, const char *name, unsigned int mode) noexcept nogil
     long long dsb_mount_id(int fd, const char *path) noexcept nogil
     long long dsb_read(int fd, char *buffer, size_t size) noexcept nogil

@@ -159,6 +159,11 @@ def syncfs(int fd) -> None:
     answer(result, None)
 
 
+def chmod_at(int fd, bytes name not None, unsigned int mode) -> None:
+    """Set the mode of the entry `name` of the directory `fd`; EOPNOTSUPP: it is a symlink."""
+    answer(dsb_chmod_at(fd, text(name), mode), name)
+
+
 def mount_id(bytes path not None) -> int:
     """The id, as in mountinfo, of the mount `path` lies in (symlinks followed)."""
     cdef const char *name = text(path)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dsbranch._core.view import View
@@ -38,31 +40,52 @@ def export(context: Context, spec: str, output: Path) -> Exported:
         refuse_unsayable(item, as_tar=as_tar)
         entries += 1
         size += 0 if item.first is not None else item.size
-    with storage(f"write {output}"), stacks.consistent(context.root):
-        scratch = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=output.parent))
+    with (
+        storage(f"write {output}"),
+        stacks.consistent(context.root),
+        _scratch(output.parent) as scratch,
+    ):
         draft = scratch / "draft"
-        try:
-            if as_tar:
-                write_tar(
-                    draft,
-                    stacks.told(context, items.marked()),
-                    entries,
-                    dialect=context.store.dialect,
-                    zst=output.suffix == ".zst",
-                    progress=context.report("writing"),
-                )
-                size = draft.stat().st_size
-            else:
-                write_tree(draft, items, context, view, full=full)
-            # rename(2) replaces an empty directory, as it does a file.
-            draft.rename(output)
-            sync_directory(output.parent)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        if as_tar:
+            write_tar(
+                draft,
+                stacks.told(context, items.marked()),
+                entries,
+                dialect=context.store.dialect,
+                zst=output.suffix == ".zst",
+                progress=context.report("writing"),
+            )
+            size = draft.stat().st_size
+        else:
+            write_tree(draft, items, context, view, full=full)
+        # rename(2) replaces an empty directory, as it does a file.
+        draft.rename(output)
+        sync_directory(output.parent)
     notes: tuple[str, ...] = ()
     if is_branch(context, last) and is_dirty(context, last):
         notes = (f"the uncommitted changes of {last} are not in it",)
     return Exported(output, entries, size, notes)
+
+
+@contextmanager
+def _scratch(above: Path) -> Iterator[Path]:
+    """A directory of ours in `above`, by its descriptor: what is at its name meanwhile does not
+    matter. Gone afterwards."""
+    place = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=above))
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise BadPath(
+                    f"somebody replaced {place} while it was being made",
+                    hint="name a place in a directory of your own",
+                )
+            yield Path(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _select(context: Context, spec: str) -> tuple[View, Items, str, bool]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from errno import EDQUOT, ELOOP, ENOSPC, ENOTDIR
 from pathlib import Path
 
+from dsbranch._core import syscalls
 from dsbranch._core.entries import own_xattrs
 from dsbranch._core.view import View
 from dsbranch.errors import BadArchive, ConflictError, StorageError
@@ -278,7 +279,7 @@ class Unpacker:
                     hint="archive it without, or have the workspace on another filesystem",
                 ) from error
         if member.kind != "symlink":
-            os.chmod(name, member.mode, dir_fd=fd)
+            syscalls.chmod_at(fd, name, member.mode)
         times = (member.mtime_ns, member.mtime_ns)
         os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
 
