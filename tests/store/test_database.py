@@ -1,6 +1,7 @@
 import os
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from dsbranch.errors import (
     UsageError,
 )
 from dsbranch.model import Branch, MountRecord, Move, Tag
+from dsbranch.store import sweep
 from dsbranch.store.database import Store
 from tests.store.facts import advance, commit_of, open_layer, sealed_layer, set_aside
 
@@ -465,3 +467,38 @@ def test_a_commit_that_failed_leaves_a_doubt_until_it_is_settled(store):
     store.settle_doubt()
     assert not store.may_have_layer(layer.id)
     assert not store.may_have_moved(branch)
+
+
+def look_at_all(store):
+    store.branches()
+    list(store.ancestors(store.branch("main").head))
+    store.operations()
+    store.mount_records()
+    sweep.flaws(store)
+
+
+DAMAGE = {
+    "text": "UPDATE commits SET message = CAST(x'6d80' AS TEXT)",
+    "list": "UPDATE branches SET pending = '[5'",
+    "side": "UPDATE moves SET after = '{}'",
+    "table": "PRAGMA foreign_keys = OFF; DROP TABLE mounts",
+    "key": "PRAGMA foreign_keys = OFF; DROP TABLE layers; CREATE TABLE layers (x)",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damage_that_sqlite_does_not_call_so(store, how):
+    """Found by fuzzing: each ended in a traceback."""
+    with closing(sqlite3.connect(store.layout.db)) as db:
+        db.executescript(DAMAGE[how])
+    with pytest.raises(IntegrityError, match=r"makes no sense|cannot read"):
+        look_at_all(store)
+
+
+def test_a_format_of_the_file_that_sqlite_does_not_know(store, root):
+    store.close()
+    with store.layout.db.open("r+b") as file:
+        file.seek(44)
+        file.write(b"\0\0\0\x09")
+    with pytest.raises(IntegrityError, match="unsupported file format"):
+        Store.open(root)

@@ -110,6 +110,8 @@ class Columns(_Buffers):
         return made
 
     def _check(self) -> None:
+        if self.length < 0:
+            raise ValueError(f"{self.length} rows")
         for name, width in _WIDTHS.items():
             self._require(name, self.length * width)
         for name in _VARIABLE:

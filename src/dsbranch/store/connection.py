@@ -65,7 +65,7 @@ class Connection:
 
     def rows(self, sql: str, *values: Value) -> list[Row]:
         """All rows of one statement; no read transaction outlives the call."""
-        with storage(f"read {self.path}"):
+        with _asking(f"read {self.path}"):
             return self._sqlite.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Value) -> Row | None:
@@ -75,11 +75,11 @@ class Connection:
 
     def run(self, sql: str, *values: Value) -> int:
         """Execute one writing statement; gives the rowid it inserted, if it did."""
-        with storage(f"write {self.path}"):
+        with _asking(f"write {self.path}"):
             return self._sqlite.execute(sql, values).lastrowid or 0
 
     def script(self, sql: str) -> None:
-        with storage(f"set up {self.path}"):
+        with _asking(f"set up {self.path}"):
             self._sqlite.executescript(sql)
 
     @contextmanager
@@ -89,7 +89,7 @@ class Connection:
         :raises Locked: another process kept writing for a minute
         :raises StorageError: the disk is full or failing; nothing was written, or `in_doubt` is set
         """
-        with storage(f"write {self.path}"):
+        with _asking(f"write {self.path}"):
             self._sqlite.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -119,7 +119,7 @@ class Connection:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let all reads of the body see one state; others go on writing meanwhile."""
-        with storage(f"read {self.path}"):
+        with _asking(f"read {self.path}"):
             self._sqlite.execute("BEGIN DEFERRED")
         try:
             yield
@@ -147,6 +147,19 @@ class Connection:
                     )
         finally:
             self.script("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
+def _asking(what: str) -> Iterator[None]:
+    """As `storage`, where SQLite may quote what it finds in a damaged file."""
+    try:
+        with storage(what):
+            yield
+    except UnicodeDecodeError as error:
+        raise IntegrityError(
+            f"cannot {what}: {error}",
+            hint="put the file back from a backup; the layers are untouched",
+        ) from error
 
 
 @contextmanager

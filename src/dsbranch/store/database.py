@@ -59,10 +59,7 @@ class Store:
         row = db.row("SELECT id, base, base_dev, base_ino, dialect FROM workspace")
         if row is None:
             raise IntegrityError(f"{db.path} holds no workspace")
-        self._id, base, device, inode, dialect = row
-        self._base = Path(os.fsdecode(base))
-        self._base_identity = (device % (1 << 64), inode % (1 << 64))
-        self._dialect = cast(Dialect, dialect)
+        self._id, self._base, self._base_identity, self._dialect = rows.workspace(row)
 
     @staticmethod
     def create(
@@ -127,7 +124,7 @@ class Store:
     @property
     def id(self) -> str:
         """The random id by which mount tables name this workspace."""
-        return cast(str, self._id)
+        return self._id
 
     @property
     def base(self) -> Path:

@@ -40,6 +40,12 @@ _HINTS = {
 
 # A WAL index that cannot grow is reported as an I/O error, though what is missing is space.
 _SHM_FULL = sqlite3.SQLITE_IOERR_SHMSIZE
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What SQLite says, with no better code, of a file whose format or schema is not what it was.
+_STRANGE = (
+    *("unsupported file format", "foreign key mismatch"),
+    *("no such table", "no such column", "no such index"),
+)
 
 
 @contextmanager
@@ -75,9 +81,10 @@ def from_errno(errno: int, what: str) -> DsbranchError:
 
 def _from_sqlite(error: sqlite3.Error, what: str) -> DsbranchError | None:
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:  # raised by the binding itself: misuse, not a fault
-        return None
-    primary = code & 0xFF
+    if code is None and not isinstance(error, sqlite3.OperationalError):
+        return None  # raised by the binding itself: misuse, not a fault
+    # Text that is no UTF-8 the binding finds, and has no code for.
+    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_FULL or code == _SHM_FULL:
         return from_errno(ENOSPC, what)
     if primary == sqlite3.SQLITE_IOERR:
@@ -91,7 +98,8 @@ def _from_sqlite(error: sqlite3.Error, what: str) -> DsbranchError | None:
             f"cannot {what}: another dsbranch command keeps writing to the store",
             hint="wait for it to end, then run the command again",
         )
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    strange = primary == sqlite3.SQLITE_ERROR and str(error).startswith(_STRANGE)
+    if strange or primary in _DAMAGED:
         return IntegrityError(
             f"cannot {what}: {error}",
             hint="put the file back from a backup; the layers and the dataset are untouched",

@@ -7,11 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from dsbranch.errors import UsageError
-from dsbranch.model import Branch, Checkpoint, Commit, Layer, MountRecord, Move, Operation, Tag
+from dsbranch.errors import IntegrityError, UsageError
+from dsbranch.model import (
+    Branch,
+    Checkpoint,
+    Commit,
+    Dialect,
+    Layer,
+    MountRecord,
+    Move,
+    Operation,
+    Tag,
+)
 from dsbranch.store.connection import Row, Value
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 LAYER = (
     "SELECT id, state, dialect, created_ns, sealed_ns, entries, bytes, hashed, redirects, metacopy"
@@ -40,6 +56,30 @@ LAST_OPERATIONS = (
 MOUNT = "SELECT id, boot_id, namespace, mount_id, path, commit_id, layer, lowers FROM mounts"
 
 
+def _sound(convert: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Say that a row is damaged where no value can be made of it."""
+
+    @wraps(convert)
+    def checked(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
+        try:
+            return convert(*arguments, **keywords)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise IntegrityError(
+                f"a {convert.__name__} of the store makes no sense: {error}",
+                hint="put `.dsbranch/store.db` back from a backup; `dsbranch verify` tells more",
+            ) from error
+
+    return checked
+
+
+@_sound
+def workspace(row: Row) -> tuple[str, Path, tuple[int, int], Dialect]:
+    """Its id, its base, what stat said of that, and the dialect of its layers."""
+    id, base, device, inode, dialect = row
+    return id, Path(os.fsdecode(base)), (device % (1 << 64), inode % (1 << 64)), dialect
+
+
+@_sound
 def layer(row: Row) -> Layer:
     plain, flags = row[:7], row[7:]
     return Layer(*plain, *(bool(flag) for flag in flags))
@@ -60,11 +100,13 @@ def layer_values(layer: Layer) -> tuple[Value, ...]:
     )
 
 
+@_sound
 def commit(row: Row) -> Commit:
     id, layer_id, message, author, time_ns, parents = row
     return Commit(id, tuple(json.loads(parents)), layer_id, message, author, time_ns)
 
 
+@_sound
 def branch(row: Row) -> Branch:
     id, name, head, layer, fork, created_ns, pending = row
     # There may be ten thousand branches, and hardly one with pending layers.
@@ -84,14 +126,17 @@ def branch_values(branch: Branch) -> tuple[Value, ...]:
     )
 
 
+@_sound
 def checkpoint(row: Row) -> Checkpoint:
     return Checkpoint(*row)
 
 
+@_sound
 def tag(row: Row) -> Tag:
     return Tag(*row)
 
 
+@_sound
 def mount(row: Row) -> MountRecord:
     id, boot_id, namespace, mount_id, path, commit_id, layer_id, lowers = row
     return MountRecord(
@@ -134,6 +179,7 @@ def _side(text: str | None, name: str, *, is_branch: bool) -> Branch | Tag | Non
     return Branch(name=name, **{**facts, "pending": tuple(facts["pending"])})
 
 
+@_sound
 def operations(rows: list[Row]) -> list[Operation]:
     """Operations out of rows of `OPERATION`.
 
