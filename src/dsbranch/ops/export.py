@@ -25,6 +25,7 @@ from dsbranch.ops.diff import compare, is_dirty
 from dsbranch.ops.refs import is_branch, resolve, split_range
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
+from dsbranch.store.removal import remove_soon
 
 _OTHER_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".lz4", ".zip", ".zst", ".7z", ".tzst")
 
@@ -84,8 +85,14 @@ def _scratch(above: Path) -> Iterator[Path]:
             yield Path(f"/proc/self/fd/{fd}")
         finally:
             os.close(fd)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    except BaseException as error:
+        # Whoever interrupts does not wait; gc knows what is left by its name.
+        if isinstance(error, KeyboardInterrupt):
+            remove_soon(place)
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _select(context: Context, spec: str) -> tuple[View, Items, str, bool]:

@@ -30,12 +30,12 @@ from dsbranch.overlay.probe import PROBE_PREFIX
 from dsbranch.store import sweep
 from dsbranch.store.creation import is_leftover
 from dsbranch.store.faults import storage
+from dsbranch.store.layout import RETIRED
 from dsbranch.store.lock import gc_lock, is_claimed, names_lock
 from dsbranch.store.removal import remove_tree
 
 KEEP_SECONDS = 30 * 86400.0
 
-_RETIRED = ".gone"
 _EXPORT_PREFIX = ".dsbranch-export-"
 
 
@@ -86,7 +86,7 @@ def garbage(context: Context, used: InUse) -> list[Path]:
     return [
         path
         for path in found
-        if path.name.endswith(_RETIRED)
+        if path.name.endswith(RETIRED)
         or (
             _is_old(path)
             and not is_claimed(path)
@@ -131,8 +131,8 @@ def _retire(context: Context, directories: Sequence[Path]) -> list[Path]:
     killed, need not wait until they are old; where they are now."""
     retired = []
     for path in directories:
-        gone = path.with_name(path.name + _RETIRED)
-        if path.parent == context.layout.layers and not path.name.endswith(_RETIRED):
+        gone = path.with_name(path.name + RETIRED)
+        if path.parent == context.layout.layers and not path.name.endswith(RETIRED):
             # An immutable one stays where it is, and its removal will say so.
             with suppress(OSError):
                 path.rename(gone)

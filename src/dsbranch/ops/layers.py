@@ -17,8 +17,9 @@ from dsbranch.overlay.markers import copy_root
 from dsbranch.store import index, manifest, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
-from dsbranch.store.layout import new_layer_id, sync_directory
+from dsbranch.store.layout import RETIRED, new_layer_id, sync_directory
 from dsbranch.store.lock import layer_claim
+from dsbranch.store.removal import remove_soon
 
 
 @contextmanager
@@ -36,11 +37,23 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
                 copy_root(root_like, context.layout.fs(layer.id))
                 sync_directory(context.layout.fs(layer.id))
             yield layer
-    except BaseException:
+    except BaseException as error:
         if not context.store.may_have_layer(layer.id):
             # Should this fail too: a directory without a row is garbage.
-            _remove(context.layout.layer(layer.id))
+            _drop(context.layout.layer(layer.id), error)
         raise
+
+
+def _drop(path: Path, error: BaseException) -> None:
+    """Remove a layer's directory. Whoever interrupts does not wait for that: what is left then is
+    the next gc's, which knows it by its name."""
+    if not isinstance(error, KeyboardInterrupt):
+        _remove(path)
+        return
+    gone = path.with_name(path.name + RETIRED)
+    with suppress(OSError):
+        path.rename(gone)
+        remove_soon(gone)
 
 
 @contextmanager

@@ -16,10 +16,21 @@ from typing import NamedTuple
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id as new_layer_id
 
-__all__ = ["DOT", "FIRST_BRANCH", "Layout", "find_workspace", "new_layer_id", "sync_directory"]
+__all__ = [
+    "DOT",
+    "FIRST_BRANCH",
+    "RETIRED",
+    "Layout",
+    "find_workspace",
+    "new_layer_id",
+    "sync_directory",
+]
 
 DOT = ".dsbranch"
 FIRST_BRANCH = "main"
+RETIRED = ".gone"
+"""What the name of a layer's directory ends in once nobody will ever want it."""
+
 _DATABASE = "store.db"
 
 

@@ -8,6 +8,7 @@ any moment. One thread does it: it waits for the journal of the filesystem, not 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EACCES, EBUSY, ENOENT, ENOTEMPTY, EPERM, EXDEV
@@ -15,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 
 from dsbranch._core import syscalls
+
+MOMENT_SECONDS = 0.3
 
 _DEEPEST = 64
 _STEP = 1024
@@ -38,6 +41,22 @@ def remove_tree(path: Path, tell: Tell) -> list[str]:
     removal = _Removal(path, tell)
     removal.run()
     return list(removal.problems)
+
+
+class _Late(Exception):
+    """Its time is up."""
+
+
+def remove_soon(path: Path) -> None:
+    """Remove as much of a tree as goes in a moment, and say nothing of the rest."""
+    end = time.monotonic() + MOMENT_SECONDS
+
+    def tell(_more: int) -> None:
+        if time.monotonic() > end:
+            raise _Late
+
+    with suppress(_Late):
+        remove_tree(path, tell)
 
 
 class _Removal:
