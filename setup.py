@@ -43,6 +43,7 @@ MODULES = [
     "entries",
     "usage",
     "drift",
+    "kept",
 ]
 
 setup(

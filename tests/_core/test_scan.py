@@ -426,3 +426,76 @@ def test_the_walk_does_not_run_ahead_of_what_the_table_can_take(tmp_path: Path) 
     meanwhile, rows = (int(number) for number in said.split())
     assert rows == 8 * PART + 11
     assert meanwhile == WINDOW + 9
+
+
+PASSED_OVER = """
+import os, sys, threading  # while they can be read
+from array import array
+from dsbranch._core.content import digest_files
+from dsbranch._core.scan import scan
+os.chdir(sys.argv[1])
+os.setgroups([])
+os.setgid(1234)
+os.setuid(1234)
+problems = []
+try:
+    table = scan(b"t", problems=problems)
+except OSError as error:
+    print(error.errno)
+else:
+    rows = array("q", [i for i in range(len(table)) if table.entry(i).kind == "file"])
+    digest_files(table, rows=rows, problems=problems)
+    print([table.path(i) for i in range(len(table))], sorted(problems))
+"""
+
+
+@pytest.mark.root
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    trees.make(
+        Dir(
+            {
+                "a": File(mode=0),
+                "b": File(),
+                "d": Dir({"x": File()}, mode=0),
+                "e": Dir({"y": File()}),
+            }
+        ),
+        tmp_path / "t",
+    )
+    tmp_path.chmod(0o755)
+    # What can be listed and not entered tells names, and nothing of them.
+    (tmp_path / "t" / "e").chmod(0o744)
+    said = interposed.python("", tmp_path, PASSED_OVER, tmp_path)
+    assert said == (
+        "[b'', b'a', b'b', b'd', b'e'] "
+        f"[(b'a', {errno.EACCES}), (b'd', {errno.EACCES}), (b'e/y', {errno.EACCES})]\n"
+    )
+    (tmp_path / "t").chmod(0o700)
+    assert interposed.python("", tmp_path, PASSED_OVER, tmp_path) == f"{errno.EACCES}\n"
+
+
+TOO_MANY = """
+import os, sys
+from dsbranch._core.scan import scan
+problems = []
+try:
+    scan(os.fsencode(sys.argv[1]), problems=problems)
+except OSError as error:
+    print(error.errno, len(problems))
+"""
+FAILING = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/stat.h>
+int statx(int dir, const char *name, int flags, unsigned mask, struct statx *out) {
+    if (*name) { errno = EIO; return -1; }
+    out->stx_mode = S_IFDIR;
+    return 0;
+}
+"""
+
+
+def test_too_many_are_not_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path / "t", 10_001)
+    said = interposed.python(FAILING, tmp_path, TOO_MANY, tmp_path / "t")
+    assert said == f"{errno.EIO} 10000\n"

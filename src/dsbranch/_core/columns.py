@@ -89,6 +89,7 @@ class _Buffers(NamedTuple):
     xattrs_valid: Buffer
     digest: Buffer  # 16 bytes per row
     digest_valid: Buffer
+    ctime_ns: Buffer | None = None  # int64; of the base's manifest only
 
 
 class Columns(_Buffers):
@@ -114,6 +115,8 @@ class Columns(_Buffers):
             raise ValueError(f"{self.length} rows")
         for name, width in _WIDTHS.items():
             self._require(name, self.length * width)
+        if self.ctime_ns is not None:
+            self._require("ctime_ns", self.length * 8)
         for name in _VARIABLE:
             self._require(f"{name}_offsets", (self.length + 1) * 8)
             offsets = getattr(self, f"{name}_offsets")

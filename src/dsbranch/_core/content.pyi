@@ -1,6 +1,8 @@
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from typing_extensions import Buffer
+
 from dsbranch._core.columns import Known, Report
 from dsbranch._core.table import Table
 
@@ -9,10 +11,13 @@ Question: TypeAlias = tuple[Table, int, Table, int]
 def digest_files(
     table: Table,
     *,
+    rows: Buffer | None = None,
+    problems: list[tuple[bytes, int]] | None = None,
     known: Known | None = None,
     threads: int | None = None,
     progress: Report | None = None,
 ) -> None: ...
+def share_digests(table: Table) -> None: ...
 def compare_files(
     questions: Iterable[Question],
     *,

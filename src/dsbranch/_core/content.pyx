@@ -30,11 +30,25 @@ cdef class Digesting(Reading):
     cdef Table table
     cdef uint32_t *rows
 
-    def __cinit__(self, Table table, known):
+    def __cinit__(self, Table table, known, given, problems):
         cdef int64_t i
         cdef Row *row
+        cdef const int64_t[::1] wanted
         self.table = table
         self.known = known
+        self.problems = problems
+        if given is not None:
+            wanted = given
+            self.rows = <uint32_t *>malloc((wanted.shape[0] + 1) * sizeof(uint32_t))
+            if self.rows == NULL:
+                raise MemoryError
+            for i in range(wanted.shape[0]):
+                if not 0 <= wanted[i] < table.count:
+                    raise IndexError(wanted[i])
+                self.rows[i] = <uint32_t>wanted[i]
+                self.long_ones |= table.rows[wanted[i]].size >= LONG
+            self.count = wanted.shape[0]
+            return
         self.rows = <uint32_t *>malloc((table.count + 1) * sizeof(uint32_t))
         if self.rows == NULL:
             raise MemoryError
@@ -87,6 +101,9 @@ cdef class Digesting(Reading):
         got = self.hash_file(fd, &source, desk)
         if got < 0:
             self.fail(<int>-got, b"read", &source)
+        elif self.problems is not None and not is_still(fd, row):
+            if not load_int(&self.stop):
+                self.fail(EAGAIN, b"hash a file while it changes:", &source)
         elif not load_int(&self.stop) and got == row.size:
             memcpy(row.digest, source.digest, 16)
             row.flags |= F_DIGEST
@@ -96,8 +113,27 @@ cdef class Digesting(Reading):
         close(fd)
 
 
-def digest_files(Table table, *, known=None, threads=None, progress=None) -> None:
+cdef bint is_still(int fd, const Row *row) noexcept nogil:
+    """Whether a file is, after having been read, what its row says."""
+    cdef Key key
+    return (
+        identify(fd, &key)
+        and key.dev == row.dev
+        and key.ino == row.ino
+        and key.size == row.size
+        and key.mtime_ns == row.mtime_ns
+        and key.ctime_ns == row.ctime_ns
+    )
+
+
+def digest_files(
+    Table table, *, rows=None, list problems=None, known=None, threads=None, progress=None
+) -> None:
     """Fill in the digests of the regular files that have none; metacopy files have no content.
+
+    `rows`, an array of int64, picks those to be read, one name of each inode; other names get none.
+    `problems` takes ``(path, errno)`` of files that cannot be read, up to 10,000, and with EAGAIN of
+    those that are no longer what was scanned; they get no digest, and the job goes on.
 
     `known` (see `columns.Known`) is asked for those of larger files and told of them.
     `progress(done, total, bytes)` is told of files and of bytes. `threads` None: as many as there
@@ -105,16 +141,26 @@ def digest_files(Table table, *, known=None, threads=None, progress=None) -> Non
 
     :raises OSError: the first failure, with errno and the path relative to the root
     """
-    cdef Digesting job = Digesting(table, known)
+    cdef Digesting job = Digesting(table, known, rows, problems)
+    job.start(threads, progress)
+    if rows is None:
+        share_digests(table)
+
+
+def share_digests(Table table) -> None:
+    """Give all names of an inode the digest that one has."""
     cdef int64_t i
     cdef Row *row
-    job.start(threads, progress)
     first = {}
     for i in range(table.count):
         row = table.rows + i
+        if row.group and row.kind == FILE and row.flags & F_DIGEST:
+            first.setdefault(row.group, i)
+    for i in range(table.count):
+        row = table.rows + i
         if row.group and row.kind == FILE:
-            other = first.setdefault(row.group, i)
-            if other != i and table.rows[<int64_t>other].flags & F_DIGEST:
+            other = first.get(row.group, i)
+            if other != i:
                 memcpy(row.digest, table.rows[<int64_t>other].digest, 16)
                 row.flags |= F_DIGEST
 

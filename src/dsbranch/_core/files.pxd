@@ -15,6 +15,10 @@ cdef struct Scratch:
     char *link           # a path below /proc/self/fd
     size_t link_room
 
+cdef enum:
+    MOST_PROBLEMS = 10000    # entries that a job passes over before it gives up
+
+cdef bint is_of_one(int error) noexcept nogil
 cdef int by_name(const void *a, const void *b) noexcept nogil
 cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil
 cdef void scratch_free(Scratch *scratch) noexcept nogil

@@ -3,7 +3,7 @@
 Functions return 0 (or a descriptor) and -errno; the caller knows the path and the blame.
 """
 
-from libc.errno cimport ENOMEM, EPERM, ERANGE, errno
+from libc.errno cimport EINTR, EMFILE, ENFILE, ENOMEM, EPERM, ERANGE, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, qsort, realloc
@@ -35,6 +35,11 @@ cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil:
     buffer[0] = grown
     room[0] = size + size // 2 + 256
     return 0
+
+
+cdef bint is_of_one(int error) noexcept nogil:
+    """Whether an error concerns one file and says nothing of the others."""
+    return error != ENOMEM and error != EMFILE and error != ENFILE and error != EINTR
 
 
 cdef int open_one(int root, const char *path, int flags) noexcept nogil:

@@ -38,6 +38,8 @@ cdef struct Learnt:
 
 cdef void describe(Source *source, Table table, int64_t i, bint base, bint keep) noexcept nogil
 
+cdef bint identify(int fd, Key *key) noexcept nogil
+
 cdef class Reading:
     cdef int64_t count
     cdef int64_t taken
@@ -48,6 +50,7 @@ cdef class Reading:
     cdef Relays relays
     cdef bint long_ones  # there are files that several threads share
     cdef object known
+    cdef list problems   # what was passed over; None: the first failure ends the job
     cdef list places
     cdef list keys
     cdef Learnt *learnt

@@ -15,7 +15,7 @@ from dsbranch._core.columns import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update
-from dsbranch._core.files cimport open_below, open_to_read
+from dsbranch._core.files cimport MOST_PROBLEMS, is_of_one, open_below, open_to_read
 from dsbranch._core.linux cimport *
 from dsbranch._core.pieces cimport *
 from dsbranch._core.table cimport *
@@ -223,6 +223,11 @@ cdef class Reading:
             clear(&desk)
 
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil:
+        if self.problems is not None and is_of_one(error):
+            with gil:
+                if len(self.problems) < MOST_PROBLEMS:
+                    self.problems.append((source.path[: source.path_size], error))
+                    return
         pthread_mutex_lock(&self.mutex)
         blame(&self.fault, error, action, source.path, source.path_size)
         pthread_mutex_unlock(&self.mutex)

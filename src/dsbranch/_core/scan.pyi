@@ -11,6 +11,7 @@ def scan(
     live: bool = False,
     xattrs: bool = True,
     spill: bytes | None = None,
+    problems: list[tuple[bytes, int]] | None = None,
     progress: Report | None = None,
 ) -> Table: ...
 def scan_in_parts(

@@ -69,8 +69,9 @@ cdef class Walk:
     cdef pthread_mutex_t mutex
     cdef pthread_cond_t more
     cdef list workers
+    cdef list problems   # what was passed over; None: the first failure ends the walk
 
-    def __cinit__(self, Table table, bint user, bint live, bint xattrs):
+    def __cinit__(self, Table table, bint user, bint live, bint xattrs, list problems):
         pthread_mutex_init(&self.mutex, NULL)
         pthread_cond_init(&self.more, NULL)
         memset(&self.fault, 0, sizeof(Fault))
@@ -78,6 +79,7 @@ cdef class Walk:
         self.user = user
         self.live = live
         self.xattrs = xattrs
+        self.problems = problems
         self.workers = []
         self.front = new_task(NULL, b"")
         if self.front == NULL:
@@ -232,8 +234,16 @@ cdef class Walk:
     cdef int fail(
         self, int error, const char *action, Task *task, const char *name, Worker worker
     ) noexcept nogil:
-        """Blame a path below the root; the first failure of any thread wins."""
+        """Blame a path below the root; the first failure of any thread wins.
+
+        Returns 0 where it is only noted, and the walk goes on.
+        """
         cdef int64_t size = task_path(task, name, &worker.path, &worker.path_room)
+        if self.problems is not None and size > 0 and is_of_one(error):
+            with gil:
+                if len(self.problems) < MOST_PROBLEMS:
+                    self.problems.append((worker.path[:size], error))
+                    return 0
         pthread_mutex_lock(&self.mutex)
         blame(&self.fault, error, action, worker.path, size if size > 0 else 0)
         pthread_mutex_unlock(&self.mutex)
@@ -274,7 +284,9 @@ cdef class Walk:
             if got < 0:
                 if self.live and gone(errno):
                     break
-                return self.fail(errno, b"list directory", task, b"", worker)
+                if self.fail(errno, b"list directory", task, b"", worker) < 0:
+                    return -1
+                break
             if got == 0:
                 break
             # The names move to the front of what they were told in.
@@ -313,7 +325,7 @@ cdef class Walk:
             if load_int(&self.stop):
                 return 0
             # A name that is removed and made again while a directory is read can be listed twice.
-            if self.live and task.first + i and strcmp(names[i], names[i - 1]) == 0:
+            if (self.live or self.problems is not None) and task.first + i and strcmp(names[i], names[i - 1]) == 0:
                 continue
             if self.stat_one(task, worker, dir, names[i]) < 0:
                 return -1
@@ -346,7 +358,8 @@ cdef class Walk:
             if result < 0:
                 if self.live and gone(-result):
                     return 0
-                return self.fail(-result, b"read extended attributes of", task, name, worker)
+                if self.fail(-result, b"read extended attributes of", task, name, worker) < 0:
+                    return -1
         if item.row.kind == DIRECTORY:
             item.inner = new_task(task, name)
             if item.inner == NULL:
@@ -368,6 +381,7 @@ def scan(
     live: bool = False,
     xattrs: bool = True,
     spill: bytes | None = None,
+    list problems=None,
     progress=None,
 ) -> Table:
     """Read the tree below `root` into a Table (without content digests).
@@ -376,6 +390,8 @@ def scan(
     `progress(done, total, bytes)` is told how many entries were read; nobody knows the total.
     `spill` is a directory to whose filesystem a table goes that is too large for memory.
     `xattrs` False skips extended attributes: for plain walks, never for layers.
+    `problems` takes ``(path, errno)`` of what cannot be read, up to 10,000, and the walk goes on
+    without it: a directory has no entries then, an entry no xattrs, or it is not there.
     `threads` None: as many as there are processors, and more if it takes long, since a disk and a
     network have many answers on the way.
 
@@ -385,7 +401,7 @@ def scan(
     cdef int result
     if spill is not None:
         table.spill_into(spill)
-    walk_into(table, root, dialect == "user", threads, live, xattrs, None, progress)
+    walk_into(table, root, dialect == "user", threads, live, xattrs, problems, None, progress)
     with nogil:
         result = table.finish()
     if result < 0:
@@ -405,11 +421,19 @@ def scan_in_parts(root: bytes, take, *, threads: int | None = None, live: bool =
 
     :raises OSError: as `scan`
     """
-    walk_into(Table(), root, False, threads, live, False, take, None)
+    walk_into(Table(), root, False, threads, live, False, None, take, None)
 
 
 cdef int walk_into(
-    Table table, bytes root, bint user, threads, bint live, bint xattrs, take, progress
+    Table table,
+    bytes root,
+    bint user,
+    threads,
+    bint live,
+    bint xattrs,
+    list problems,
+    take,
+    progress,
 ) except -1:
     """Read the tree below `root` into a table, which `take` empties now and then."""
     cdef Row row
@@ -418,7 +442,7 @@ cdef int walk_into(
     cdef Worker first
     cdef int result
     table.open(root)
-    walk = Walk(table, user, live, xattrs)
+    walk = Walk(table, user, live, xattrs, problems)
     walk.take = take
     crew, late = crew_of(threads)
     walk.workers = [Worker() for _ in range(crew + late)]

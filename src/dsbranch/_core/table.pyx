@@ -343,8 +343,11 @@ cdef class Table:
         table.root_fd = os.dup(self.root_fd) if self.root_fd >= 0 else -1
         return table
 
-    def columns(self, int64_t start=0, stop=None):
-        """The rows from `start` to `stop` as `Columns`: raw little-endian buffers for a manifest."""
+    def columns(self, int64_t start=0, stop=None, *, bint ctime=False):
+        """The rows from `start` to `stop` as `Columns`: raw little-endian buffers for a manifest.
+
+        `ctime`: with the times of change, which tell of files that are nobody's to write.
+        """
         cdef int64_t end = self.count if stop is None else stop
         if not 0 <= start <= end <= self.count:
             raise IndexError(f"rows {start} to {end} of {self.count}")
@@ -355,6 +358,7 @@ cdef class Table:
         rdev = bytes(8 * n); size = bytes(8 * n); mtime = bytes(8 * n)
         xattrs = bytes(16 * n); xattrs_valid = bytes(n)
         digest = bytes(16 * n); digest_valid = bytes(n)
+        changed = bytes(8 * n) if ctime else None
         # Fresh bytes objects, filled before anyone else can see them.
         cdef uint8_t *kind_p = <uint8_t *>PyBytes_AsString(kind)
         cdef uint8_t *flags_p = <uint8_t *>PyBytes_AsString(flags)
@@ -369,6 +373,7 @@ cdef class Table:
         cdef uint8_t *xattrs_v = <uint8_t *>PyBytes_AsString(xattrs_valid)
         cdef uint8_t *digest_p = <uint8_t *>PyBytes_AsString(digest)
         cdef uint8_t *digest_v = <uint8_t *>PyBytes_AsString(digest_valid)
+        cdef int64_t *changed_p = <int64_t *>PyBytes_AsString(changed) if ctime else NULL
         for i in range(n):
             row = self.rows + start + i
             kind_p[i] = row.kind
@@ -380,6 +385,8 @@ cdef class Table:
             rdev_p[i] = row.rdev
             size_p[i] = row.size
             mtime_p[i] = row.mtime_ns
+            if ctime:
+                changed_p[i] = row.ctime_ns
             if row.flags & F_XATTRS:
                 xattrs_v[i] = 1
                 memcpy(xattrs_p + 16 * i, row.xattrs, 16)
@@ -401,9 +408,10 @@ cdef class Table:
             origin_offsets=origin_offsets, origin_data=origin_data, origin_valid=origin_valid,
             xattrs=xattrs, xattrs_valid=xattrs_valid,
             digest=digest, digest_valid=digest_valid,
+            ctime_ns=changed,
         )
 
-    def batches(self):
+    def batches(self, *, bint ctime=False):
         """All rows as `Columns`, in parts of a bounded number of rows and bytes."""
         cdef int64_t start = 0, i = 0, size = 0
         cdef int which
@@ -413,7 +421,7 @@ cdef class Table:
                     size += row_text(self.rows + i, which).size
             i += 1
             if i == self.count or i - start == BATCH_ROWS or size >= BATCH_BYTES:
-                yield self.columns(start, i)
+                yield self.columns(start, i, ctime=ctime)
                 start = i
                 size = 0
 
@@ -477,6 +485,8 @@ cdef class Table:
         cdef const uint8_t[::1] xattrs_valid = sized(columns.xattrs_valid, n)
         cdef const uint8_t[::1] digest = sized(columns.digest, 16 * n)
         cdef const uint8_t[::1] digest_valid = sized(columns.digest_valid, n)
+        cdef bint ctime = columns.ctime_ns is not None
+        cdef const uint8_t[::1] changed = sized(columns.ctime_ns if ctime else b"", 8 * n if ctime else 0)
         cdef const uint8_t[::1] view
         cdef const uint8_t *valid[TEXTS]
         cdef const uint8_t *offsets[TEXTS]
@@ -506,6 +516,8 @@ cdef class Table:
             memcpy(&row.rdev, &rdev[8 * i], 8)
             memcpy(&row.size, &size[8 * i], 8)
             memcpy(&row.mtime_ns, &mtime[8 * i], 8)
+            if ctime:
+                memcpy(&row.ctime_ns, &changed[8 * i], 8)
             if xattrs_valid[i]:
                 row.flags |= F_XATTRS
                 memcpy(row.xattrs, &xattrs[16 * i], 16)
