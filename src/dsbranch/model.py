@@ -470,9 +470,52 @@ class Finding(NamedTuple):
     means: str
 
 
+class Seal(NamedTuple):
+    """What was recorded of the dataset, as it was when the walk began.
+
+    `files` of its `entries` are regular ones, `digested` of these have a digest. `root_ino` and
+    `root_mtime_ns` are of its root. `sha256` is that of its manifest.
+    """
+
+    id: str
+    sha256: str
+    walked_ns: int
+    entries: int
+    files: int
+    digested: int
+    root_ino: int
+    root_mtime_ns: int
+
+
+class Problem(NamedTuple):
+    """A path of the dataset that could not be read, and why."""
+
+    path: bytes
+    what: str
+
+
+class Sealed(NamedTuple):
+    """The answer of seal. `hashed` files were read now; `seal.digested` counts those before, too.
+    `problems` are not in the seal, or only by name."""
+
+    seal: Seal
+    hashed: int
+    problems: tuple[Problem, ...] = ()
+
+
+class Dataset(NamedTuple):
+    """What verify looked at in the dataset: all that `seal` has; `digested` of its files were read
+    and compared, `undigested` ones have no recorded digest."""
+
+    seal: Seal
+    digested: int
+    undigested: int
+
+
 class Verified(NamedTuple):
-    """The answer of verify. `digested` files were read and compared, `undigested` ones have no
-    recorded digest; `garbage` directories belong to no layer, which is no finding."""
+    """The answer of verify. `digested` files of layers were read and compared, `undigested` ones
+    have no recorded digest; `garbage` directories belong to no layer, which is no finding.
+    `dataset` is None where it was never sealed, or could not be compared."""
 
     layers: int
     entries: int
@@ -480,6 +523,7 @@ class Verified(NamedTuple):
     undigested: int
     garbage: int
     findings: tuple[Finding, ...]
+    dataset: Dataset | None = None
 
 
 class BranchSpace(NamedTuple):

@@ -26,6 +26,7 @@ from dsbranch.model import (
     Renamed,
     Restored,
     RolledBack,
+    Sealed,
     Space,
     Squashed,
     Status,
@@ -106,6 +107,11 @@ class Workspace:
     def root(self) -> Path:
         """The workspace directory."""
         return self._context.root
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed on the way so far and is no error: a sentence each."""
+        return tuple(self._context.notes)
 
     @property
     def base(self) -> Path:
@@ -437,9 +443,23 @@ class Workspace:
 
         return run(self._context, branches)
 
+    def seal(self, *, hash: bool = False) -> Sealed:
+        """Record what the dataset is, for `verify` to compare with; `hash` reads its files, too.
+
+        Digests that an earlier seal has of files that stat shows unchanged are taken over. What
+        cannot be read is in the answer, and is no exception.
+
+        :raises Interrupted: Ctrl-C; the message says what was kept
+        :raises Locked: another process seals it
+        :raises IntegrityError: the dataset is gone
+        """
+        from dsbranch.ops.seal import seal as run
+
+        return run(self._context, hash=hash)
+
     def verify(self, *, full: bool = False) -> Verified:
-        """Whether the store and every sealed layer are as they were recorded; `full` reads and
-        digests every file, too. What is found is in the answer, and is no exception."""
+        """Whether the store, every sealed layer and the dataset are as they were recorded; `full`
+        reads and digests every file, too. What is found is in the answer, and is no exception."""
         from dsbranch.ops.verify import verify as run
 
         return run(self._context, full=full)

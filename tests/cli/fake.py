@@ -31,6 +31,7 @@ class FakeWorkspace:
 
     root = Path("/ws")
     base = Path("/data")
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {"list": [], "current_branch": None, "last_words": None}

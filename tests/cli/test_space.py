@@ -10,7 +10,11 @@ from dsbranch.model import (
     Collected,
     Commit,
     CommitSpace,
+    Dataset,
     Finding,
+    Problem,
+    Seal,
+    Sealed,
     Space,
     Verified,
 )
@@ -126,7 +130,61 @@ def test_verify_that_finds_something(program, fake):
     assert answer["findings"][1]["path"] is None
 
 
+SEAL = Seal("id", "sum", 0, 1200, 1000, 900, 1, 1)
+
+
 def test_verify_that_finds_nothing(program, fake):
+    fake.answers["verify"] = Verified(1, 1, 0, 0, 0, (), Dataset(SEAL, 0, 0))
+    ran = program("verify")
+    told = "1 layer and the dataset, 1,201 entries are as recorded\n"
+    assert (ran.code, ran.out, ran.err) == (0, told, "")
+    assert json.loads(program("verify", "--json").out)["dataset"] == {
+        "time": "1970-01-01T00:00:00Z",
+        "entries": 1200,
+        "files": 1000,
+        "digested": 0,
+        "undigested": 0,
+    }
+
+
+def test_verify_of_a_dataset_without_some_digests(program, fake):
+    fake.answers["verify"] = Verified(1, 1, 1, 0, 0, (), Dataset(SEAL, 900, 100))
+    ran = program("verify", "--full")
+    assert ran.out == "1 layer and the dataset, 1,201 entries, 901 contents are as recorded\n"
+    assert "note: 100 files of the dataset have no recorded digest" in ran.err
+
+
+def test_verify_of_a_dataset_that_was_never_sealed(program, fake):
     fake.answers["verify"] = Verified(1, 1, 0, 0, 0, ())
     ran = program("verify")
-    assert (ran.code, ran.out, ran.err) == (0, "1 layer, 1 entry are as recorded\n", "")
+    assert (ran.code, ran.out) == (0, "1 layer, 1 entry are as recorded\n")
+    assert "note: the dataset was never sealed" in ran.err
+    assert json.loads(program("verify", "--json").out)["dataset"] is None
+    finding = Finding("the dataset", None, "it is gone", "m")
+    fake.answers["verify"] = Verified(1, 1, 0, 0, 0, (finding,))
+    assert "never sealed" not in program("verify").err
+
+
+def test_seal_says_what_it_did(program, fake):
+    fake.answers["seal"] = Sealed(SEAL, 30)
+    ran = program("seal", "--hash")
+    told = "sealed /data: 1,200 entries; 900 of 1,000 files hashed, 30 of them now\n"
+    assert (ran.code, ran.out, ran.err) == (0, told, "")
+    assert fake.asked == [("seal", {"hash": True})]
+    assert json.loads(program("seal", "--json").out) == {
+        "schema": 1,
+        "time": "1970-01-01T00:00:00Z",
+        "entries": 1200,
+        "files": 1000,
+        "digested": 900,
+        "hashed": 30,
+        "problems": [],
+    }
+
+
+def test_seal_of_what_cannot_be_read(program, fake):
+    fake.answers["seal"] = Sealed(SEAL, 0, (Problem(b"a\n", "Input/output error"),))
+    ran = program("seal")
+    assert (ran.code, ran.out) == (5, "sealed /data: 1,200 entries; 900 of 1,000 files hashed\n")
+    assert 'note: "a\\n" cannot be read: Input/output error\n' in ran.err
+    assert "error: 1 path of the dataset could not be read; all else is sealed" in ran.err

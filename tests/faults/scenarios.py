@@ -105,6 +105,12 @@ def shipped(bench: Bench) -> None:
     bench.ws.export("main~1..other", bench.root / "other.tar")
 
 
+def sealed(bench: Bench) -> None:
+    """Sealed by its walk alone."""
+    loose(bench)
+    bench.ws.seal()
+
+
 def deep(bench: Bench) -> None:
     """One commit short of a checkpoint."""
     for number in range(7):
@@ -132,6 +138,7 @@ SCENARIOS = (
     Scenario("gc", wasteful, ("gc", "--keep", "0s")),
     Scenario("apply", shipped, ("apply", "../other.tar", "main", "-m", "done")),
     Scenario("export", forked, ("export", "other", "-o", "../out.tar")),
+    Scenario("seal", sealed, ("seal", "--hash")),
     Scenario("mount", loose_unmounted, ("mount", "main")),
     Scenario("umount", loose, ("umount", "main"), repeats=False),
 )

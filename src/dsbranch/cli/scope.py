@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dsbranch.cli import render
 from dsbranch.cli.bar import shown
 from dsbranch.cli.call import Call
 from dsbranch.errors import BadPath, IntegrityError, UsageError
@@ -51,7 +52,11 @@ def open_workspace(call: Call) -> Iterator[Workspace]:
     """The workspace that is meant, with a bar for each long phase on a terminal."""
     with open_at(chosen_directory(call) or here()) as workspace, shown(workspace):
         workspace.last_words(_DISK_GONE, IntegrityError.exit_code)
-        yield workspace
+        try:
+            yield workspace
+        finally:
+            for note in workspace.notes:
+                render.note(note)
 
 
 def current_branch(call: Call, workspace: Workspace) -> str | None:

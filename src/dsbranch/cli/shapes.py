@@ -31,6 +31,8 @@ from dsbranch.model import (
     Renamed,
     Restored,
     RolledBack,
+    Seal,
+    Sealed,
     Seen,
     Space,
     Squashed,
@@ -316,6 +318,27 @@ def collected(item: Collected, *, dry_run: bool) -> Object:
     }
 
 
+def _seal(item: Seal) -> Object:
+    return {
+        "time": utc(item.walked_ns),
+        "entries": item.entries,
+        "files": item.files,
+    }
+
+
+def sealed(item: Sealed) -> Object:
+    return (
+        SCHEMA
+        | _seal(item.seal)
+        | {"digested": item.seal.digested, "hashed": item.hashed}
+        | {
+            "problems": [
+                raw_path("path", one.path or b".") | {"what": one.what} for one in item.problems
+            ]
+        }
+    )
+
+
 def verified(item: Verified) -> Object:
     return SCHEMA | {
         "ok": not item.findings,
@@ -324,6 +347,10 @@ def verified(item: Verified) -> Object:
         "digested": item.digested,
         "undigested": item.undigested,
         "garbage": item.garbage,
+        "dataset": None
+        if item.dataset is None
+        else _seal(item.dataset.seal)
+        | {"digested": item.dataset.digested, "undigested": item.dataset.undigested},
         "findings": [
             {"where": one.where}
             | ({"path": None} if one.path is None else raw_path("path", one.path or b"."))

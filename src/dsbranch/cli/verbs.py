@@ -34,6 +34,7 @@ VERBS = (
     "delete",
     "du",
     "gc",
+    "seal",
     "verify",
     "demo",
 )

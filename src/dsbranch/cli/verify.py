@@ -26,7 +26,7 @@ def run(
     """Check that everything committed is as it was recorded.
 
     Nothing is repaired. Each thing that is wrong is one line, and the exit code is then 5. The
-    dataset itself and uncommitted changes have nothing recorded to be compared with.
+    dataset is compared with what `seal` recorded of it; uncommitted changes are recorded nowhere.
     """
     with open_workspace(call) as workspace:
         verified = workspace.verify(full=full)
@@ -39,12 +39,28 @@ def run(
             f"{plural(verified.garbage, 'directory belongs', 'directories belong')} to no layer;"
             " `dsbranch gc` removes what interrupted commands left"
         )
+    dataset = verified.dataset
+    found_in = {one.where for one in verified.findings}
+    if dataset is None and not found_in & {"the dataset", "the store"}:
+        render.note(
+            "the dataset was never sealed, so nobody can tell whether it changed;"
+            " `dsbranch seal` records what it is now"
+        )
+    if full and dataset is not None and dataset.undigested:
+        render.note(
+            f"{plural(dataset.undigested, 'file')} of the dataset"
+            f" {'has' if dataset.undigested == 1 else 'have'} no recorded digest;"
+            " `dsbranch seal --hash` adds it"
+        )
     if full and verified.undigested:
         render.note(
             f"{plural(verified.undigested, 'file has', 'files have')} no recorded digest"
             " (committed with --no-hash); its content was not compared"
         )
-    checked = f"{plural(verified.layers, 'layer')}, {plural(verified.entries, 'entry', 'entries')}"
+    entries = verified.entries + (dataset.seal.entries if dataset else 0)
+    digested = verified.digested + (dataset.digested if dataset else 0)
+    places = plural(verified.layers, "layer") + (" and the dataset" if dataset else "")
+    checked = f"{places}, {plural(entries, 'entry', 'entries')}"
     if verified.findings:
         found = plural(len(verified.findings), "thing is not", "things are not")
         raise IntegrityError(
@@ -52,7 +68,7 @@ def run(
             hint="nothing was changed; the lines above say what each means",
         )
     if not json:
-        content = f", {plural(verified.digested, 'content')}" if full else ""
+        content = f", {plural(digested, 'content')}" if full else ""
         render.line(f"{checked}{content} are as recorded")
 
 

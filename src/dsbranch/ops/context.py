@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Context:
     """`tables` caches what was read of sealed layers, which never change.
 
-    `listeners` holds who wants to know of long phases: nobody, or one. `ladder` says when
-    checkpoints are made.
+    `notes` are sentences on what is no error. `listeners` holds who wants to know of long phases:
+    nobody, or one. `ladder` says when checkpoints are made.
     """
 
     def __init__(self, store: Store, driver: Driver, ladder: Ladder | None = None) -> None:
@@ -37,6 +37,7 @@ class Context:
         self.ladder = ladder or Ladder()
         self.tables: dict[str, Table] = {}
         self.listeners: list[Progress] = []
+        self.notes: list[str] = []
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""

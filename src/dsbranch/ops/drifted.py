@@ -29,9 +29,30 @@ _MEANS = {
 }
 
 
+_BASE = (
+    "every branch shows that, where no commit covers it; put it back,"
+    " or accept it with `dsbranch seal`"
+)
+_TOUCHED = (
+    "it may hold something else: `verify --full` tells where `seal --hash` recorded a digest,"
+    " and where it did not nobody can"
+)
+
+
 def finding(where: str, path: bytes, aspect: str, recorded: Any, found: Any) -> Finding:
-    """What `dsbranch._core.drift.drift` says of one entry."""
+    """What `dsbranch._core.drift.drift` says of one entry of a layer."""
     return Finding(where, path, _what(aspect, recorded, found), _MEANS.get(aspect, _ABOUT))
+
+
+def of_dataset(where: str, path: bytes, aspect: str, recorded: Any, found: Any) -> Finding:
+    """What `dsbranch._core.drift.drift` says of one entry of the dataset."""
+    if aspect == "touched":
+        what = "it was written, replaced or linked since, with size and mtime as they were"
+        return Finding(where, path, what, _TOUCHED)
+    what = _what(aspect, recorded, found)
+    if aspect == "extra":
+        what = "it was not there" + _with(found)
+    return Finding(where, path, what, _BASE)
 
 
 def _what(aspect: str, recorded: Any, found: Any) -> str:
@@ -63,7 +84,8 @@ def _what(aspect: str, recorded: Any, found: Any) -> str:
 
 
 def _with(count: int) -> str:
-    return f", with {count - 1:,} entries in it" if count > 1 else ""
+    entries = "1 entry" if count == 2 else f"{count - 1:,} entries"
+    return f", with {entries} in it" if count > 1 else ""
 
 
 def _pair(owner: tuple[int, int]) -> str:

@@ -26,6 +26,7 @@ from dsbranch.model import Branch, MountPlan, MountRecord, Process
 from dsbranch.ops import stacks
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
+from dsbranch.ops.glance import note_change
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
@@ -222,6 +223,7 @@ def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
     :raises IntegrityError: the base is not there
     """
     stacks.require_base(context)
+    note_change(context)
     return plan(
         lowers=[*(context.layout.fs(id) for id in stack), context.base],
         upper=context.layout.fs(layer),
@@ -237,6 +239,7 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
     :raises IntegrityError: the base is not there
     """
     stacks.require_base(context)
+    note_change(context)
     return plan(
         lowers=[
             *(context.layout.fs(id) for id in mountable(context, commit)),

@@ -17,12 +17,13 @@ from dsbranch._core.seal import idle_copies
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
-from dsbranch.model import Branch, Checkpoint, Commit, Finding, Layer, Verified
+from dsbranch.model import Branch, Checkpoint, Commit, Dataset, Finding, Layer, Verified
 from dsbranch.ops import drifted, stacks
 from dsbranch.ops.consistency import contradictions, name_of, span
 from dsbranch.ops.context import Context
 from dsbranch.ops.gc import garbage
 from dsbranch.ops.space import is_directory
+from dsbranch.ops.verify_dataset import verify_dataset
 from dsbranch.overlay.inuse import in_use
 from dsbranch.store import index, manifest, sweep
 from dsbranch.store.identity import commit_id
@@ -78,9 +79,11 @@ class _Verification:
         report = self.context.report("verifying")
         if report is not None:
             report(self.total, self.total, self.read)
-        return self.answer(len(garbage(self.context, in_use(self.context.store.id))))
+        dataset, found = verify_dataset(self.context, full=self.full)
+        self.findings += found
+        return self.answer(len(garbage(self.context, in_use(self.context.store.id))), dataset)
 
-    def answer(self, garbage: int = 0) -> Verified:
+    def answer(self, garbage: int = 0, dataset: Dataset | None = None) -> Verified:
         return Verified(
             layers=self.layers,
             entries=self.entries,
@@ -88,6 +91,7 @@ class _Verification:
             undigested=self.undigested,
             garbage=garbage,
             findings=tuple(self.findings),
+            dataset=dataset,
         )
 
     def add(self, where: str, what: str, means: str, path: bytes | None = None) -> None:

@@ -32,6 +32,9 @@ _DIGESTS = {"xattrs": "xattrs", "xxh3_128": "digest"}  # name in the table: fiel
 COLUMNS = ["path", "kind", *_NUMBERS, *_TEXTS, *_DIGESTS]
 """The columns a manifest must have, in their order."""
 
+CTIME = "ctime_ns"
+"""One more that the manifest of the dataset has."""
+
 
 def to_table(columns: Columns, metadata: dict[str, str]) -> Any:
     """The rows as a pyarrow.Table with the types of ``docs/internals/format.md``."""
@@ -46,12 +49,14 @@ def to_table(columns: Columns, metadata: dict[str, str]) -> Any:
         bitmap = _bitmap(getattr(columns, f"{field}_valid"), columns.length)
         values = getattr(columns, field)
         arrays[name] = _array(pa.binary(DIGEST_BYTES), columns.length, bitmap, values)
+    if columns.ctime_ns is not None:
+        arrays[CTIME] = _array(pa.int64(), columns.length, None, columns.ctime_ns)
     nullable = {*_TEXTS, *_DIGESTS}
     schema = pa.schema(
-        [pa.field(name, arrays[name].type, nullable=name in nullable) for name in COLUMNS],
+        [pa.field(name, array.type, nullable=name in nullable) for name, array in arrays.items()],
         metadata=metadata,
     )
-    return pa.Table.from_arrays([arrays[name] for name in COLUMNS], schema=schema)
+    return pa.Table.from_arrays(list(arrays.values()), schema=schema)
 
 
 def _array(kind: Any, length: int, bitmap: Any, *buffers: Buffer) -> Any:
@@ -104,6 +109,8 @@ def from_table(table: Any) -> Columns:
         column = _column(table, name, nullable=True)
         fields[field] = _digests(column, name)
         fields[f"{field}_valid"] = _valid(column)
+    if CTIME in table.column_names:
+        fields[CTIME] = _numbers(_column(table, CTIME, nullable=False), CTIME, "int64")
     return Columns(**fields)
 
 

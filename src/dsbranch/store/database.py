@@ -56,10 +56,11 @@ class Store:
         """Use `open` or `create` instead."""
         self._layout = layout
         self._db = db
-        row = db.row("SELECT id, base, base_dev, base_ino, dialect FROM workspace")
+        row = db.row("SELECT id, base, base_dev, base_ino, dialect, created_ns FROM workspace")
         if row is None:
             raise IntegrityError(f"{db.path} holds no workspace")
-        self._id, self._base, self._base_identity, self._dialect = rows.workspace(row)
+        found = rows.workspace(row)
+        self._id, self._base, self._base_identity, self._dialect, self._created_ns = found
 
     @staticmethod
     def create(
@@ -134,6 +135,11 @@ class Store:
     def base_identity(self) -> tuple[int, int]:
         """st_dev and st_ino of the base's root when it was adopted."""
         return self._base_identity
+
+    @property
+    def created_ns(self) -> int:
+        """When the base was adopted."""
+        return self._created_ns
 
     @property
     def dialect(self) -> Dialect:

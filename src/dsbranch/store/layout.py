@@ -90,6 +90,11 @@ class Layout(NamedTuple):
         """Beside the manifest, and disposable."""
         return self.layers / id / "index"
 
+    @property
+    def seals(self) -> Path:
+        """What was recorded of the dataset."""
+        return self.dot / "base"
+
     def layers_among(self, places: Iterable[Path]) -> list[str]:
         """The ids of those layers whose ``fs`` is one of `places`, in their order."""
         return [place.parent.name for place in places if place.parent.parent == self.layers]

@@ -72,6 +72,16 @@ def gc_lock(layout: Layout, *, verb: str) -> Iterator[None]:
 
 
 @contextmanager
+def seal_lock(layout: Layout, *, verb: str) -> Iterator[None]:
+    """Hold what keeps two processes from sealing the dataset at a time.
+
+    :raises Locked: another command holds it
+    """
+    with _locked(layout.locks / "seal", "the seal of the dataset", verb=verb, timeout=0.0):
+        yield
+
+
+@contextmanager
 def layer_claim(layout: Layout, id: str) -> Iterator[None]:
     """Keep gc from taking the layer's directory, which has no row yet, for garbage."""
     with storage(f"lock {layout.layer(id)}"):

@@ -72,8 +72,8 @@ def _write(file: BinaryIO, parts: Iterable[Columns], metadata: dict[str, str]) -
             writer.write_table(table)
 
 
-def read(path: Path) -> Iterator[Columns]:
-    """Read a manifest, some rows at a time.
+def read(path: Path, *, ctime: bool = False) -> Iterator[Columns]:
+    """Read a manifest, some rows at a time. `ctime`: that of the dataset.
 
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
@@ -84,7 +84,8 @@ def read(path: Path) -> Iterator[Columns]:
 
     with _opened(path) as file:
         rows = 0
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=arrow.COLUMNS):
+        columns = [*arrow.COLUMNS, arrow.CTIME] if ctime else arrow.COLUMNS
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
             rows += batch.num_rows
             yield arrow.from_table(pa.Table.from_batches([batch]))
         # pyarrow takes some damaged pages for the end.

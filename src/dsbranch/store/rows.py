@@ -73,10 +73,11 @@ def _sound(convert: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 @_sound
-def workspace(row: Row) -> tuple[str, Path, tuple[int, int], Dialect]:
-    """Its id, its base, what stat said of that, and the dialect of its layers."""
-    id, base, device, inode, dialect = row
-    return id, Path(os.fsdecode(base)), (device % (1 << 64), inode % (1 << 64)), dialect
+def workspace(row: Row) -> tuple[str, Path, tuple[int, int], Dialect, int]:
+    """Its id, its base, what stat said of that, the dialect of its layers, and since when."""
+    id, base, device, inode, dialect, created_ns = row
+    identity = (device % (1 << 64), inode % (1 << 64))
+    return id, Path(os.fsdecode(base)), identity, dialect, created_ns
 
 
 @_sound
