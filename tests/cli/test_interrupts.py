@@ -89,6 +89,27 @@ def test_at_any_moment(place: Path, verb: str, number: signal.Signals) -> None:
     assert not list(place.parent.glob(".dsbranch-export-*"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_seal_says_what_it_kept(place: Path, number: signal.Signals) -> None:
+    """A file that takes longer to hash than anybody waits, and small ones that do not."""
+    with (place.parent / "data" / "huge").open("wb") as file:
+        file.truncate(8 << 40)
+    process = subprocess.Popen(
+        [*PROGRAM, "-C", place, "seal", "--hash"], stderr=subprocess.PIPE, text=True
+    )
+    while not list((place / ".dsbranch").glob("base/*.digests")):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.startswith("error: interrupted: all is recorded, and ")
+    assert " of 201 files are hashed\n" in told
+    assert "\nhint: " in told
+    with dsbranch.open(place) as ws:
+        assert not ws.verify().findings
+        assert ws.seal().seal.digested < 201
+
+
 STOPPING = """
 import sys
 def stop():

@@ -500,6 +500,8 @@ def test_progress_is_that_of_all_files(large):
     told = []
     large.ws.on_progress(lambda *facts: told.append(facts))
     large.ws.seal(hash=True)
+    assert [facts[:3] for facts in told if facts[0] == "writing"] == [("writing", 5, 5)] * 2
+    assert told[0][0] == "walking the dataset"
     hashing = [facts for facts in told if facts[0] == "hashing"]
     assert hashing[-1] == ("hashing", 4, 4, (3 * 3 << 29) + 1)
     assert {total for _, _, total, _ in hashing} == {4}

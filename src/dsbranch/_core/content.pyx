@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -153,10 +154,14 @@ def share_digests(Table table) -> None:
     cdef Row *row
     first = {}
     for i in range(table.count):
+        if i & 0x3FFF == 0:
+            PyErr_CheckSignals()
         row = table.rows + i
         if row.group and row.kind == FILE and row.flags & F_DIGEST:
             first.setdefault(row.group, i)
     for i in range(table.count):
+        if i & 0x3FFF == 0:
+            PyErr_CheckSignals()
         row = table.rows + i
         if row.group and row.kind == FILE:
             other = first.get(row.group, i)

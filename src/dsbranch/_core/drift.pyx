@@ -134,6 +134,8 @@ def digests(Table table) -> tuple:
     are left out."""
     cdef int64_t i, known = 0, unknown = 0
     for i in range(table.count):
+        if i & 0x3FFF == 0:
+            PyErr_CheckSignals()
         if table.rows[i].kind == FILE and not table.rows[i].flags & F_METACOPY:
             if table.rows[i].flags & F_DIGEST:
                 known += 1

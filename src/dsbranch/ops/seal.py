@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Iterator
 
-from dsbranch._core.columns import Report
+from dsbranch._core.columns import Columns, Report
 from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
@@ -55,7 +56,7 @@ class _Sealing:
                     seal = self.write(table, walked_ns)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted: {self.kept}", hint="the same command, called again, goes on"
+                f"interrupted: {self.kept}", hint="`dsbranch seal`, called again, goes on"
             ) from None
         return Sealed(seal, self.read, dataset.named(self.problems))
 
@@ -84,7 +85,17 @@ class _Sealing:
             root_ino=self.root_ino,
             root_mtime_ns=table.entry(0).mtime_ns,
         )
-        return sealing.write(self.context.layout, table.batches(ctime=True), facts)
+        return sealing.write(self.context.layout, self.parts(table), facts)
+
+    def parts(self, table: Table) -> Iterator[Columns]:
+        """The rows for a manifest, told as they are written."""
+        report = self.context.report("writing")
+        done = 0
+        for part in table.batches(ctime=True):
+            yield part
+            done += part.length
+            if report is not None:
+                report(done, len(table), 0)
 
     def hash(self, table: Table, seal: Seal, missing: array[int]) -> None:
         """Read the files of the rows `missing`."""
