@@ -515,7 +515,8 @@ class Dataset(NamedTuple):
 class Verified(NamedTuple):
     """The answer of verify. `digested` files of layers were read and compared, `undigested` ones
     have no recorded digest; `garbage` directories belong to no layer, which is no finding.
-    `dataset` is None where it was never sealed, or could not be compared."""
+    `dataset` is None where it was never sealed, or could not be compared. `repaired` says what was
+    repaired before, a sentence each."""
 
     layers: int
     entries: int
@@ -524,6 +525,7 @@ class Verified(NamedTuple):
     garbage: int
     findings: tuple[Finding, ...]
     dataset: Dataset | None = None
+    repaired: tuple[str, ...] = ()
 
 
 class BranchSpace(NamedTuple):

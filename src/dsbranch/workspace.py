@@ -457,12 +457,18 @@ class Workspace:
 
         return run(self._context, hash=hash)
 
-    def verify(self, *, full: bool = False) -> Verified:
+    def verify(self, *, full: bool = False, repair: bool = False) -> Verified:
         """Whether the store, every sealed layer and the dataset are as they were recorded; `full`
-        reads and digests every file, too. What is found is in the answer, and is no exception."""
+        reads and digests every file, too. What is found is in the answer, and is no exception.
+
+        `repair` first makes again what can be made again: manifests out of their layers, indexes,
+        workdirs. It deletes nothing.
+
+        :raises Locked: gc runs, and `repair`
+        """
         from dsbranch.ops.verify import verify as run
 
-        return run(self._context, full=full)
+        return run(self._context, full=full, mend=repair)
 
 
 class Branch:

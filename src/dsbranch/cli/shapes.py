@@ -347,6 +347,7 @@ def verified(item: Verified) -> Object:
         "digested": item.digested,
         "undigested": item.undigested,
         "garbage": item.garbage,
+        "repaired": list(item.repaired),
         "dataset": None
         if item.dataset is None
         else _seal(item.dataset.seal)

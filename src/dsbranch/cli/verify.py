@@ -21,19 +21,26 @@ def run(
     full: Annotated[
         bool, Option("--full", help="Read every file, and compare its content, too.")
     ] = False,
+    repair: Annotated[
+        bool,
+        Option("--repair", help="First make again what can be: manifests, indexes, workdirs."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check that everything committed is as it was recorded.
 
-    Nothing is repaired. Each thing that is wrong is one line, and the exit code is then 5. The
-    dataset is compared with what `seal` recorded of it; uncommitted changes are recorded nowhere.
+    Each thing that is wrong is one line, and the exit code is then 5. Without --repair nothing is
+    changed, and with it nothing deleted. The dataset is compared with what `seal` recorded of it;
+    uncommitted changes are recorded nowhere.
     """
     with open_workspace(call) as workspace:
-        verified = workspace.verify(full=full)
+        verified = workspace.verify(full=full, repair=repair)
     if json:
         render.as_json(shapes.verified(verified))
     else:
         render.lines(map(_line, verified.findings))
+    for done in verified.repaired:
+        render.note(done)
     if verified.garbage:
         render.note(
             f"{plural(verified.garbage, 'directory belongs', 'directories belong')} to no layer;"
@@ -65,7 +72,7 @@ def run(
         found = plural(len(verified.findings), "thing is not", "things are not")
         raise IntegrityError(
             f"{found} as recorded, in {checked}",
-            hint="nothing was changed; the lines above say what each means",
+            hint="the lines above say what each means, and what can be saved",
         )
     if not json:
         content = f", {plural(digested, 'content')}" if full else ""

@@ -1,4 +1,4 @@
-"""``verify``: whether everything is as it was recorded. Reads only, and repairs nothing.
+"""``verify``: whether everything is as it was recorded. Reads only; `ops.repair` repairs.
 
 One layer at a time is held in memory. Commands may go on meanwhile: the store is read once, and
 what gc has removed since then is passed over.
@@ -22,6 +22,7 @@ from dsbranch.ops import drifted, stacks
 from dsbranch.ops.consistency import contradictions, name_of, span
 from dsbranch.ops.context import Context
 from dsbranch.ops.gc import garbage
+from dsbranch.ops.repair import repair
 from dsbranch.ops.space import is_directory
 from dsbranch.ops.verify_dataset import verify_dataset
 from dsbranch.overlay.inuse import in_use
@@ -35,11 +36,17 @@ _FORGED = "the message, author, time, parents or manifest is not what was commit
 _STORE = "put `.dsbranch/store.db` back from a backup; the layers and the dataset are untouched"
 _NO_WORK = "the branch cannot be mounted until the directory is made again, empty"
 _REBUILT = "it is made again from the manifest when it is next needed"
+_REBUILT_MANIFEST = (
+    "they work, but nobody can tell whether they are what was committed; a commit that squashes it"
+    " has a manifest of its own"
+)
 _DISPOSABLE = "views that use it are wrong; the commits' own layers are not concerned"
 
 
-def verify(context: Context, *, full: bool) -> Verified:
-    return _Verification(context, full).run()
+def verify(context: Context, *, full: bool, mend: bool = False) -> Verified:
+    """What is wrong; if `mend`, what still is after `ops.repair` has done what it can."""
+    done = repair(context) if mend else ()
+    return _Verification(context, full).run()._replace(repaired=tuple(done))
 
 
 @dataclass
@@ -147,7 +154,10 @@ class _Verification:
             self.add(where, f"its index is damaged: {flaw}", f"delete {place}; {_REBUILT}")
         commit = self.owners.get(layer.id)
         if commit is not None:
-            self.identity(commit, checksum)
+            if manifest.is_rebuilt(path):
+                self.add(where, "its manifest was rebuilt from its files", _REBUILT_MANIFEST)
+            else:
+                self.identity(commit, checksum)
         self.tree(layer, where, expected)
 
     def identity(self, commit: Commit, checksum: str | None) -> None:

@@ -24,10 +24,18 @@ FORMAT = 1
 ROWS_AT_ONCE = 1 << 16
 
 
-def write(path: Path, parts: Iterable[Columns], *, layer: str, dialect: Dialect) -> str:
+def write(
+    path: Path,
+    parts: Iterable[Columns],
+    *,
+    layer: str,
+    dialect: Dialect,
+    rebuilt: bool = False,
+) -> str:
     """Write a manifest and give its SHA-256 (hex), once it is on the disk under `path`.
 
-    Each of `parts`, one at least, becomes a row group; one at a time is held in memory.
+    Each of `parts`, one at least, becomes a row group; one at a time is held in memory. `rebuilt`:
+    out of what the layer holds later, not when it was sealed.
 
     :raises StorageError: the disk is full or failing; nothing is left under `path`
     :raises ValueError: the columns are malformed
@@ -37,6 +45,8 @@ def write(path: Path, parts: Iterable[Columns], *, layer: str, dialect: Dialect)
         "dsbranch.layer": layer,
         "dsbranch.dialect": dialect,
     }
+    if rebuilt:
+        metadata["dsbranch.rebuilt"] = "1"
     # One name per layer: a killed writer's file is overwritten by the next.
     draft = path.with_name(path.name + ".tmp")
     with storage(f"write {path}"):
@@ -112,6 +122,15 @@ def _opened(path: Path) -> Iterator[Any]:
                 raise
             # pyarrow reports damaged pages as an OSError that no system call made.
             raise _malformed(path, error) from error
+
+
+def is_rebuilt(path: Path) -> bool:
+    """Whether a manifest was rebuilt out of what its layer held then.
+
+    :raises IntegrityError: it is missing, damaged, or no manifest
+    """
+    with _opened(path) as file:
+        return b"dsbranch.rebuilt" in (file.schema_arrow.metadata or {})
 
 
 def digest_file(path: Path) -> str:

@@ -1,0 +1,115 @@
+"""The part of ``verify`` that repairs: what can be is made again, and nothing is deleted.
+
+A manifest is rebuilt from the files of its layer, an index from its manifest, a workdir is made.
+A manifest that was damaged is kept beside, under another name. gc is kept away meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from errno import EIO, ENOENT
+from pathlib import Path
+
+from dsbranch._core.content import digest_files
+from dsbranch._core.table import Table
+from dsbranch.errors import IntegrityError, StorageError
+from dsbranch.model import Commit, History, Layer
+from dsbranch.ops import stacks
+from dsbranch.ops.consistency import name_of
+from dsbranch.ops.context import Context
+from dsbranch.ops.space import is_directory
+from dsbranch.store import index, manifest, sweep
+from dsbranch.store.faults import storage
+from dsbranch.store.identity import commit_id
+from dsbranch.store.layout import sync_directory
+from dsbranch.store.lock import gc_lock
+
+
+def repair(context: Context) -> list[str]:
+    """Repair what can be; what was done, a sentence each.
+
+    :raises Locked: gc runs
+    :raises StorageError: the disk is full or failing
+    """
+    with gc_lock(context.layout, verb="verify --repair"):
+        try:
+            with context.store.snapshot():
+                history = sweep.history(context.store)
+        except IntegrityError:
+            # What is wrong with the store is not for us to repair; verify tells of it.
+            return []
+        return [
+            done for layer in history.layers.values() for done in _layer(context, history, layer)
+        ]
+
+
+def _layer(context: Context, history: History, layer: Layer) -> Iterator[str]:
+    if not is_directory(context.layout.fs(layer.id)):
+        return
+    if layer.state == "open":
+        yield from _workdir(context, history, layer)
+        return
+    path = context.layout.manifest(layer.id)
+    place = context.layout.index_file(layer.id)
+    try:
+        table = Table.from_batches(manifest.read(path), spill=stacks.spill(context))
+    except (IntegrityError, ValueError) as error:
+        if isinstance(error, StorageError) and error.errno not in (ENOENT, EIO):
+            raise
+        owner = next((c for c in history.commits.values() if c.layer == layer.id), None)
+        table = _rebuild(context, layer, owner)
+        where = f"layer {layer.id}" + (f" of {name_of(owner)}" if owner else "")
+        yield f"{where}: its manifest was rebuilt from its files"
+    if index.flaw(place, path, table) is not None:
+        index.write(place, table, path)
+        yield f"layer {layer.id}: its index was made again"
+
+
+def _workdir(context: Context, history: History, layer: Layer) -> Iterator[str]:
+    work = context.layout.work(layer.id)
+    used = any(branch.layer == layer.id for branch in history.branches)
+    if used and not is_directory(work):
+        with storage(f"make {work}"):
+            work.mkdir()
+            sync_directory(work.parent)
+        yield f"layer {layer.id}: its workdir was made again"
+
+
+def _rebuild(context: Context, layer: Layer, owner: Commit | None) -> Table:
+    """Write a manifest that says what the layer holds now."""
+    path = context.layout.manifest(layer.id)
+    table = stacks.scanned(context, layer.id)
+    if layer.hashed:
+        with stacks.reading(context.layout.fs(layer.id)):
+            digest_files(table, progress=context.report("hashing"))
+    with storage(f"keep {path}"), suppress(FileNotFoundError):
+        _keep(path)
+    checksum = manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect)
+    if owner is not None and not _is_its(owner, checksum):
+        # Nobody can tell whether this is what was committed, and readers are to know.
+        manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect, rebuilt=True)
+    return table
+
+
+def _keep(path: Path) -> None:
+    """Give a damaged file one more name, that no other has, before its own is taken."""
+    number = 1
+    while os.path.lexists(other := path.with_name(f"{path.name}.damaged-{number}")):
+        number += 1
+    os.link(path, other, follow_symlinks=False)
+
+
+def _is_its(commit: Commit, checksum: str) -> bool:
+    """Whether the commit's id vouches for a manifest."""
+    assert commit.layer is not None
+    found = commit_id(
+        author=commit.author,
+        layer=commit.layer,
+        manifest_sha256=checksum,
+        message=commit.message,
+        parents=commit.parents,
+        time_ns=commit.time_ns,
+    )
+    return found == commit.id

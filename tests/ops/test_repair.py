@@ -1,0 +1,177 @@
+"""``verify --repair``: what can be made again is, what was there stays, and all of it is told."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dsbranch.errors import Locked, StorageError
+from dsbranch.ops import repair as repairing
+from dsbranch.store.lock import gc_lock
+from tests import edits as e
+from tests.ops.test_verify import BY_MOUNT, forge
+from tests.trees import Dir, File
+
+from .conftest import command, python
+
+pytestmark = pytest.mark.root
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = [os.unlink, truncate, flip, empty]
+
+
+@pytest.fixture
+def layer(bench):
+    """The layer of a commit that copied something up, and so has hints that nothing can rebuild."""
+    bench.commit(
+        e.append("f", b"1"),
+        e.rename("e", "moved"),
+        e.unlink("g"),
+        e.add("n", Dir({"a": File(b"a", xattrs={"user.x": b"1"})})),
+        e.link("n/a", "n/linked"),
+    )
+    return bench.ws._context.store.commit(bench.head()).layer
+
+
+def test_nothing_to_repair(bench, layer):
+    before = bench.traces()
+    checked = bench.ws.verify(full=True, repair=True)
+    assert (checked.findings, checked.repaired) == ((), ())
+    assert bench.traces() == before
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_manifest(bench, layer, damage):
+    shown = bench.see()
+    changed = bench.lines("main~1", "main")
+    damage(bench.manifest(layer))
+    damaged = bench.manifest(layer).read_bytes() if bench.manifest(layer).exists() else None
+    bench.reopen()
+    (done,) = bench.ws.verify(repair=True).repaired
+    assert done.startswith(f"layer {layer} of commit ")
+    assert done.endswith("its manifest was rebuilt from its files")
+    kept = bench.manifest(layer).with_name("manifest.parquet.damaged-1")
+    assert (kept.read_bytes() if kept.exists() else None) == damaged
+    bench.reopen()
+    assert bench.lines("main~1", "main") == changed
+    assert bench.see() == shown
+    # It works, and nobody claims that it is what it was.
+    checked = bench.ws.verify(full=True, repair=True)
+    assert checked.repaired == ()
+    assert [one.what for one in checked.findings] == ["its manifest was rebuilt from its files"]
+    assert checked.digested == 3
+
+
+def test_a_manifest_that_the_commit_vouches_for(adopt):
+    bench = adopt(Dir({"f": File(b"f")}))
+    bench.commit(e.unlink("f"))
+    layer = bench.ws._context.store.commit(bench.head()).layer
+    before = bench.manifest(layer).read_bytes()
+    os.unlink(bench.manifest(layer))
+    checked = bench.ws.verify(repair=True)
+    assert len(checked.repaired) == 1
+    assert bench.manifest(layer).read_bytes() == before
+    assert checked.findings == ()
+
+
+@pytest.mark.parametrize("case", BY_MOUNT, ids=lambda case: case.id)
+def test_every_case_can_be_rebuilt(adopt, case):
+    bench = adopt(case.base)
+    for number, steps in enumerate(case.layers):
+        bench.edit(*steps)
+        bench.ws.commit("main", str(number), allow_empty=True)
+    shown = bench.see()
+    layers = bench.ws._context.store.stack(bench.head())
+    for layer in layers:
+        os.unlink(bench.manifest(layer))
+        bench.index(layer).unlink()
+    bench.reopen()
+    checked = bench.ws.verify(full=True, repair=True)
+    assert len(checked.repaired) == len(layers)
+    assert {one.what for one in checked.findings} <= {"its manifest was rebuilt from its files"}
+    bench.ws.umount("main")
+    bench.ws.mount("main")
+    assert bench.see() == shown
+    assert bench.ws.status("main").clean
+
+
+def test_files_that_went_with_the_manifest_are_noticed(bench, layer):
+    os.unlink(bench.manifest(layer))
+    os.unlink(bench.fs(layer) / "n" / "linked")
+    said = [one.what for one in bench.ws.verify(repair=True).findings]
+    assert any("entries, the store says" in what for what in said)
+
+
+def test_an_index(bench, layer):
+    place = bench.index(layer)
+    os.chmod(place, 0o644)
+    flip(place)
+    assert len(bench.ws.verify().findings) == 1
+    checked = bench.ws.verify(repair=True)
+    assert checked.repaired == (f"layer {layer}: its index was made again",)
+    assert checked.findings == ()
+
+
+def test_a_workdir(bench):
+    bench.ws.umount("main")
+    command(["rm", "-r", bench.upper().parent / "work"])
+    checked = bench.ws.verify(repair=True)
+    assert len(checked.repaired) == 1
+    assert checked.findings == ()
+    bench.ws.mount("main")
+    bench.edit(e.append("f", b"1"))
+
+
+def test_what_cannot_be_repaired_stays_found(bench, layer):
+    os.rename(bench.fs(layer), bench.fs(layer).with_name("elsewhere"))
+    checked = bench.ws.verify(repair=True)
+    assert checked.repaired == ()
+    assert [one.what for one in checked.findings] == ["its directory is gone"]
+
+
+def test_a_damaged_store_is_told_of(bench, layer):
+    forge(bench, "UPDATE moves SET after = '{'")
+    checked = bench.ws.verify(repair=True)
+    assert checked.repaired == ()
+    assert "the store" in {one.where for one in checked.findings}
+
+
+def test_a_fault_of_the_moment_is_no_damage(bench, layer, monkeypatch):
+    before = bench.manifest(layer).read_bytes()
+
+    def read(_path):
+        raise StorageError("too many open files", errno=24)
+
+    monkeypatch.setattr(repairing.manifest, "read", read)
+    with pytest.raises(StorageError):
+        bench.ws.verify(repair=True)
+    assert bench.manifest(layer).read_bytes() == before
+
+
+def test_not_beside_gc(bench):
+    with gc_lock(bench.ws._context.layout, verb="gc"), pytest.raises(Locked):
+        bench.ws.verify(repair=True)
+
+
+def test_the_program_says_it(bench, layer):
+    truncate(bench.manifest(layer))
+    code = "from dsbranch.cli import main; import sys; sys.exit(main())"
+    done = python(code, "-C", str(bench.place), "verify", "--repair")
+    assert done.returncode == 5
+    assert f"note: layer {layer} of commit " in done.stderr
+    assert "its manifest was rebuilt from its files; they work, but" in done.stdout
