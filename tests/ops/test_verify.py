@@ -299,6 +299,7 @@ ROWS = {
     "pending": ("""UPDATE branches SET pending = '["0000000000"]'""", "0000000000 is not in"),
     "head": ("UPDATE branches SET head = 'ffff'", "row 1 of branches: its head is not in commits"),
     "tag": ("INSERT INTO tags VALUES ('v1', 'ffff', 1)", "commit ffff is not in the store"),
+    "malformed": ("UPDATE moves SET after = '{'", "is malformed"),
     "two roots": (
         "INSERT INTO commits (id, message, author, time_ns) VALUES ('ffff', '', '', 1)",
         "it has 2 root commits instead of one",
