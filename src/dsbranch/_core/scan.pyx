@@ -130,7 +130,7 @@ cdef class Walk:
                 self.halt()
                 break
             task.done = True
-            self.entries += task.count
+            fetch_add(&self.entries, task.count)  # `done` reads it without the lock
             self.ahead += task.count
             replace(&self.agenda, task)
             self.write_down()
