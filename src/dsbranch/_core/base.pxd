@@ -11,17 +11,22 @@ cdef struct Answer:
     uint32_t size        # of the name; 0: nothing was asked
     uint32_t parent
 
+cdef struct Opened:
+    int fd               # -1: none
+    int64_t at           # of its path on the heap
+    size_t size
+
 cdef class Base(Table):
     cdef Answer *answers
     cdef Scratch scratch
     cdef char *listing
     cdef bint user
-    cdef int dir_fd
-    cdef int64_t dir_at
-    cdef size_t dir_size
+    cdef Opened here         # the directory that was asked of last
+    cdef Opened before       # and the one before that
     cdef bint is_marked(self, const char *name) noexcept nogil
     cdef int copy_prefix(self, int64_t parent) noexcept nogil
     cdef int enter(self, int64_t at, size_t size) noexcept nogil
+    cdef bint is_at(self, const Opened *opened, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

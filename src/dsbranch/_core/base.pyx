@@ -31,7 +31,7 @@ cdef class Base(Table):
     """
 
     def __cinit__(self, *args, **kwargs):
-        self.dir_fd = -1
+        self.here.fd = self.before.fd = -1
 
     def __init__(self, path: bytes, *, dialect: str = "trusted"):
         cdef Row row
@@ -63,8 +63,10 @@ cdef class Base(Table):
         scratch_free(&self.scratch)
         free(self.listing)
         free(self.answers)
-        if self.dir_fd >= 0:
-            close(self.dir_fd)
+        if self.here.fd >= 0:
+            close(self.here.fd)
+        if self.before.fd >= 0:
+            close(self.before.fd)
 
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil:
         cdef Row *up = self.rows + parent
@@ -81,30 +83,40 @@ cdef class Base(Table):
         return -2
 
     cdef int enter(self, int64_t at, size_t size) noexcept nogil:
-        """Have `dir_fd` be the directory of the path there on the heap, where it does not move.
+        """Have `here` be the directory of the path there on the heap, where it does not move.
 
-        Returns 0, or -1 with the fault told. Questions come grouped by directory.
+        Returns 0, or -1 with the fault told. Questions come grouped by directory, and while one is
+        gone through its parent is asked of it now and then.
         """
+        cdef Opened last = self.here
         cdef char *path
-        if self.dir_fd >= 0:
-            if size == self.dir_size and memcmp(
-                self.heap + at, self.heap + self.dir_at, size
-            ) == 0:
-                return 0
-            close(self.dir_fd)
-            self.dir_fd = -1
+        if self.is_at(&self.here, at, size):
+            return 0
+        self.here = self.before
+        self.before = last
+        if self.is_at(&self.here, at, size):
+            return 0
+        if self.here.fd >= 0:
+            close(self.here.fd)
+            self.here.fd = -1
         path = <char *>malloc(size + 1)
         if path == NULL:
             return blame(&self.fault, ENOMEM, b"hold the table", b"", 0)
         memcpy(path, self.heap + at, size)
         path[size] = 0
-        self.dir_fd = open_to_read(self.root_fd, path, size, O_DIRECTORY)
-        self.dir_at = at
-        self.dir_size = size
-        if self.dir_fd < 0:
-            blame(&self.fault, -self.dir_fd, b"open directory", path, size)
+        self.here.fd = open_to_read(self.root_fd, path, size, O_DIRECTORY)
+        self.here.at = at
+        self.here.size = size
+        if self.here.fd < 0:
+            blame(&self.fault, -self.here.fd, b"open directory", path, size)
+            self.here.fd = -1
         free(path)
-        return 0 if self.dir_fd >= 0 else -1
+        return 0 if self.here.fd >= 0 else -1
+
+    cdef bint is_at(self, const Opened *opened, int64_t at, size_t size) noexcept nogil:
+        return opened.fd >= 0 and opened.size == size and memcmp(
+            self.heap + opened.at, self.heap + at, size
+        ) == 0
 
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Stat one name of the entered directory into a new row; -1 if it is not there."""
@@ -113,7 +125,7 @@ cdef class Base(Table):
         cdef Text rest
         cdef int64_t here
         cdef int result
-        if statx(self.dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
+        if statx(self.here.fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
             if errno == ENOENT or errno == ENOTDIR:
                 return -1
             return self.fail(errno, b"stat", parent, name)
@@ -129,7 +141,7 @@ cdef class Base(Table):
         row.path.at = here
         row.path.size = <uint32_t>(self.heap_used - 1 - here)
         if row.kind == SYMLINK:
-            result = read_link(self, &row, self.dir_fd, name)
+            result = read_link(self, &row, self.here.fd, name)
             if result < 0:
                 return self.fail(-result, b"read link", parent, name)
         here = self.append(&row)
@@ -138,7 +150,7 @@ cdef class Base(Table):
     cdef bint is_marked(self, const char *name) noexcept nogil:
         """Whether an empty file of the entered directory is a whiteout by its xattr."""
         cdef char link[320]
-        snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", self.dir_fd, name)
+        snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", self.here.fd, name)
         if self.user:
             return lgetxattr(link, b"user.overlay.whiteout", NULL, 0) >= 0
         return lgetxattr(link, b"trusted.overlay.whiteout", NULL, 0) >= 0
@@ -224,10 +236,10 @@ cdef class Base(Table):
             return 0
         if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
-        if lseek(self.dir_fd, 0, SEEK_SET) < 0:
+        if lseek(self.here.fd, 0, SEEK_SET) < 0:
             return self.fail(errno, b"list directory", parent, b"")
         while True:
-            got = getdents(self.dir_fd, self.listing, LISTING)
+            got = getdents(self.here.fd, self.listing, LISTING)
             if got < 0:
                 free(names)
                 return self.fail(errno, b"list directory", parent, b"")
@@ -286,7 +298,7 @@ cdef class Base(Table):
             return -2
         if path.size:
             name = self.heap + path.at + start
-        result = read_xattrs(self, self.rows + i, self.dir_fd, name, self.user, &self.scratch)
+        result = read_xattrs(self, self.rows + i, self.here.fd, name, self.user, &self.scratch)
         if result < 0:
             return blame(&self.fault, -result, b"read extended attributes of", self.path_at(i), path.size) - 1
         self.rows[i].flags &= ~(F_OPAQUE | F_REDIRECT | F_METACOPY | F_WHITEOUT | F_ORIGIN)
