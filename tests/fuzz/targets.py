@@ -76,10 +76,10 @@ def of_columns(place: Path) -> Target:
     """As from a manifest whose checksums are right."""
     trees.make(BASE, place / "t")
     tables = [columns_of(GOLDEN), scan(place / "t").columns()]
-    fields = [name for name in c.Columns.__dataclass_fields__ if name != "length"]
+    fields = [name for name in c.Columns._fields if name != "length"]
 
     def packed(table: c.Columns) -> bytes:
-        parts = [bytes(getattr(table, name)) for name in fields]
+        parts = [bytes(getattr(table, name) or b"") for name in fields]
         sizes = struct.pack(f"<{len(parts) + 1}q", table.length, *map(len, parts))
         return sizes + b"".join(parts)
 
@@ -92,6 +92,7 @@ def of_columns(place: Path) -> Target:
         for name, size in zip(fields, sizes, strict=True):
             end = at + max(0, min(size, len(data) - at))
             parts[name], at = data[at:end], end
+        parts["ctime_ns"] = parts["ctime_ns"] or None  # only the dataset's manifest has one
         _walk(Table.from_columns(c.Columns(length, **parts)))
 
     return [packed(table) for table in tables], read, (ValueError,)

@@ -28,7 +28,7 @@ def checkpoint_in_two_parts(bench):
     for number in range(6):
         bench.commit(e.write("g", b"%d" % number))
     store = bench.ws._context.store
-    with sweep.snapshot(store):
+    with store.snapshot():
         assert [c for c in sweep.history(store).checkpoints if c.data is not None]
 
 

@@ -65,7 +65,7 @@ def _sound(convert: Callable[_P, _T]) -> Callable[_P, _T]:
             return convert(*arguments, **keywords)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise IntegrityError(
-                f"a {convert.__name__} of the store makes no sense: {error}",
+                f"a row of the store is malformed ({convert.__name__}): {error}",
                 hint="put `.dsbranch/store.db` back from a backup; `dsbranch verify` tells more",
             ) from error
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dsbranch.errors import IntegrityError
 from dsbranch.model import Doomed, History
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection, Row
@@ -29,16 +28,6 @@ def history(store: Store) -> History:
 
     :raises IntegrityError: a row is malformed
     """
-    try:
-        return _history(store)
-    except (ValueError, TypeError, KeyError) as error:
-        raise IntegrityError(
-            f"a row of {store.layout.db} is malformed: {error}",
-            hint="put the file back from a backup; the layers and the dataset are untouched",
-        ) from error
-
-
-def _history(store: Store) -> History:
     db = store._db
     return History(
         commits={
