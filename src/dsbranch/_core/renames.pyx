@@ -148,8 +148,9 @@ cdef class Renames:
         self.numbers.clear()
         self.start_filter(min(self.gone, self.come))
         self.collect(rule, rarer, True)
-        if self.count:
-            self.collect(rule, c"A" if rarer == c"D" else c"D", False)
+        if not self.count:
+            return 0
+        self.collect(rule, c"A" if rarer == c"D" else c"D", False)
         qsort_r(self.candidates, self.count, sizeof(Candidate), by_key, NULL)
         for i in range(1, self.count + 1):
             if i == self.count or not same_key(self.candidates + low, self.candidates + i):
