@@ -34,7 +34,7 @@ The number is the process's exit code. ``str(error)`` is one sentence that names
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from dsbranch.model import Conflict, Process
@@ -48,6 +48,16 @@ class DsbranchError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Past the constructors, which ask for more than the message that an exception keeps.
+        return _made_anew, (type(self), self.args), self.__dict__
+
+
+def _made_anew(kind: type[DsbranchError], args: tuple[Any, ...]) -> DsbranchError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class NothingToCommit(DsbranchError):

@@ -8,6 +8,7 @@ cdef extern from *:
     """
     #include <errno.h>
     #include <fcntl.h>
+    #include <sched.h>
     #include <signal.h>
     #include <string.h>
     #include <sys/mount.h>
@@ -22,6 +23,9 @@ cdef extern from *:
     #define SYS_fsconfig 431
     #define SYS_fsmount 432
     #define SYS_fspick 433
+    #endif
+    #ifndef AT_RECURSIVE
+    #define AT_RECURSIVE 0x8000
     #endif
     #ifndef SYS_fchmodat2
     #define SYS_fchmodat2 452
@@ -78,12 +82,22 @@ cdef extern from *:
         unsigned long long request[4] = {attributes, 0, 0, 0};
         return dsb_result(syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, request, sizeof request));
     }
-    static long long dsb_open_tree_clone(const char *path) {
+    static long long dsb_open_tree_clone(const char *path, int whole) {
         return dsb_result(syscall(SYS_open_tree, AT_FDCWD, path,
-                                  DSB_OPEN_TREE_CLONE | O_CLOEXEC));
+                                  DSB_OPEN_TREE_CLONE | O_CLOEXEC
+                                  | (whole ? AT_RECURSIVE : 0)));
     }
     static long long dsb_umount(const char *path, int lazy) {
         return dsb_result(umount2(path, DSB_UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)));
+    }
+    static long long dsb_own_mounts(int user) {
+        /* Slaves: mounts that the rest of the machine makes arrive, ours stay here. */
+        if (unshare(CLONE_NEWNS | (user ? CLONE_NEWUSER : 0)) < 0)
+            return -(long long)errno;
+        return dsb_result(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL));
+    }
+    static long long dsb_setns(int fd, int user) {
+        return dsb_result(setns(fd, user ? CLONE_NEWUSER : CLONE_NEWNS));
     }
     static long long dsb_syncfs(int fd) {
         return dsb_result(syncfs(fd));
@@ -136,7 +150,9 @@ cdef extern from *:
     long long dsb_fsmount(int fd) noexcept nogil
     long long dsb_move_mount(int fd, const char *target, int beneath) noexcept nogil
     long long dsb_mount_setattr(int fd, unsigned long long attributes) noexcept nogil
-    long long dsb_open_tree_clone(const char *path) noexcept nogil
+    long long dsb_open_tree_clone(const char *path, int whole) noexcept nogil
+    long long dsb_own_mounts(int user) noexcept nogil
+    long long dsb_setns(int fd, int user) noexcept nogil
     long long dsb_umount(const char *path, int lazy) noexcept nogil
     long long dsb_last_words(const char *text, size_t size, int code) noexcept nogil
     long long dsb_syncfs(int fd) noexcept nogil

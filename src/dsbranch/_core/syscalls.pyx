@@ -119,13 +119,35 @@ def knows_beneath() -> bool:
     raise AssertionError("the kernel attached descriptor -1")
 
 
-def open_tree_clone(bytes path not None) -> int:
-    """A descriptor of a detached copy (a bind mount mounted nowhere) of the mount at `path`."""
+def open_tree_clone(bytes path not None, bint whole=False) -> int:
+    """A descriptor of a detached copy (a bind mount mounted nowhere) of the mount at `path`;
+    `whole`: with the mounts inside it."""
     cdef const char *name = text(path)
     cdef long long result
     with nogil:
-        result = dsb_open_tree_clone(name)
+        result = dsb_open_tree_clone(name, whole)
     return answer(result, path)
+
+
+def own_mounts(bint user) -> None:
+    """Move this process, which must have one thread, into a mount namespace of its own; if `user`,
+    into a user namespace, too, in which it may mount. What others mount later still arrives there.
+
+    ENOSPC: there are too many namespaces, or none are allowed. EPERM: they are forbidden.
+    """
+    cdef long long result
+    with nogil:
+        result = dsb_own_mounts(user)
+    answer(result, None)
+
+
+def setns(int fd, bint user) -> None:
+    """Move this process, which must have one thread, into the user or the mount namespace that `fd`
+    names, a file of ``/proc/PID/ns``. For the latter, its directories become the root there."""
+    cdef long long result
+    with nogil:
+        result = dsb_setns(fd, user)
+    answer(result, None)
 
 
 def mount_setattr(int fd, unsigned long long attributes) -> None:
