@@ -152,7 +152,7 @@ def _answer(writer: int, enter: Callable[[], None], call: Callable[[], Any]) -> 
         try:
             enter()
             answer: tuple[bool, Any] = True, call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again in the parent
             answer = False, error
         with open(writer, "wb") as out:
             pickle.dump(answer, out)
