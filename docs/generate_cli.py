@@ -88,8 +88,8 @@ def usage(name: str, command: Any) -> str:
             pieces.append(f"{item.opts[0]} {item.metavar}")
     if any(item.param_type_name == "option" and not item.required for item in command.params):
         pieces.insert(2, "[OPTIONS]")
-    if type(command).__name__ == "PathsCommand":
-        pieces.append("[-- PATH...]")
+    if tail := getattr(command, "tail", ""):
+        pieces.append(tail)
     return " ".join(pieces)
 
 

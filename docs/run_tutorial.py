@@ -138,6 +138,9 @@ def normaliser(place: Path) -> Callable[[str], str]:
         text = text.replace(f"root@{socket.gethostname()}", f"root@{SHOWN_HOST}")
         text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d\b", "2026-03-02 10:00", text)
         text = re.sub(r"(?<= 10:00):\d\d(?= \+0000)", ":00", text)
+        text = re.sub(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", "2026-03-02T10:00:00Z", text)
+        text = re.sub(r"(?<=Run-Seconds: )\d+\.\d{3}", "0.250", text)
+        text = re.sub(r"^(\S+-\d+ +\d+ +)\d\.\d(?= )", r"\g<1>0.3", text, flags=re.MULTILINE)
         text = re.sub(r"^  \d+  (?=\S.* \([a-z ]+\)$)", "  4242  ", text, flags=re.MULTILINE)
         return IDS.sub(one, text)
 

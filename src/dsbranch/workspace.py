@@ -116,7 +116,7 @@ class Workspace:
     @property
     def base(self) -> Path:
         """The dataset as it was adopted."""
-        return self._context.base
+        return self._context.store.base
 
     def current_branch(self, cwd: StrPath | None = None) -> str | None:
         """The branch in whose mount `cwd` (default: the current directory) lies, or None."""
@@ -164,6 +164,22 @@ class Workspace:
         from dsbranch.ops.mount import mount_all as run
 
         return run(self._context)
+
+    def enter(self, branch: str, *, at: StrPath | None = None) -> Path:
+        """Move this process into a mount namespace in which `branch` lies at `at` (default: where
+        the dataset lies), to call a program there; gives that place. Without root there is a user
+        namespace around it. The process must have no other thread, and there is no way back.
+
+        Who enters where the branch is shown by another process joins that one. The current
+        directory is entered anew by its name.
+
+        :raises NoPrivilege: this system allows ordinary users no namespaces
+        :raises BusyError: another private view shows the branch elsewhere
+        :raises BadPath: there is no directory at `at`, or the branch lacks the current directory
+        """
+        from dsbranch.ops.run import enter as run
+
+        return run(self._context, branch, at=None if at is None else Path(at))
 
     def umount(self, ref: str, *, lazy: bool = False) -> builtins.list[Path]:
         """Unmount a branch, or the read-only view at a path. Returns where it was mounted."""

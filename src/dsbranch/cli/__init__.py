@@ -7,12 +7,11 @@ The only room that prints, prompts, exits or reads the environment. One verb per
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 from types import FrameType
 
-from dsbranch.cli import render
+from dsbranch.cli import becoming, render
 from dsbranch.cli.faults import Fault, describe
 from dsbranch.cli.perform import perform
 from dsbranch.cli.quick import read
@@ -30,13 +29,6 @@ def _replace_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-
-
-def _allow_many_files() -> None:
-    """A stack of 500 layers takes as many descriptors; the soft limit is there for select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _heed_signals() -> list[signal.Signals]:
@@ -74,7 +66,7 @@ def main() -> int:
 
 def _run() -> int:
     _replace_closed_streams()
-    _allow_many_files()
+    becoming.allow_many_files()
     try:
         ready = None if _COMPLETE in os.environ else read(sys.argv[1:])
         if ready is not None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 
 class Call(NamedTuple):
-    """What ``-C`` named, and what stood behind ``--`` where a verb takes paths there."""
+    """What ``-C`` named, and what stood behind ``--`` where a verb takes something there."""
 
     workspace: Path | None = None
     paths: tuple[str, ...] = ()
@@ -76,6 +76,8 @@ def parameters(run: Callable[..., Any]) -> Iterator[Parameter]:
         )
 
 
-def takes_paths(verb: ModuleType) -> bool:
-    """Whether a verb takes ``-- PATH…`` after its other arguments, as git's do."""
-    return getattr(verb, "TAKES_PATHS", False)
+def tail(verb: ModuleType) -> str | None:
+    """What a verb takes behind ``--``, after its other arguments, as the help shows it: paths as
+    git's do, or a command."""
+    found: str | None = getattr(verb, "TAIL", None)
+    return found

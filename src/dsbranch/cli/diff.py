@@ -12,7 +12,7 @@ from dsbranch.cli.scope import branch_or_current, branch_paths, current_branch, 
 
 EXAMPLE = "dsbranch diff main exp1 --stat -- labels"
 
-TAKES_PATHS = True
+TAIL = "[-- PATH...]"
 
 
 def run(

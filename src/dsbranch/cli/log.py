@@ -16,7 +16,7 @@ from dsbranch.workspace import Workspace
 
 EXAMPLE = "dsbranch log exp1 --graph --oneline -n 10 -- labels"
 
-TAKES_PATHS = True
+TAIL = "[-- PATH...]"
 
 Text = Callable[[Commit], Iterable[str]]
 

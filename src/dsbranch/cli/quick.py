@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsbranch.cli.call import Argument, Call, Option, Parameter, parameters, takes_paths
+from dsbranch.cli.call import Argument, Call, Option, Parameter, parameters, tail
 from dsbranch.cli.verbs import GROUPS, VERBS, module
 
 
@@ -42,7 +42,7 @@ def read(words: Sequence[str]) -> Ready | None:
     del rest[:length]
     paths: list[str] = []
     if "--" in rest:
-        if not takes_paths(found):
+        if tail(found) is None:
             return None
         split = rest.index("--")
         paths = rest[split + 1 :]

@@ -46,6 +46,7 @@ from dsbranch.model import (
 
 if TYPE_CHECKING:
     from dsbranch.cli.changes import Totals
+    from dsbranch.cli.trials import Trial
 
 Object = dict[str, Any]
 
@@ -403,3 +404,23 @@ def applied(branch: str, item: Applied) -> Object:
         | machine_path("mountpoint", item.mountpoint)
         | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
     )
+
+
+def trials(items: Iterable[Trial]) -> Object:
+    return {
+        **SCHEMA,
+        "runs": [
+            {
+                "branch": item.branch,
+                "exit_code": item.code,
+                "started": utc(item.started_ns),
+                "seconds": round(item.seconds, 3),
+                "counts": item.changes,
+                "bytes": item.bytes,
+                "commit": item.commit,
+                "kept": item.kept,
+                "error": None if item.trouble is None else str(item.trouble),
+            }
+            for item in items
+        ],
+    }

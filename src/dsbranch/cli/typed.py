@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dsbranch import __version__
 from dsbranch.cli import render
-from dsbranch.cli.call import Argument, Call, Complete, Parameter, Parse, parameters, takes_paths
+from dsbranch.cli.call import Argument, Call, Complete, Parameter, Parse, parameters, tail
 from dsbranch.cli.perform import perform
 from dsbranch.cli.verbs import GROUPS, VERBS, module
 from dsbranch.errors import UsageError
@@ -28,8 +28,10 @@ _PATHS = "dsbranch.paths"
 _Parameter = inspect.Parameter
 
 
-class PathsCommand(TyperCommand):
+class TailCommand(TyperCommand):
     """Sets aside what stands behind ``--``, which the parser would take for arguments."""
+
+    tail = ""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         if "--" in args:
@@ -39,7 +41,7 @@ class PathsCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return [*super().collect_usage_pieces(ctx), "[-- PATH...]"]
+        return [*super().collect_usage_pieces(ctx), self.tail]
 
 
 class Program(TyperGroup):
@@ -131,7 +133,7 @@ def command(word: str) -> TyperCommand | TyperGroup:
             found = module(verb)
             made.command(
                 second or first,
-                cls=PathsCommand if takes_paths(found) else TyperCommand,
+                cls=_class(tail(found)),
                 help=inspect.cleandoc(found.run.__doc__),
                 short_help=found.run.__doc__.splitlines()[0],
                 epilog=f"Example: {found.EXAMPLE}",
@@ -139,6 +141,10 @@ def command(word: str) -> TyperCommand | TyperGroup:
     command = typer.main.get_command(made)
     assert isinstance(command, TyperCommand | TyperGroup)
     return command
+
+
+def _class(tail: str | None) -> type[TyperCommand]:
+    return TyperCommand if tail is None else type("Command", (TailCommand,), {"tail": tail})
 
 
 def _nothing() -> None:

@@ -29,6 +29,8 @@ VERBS = (
     "apply",
     "mount",
     "umount",
+    "run",
+    "shell",
     "tag",
     "rename",
     "delete",

@@ -78,8 +78,9 @@ class Switch:
                 new.append(fresh)
                 after = after._replace(layer=fresh.id)
             if self.mounts:
-                plan = mounting.branch_plan(self.context, lowers, after.layer)
-                self.view = self.held.enter_context(self.context.driver.prepare(plan))
+                self.view = self.held.enter_context(
+                    mounting.prepare_layer(self.context, lowers, after.layer, self.mounts)
+                )
             layer_steps.sync(self.context)
             self.operation = self.context.store.record(
                 verb,

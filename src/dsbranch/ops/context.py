@@ -51,9 +51,20 @@ class Context:
     def root(self) -> Path:
         return self.store.layout.root
 
+    @cached_property
+    def private(self) -> bool:
+        """Whether this process is in a private view, as `run` makes them, of this workspace."""
+        try:
+            kept = syscalls.mount_id(os.fsencode(self.layout.dataset))
+        except OSError:
+            # Nobody has made one yet.
+            return False
+        return kept != syscalls.mount_id(os.fsencode(self.layout.dot))
+
     @property
     def base(self) -> Path:
-        return self.store.base
+        """Where the dataset can be looked into: in a private view a branch may lie over it."""
+        return self.layout.dataset if self.private else self.store.base
 
     @cached_property
     def digests(self) -> Digests:

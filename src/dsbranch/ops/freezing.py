@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from dsbranch.errors import DsbranchError, StorageError, WritersPresent
+from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
 from dsbranch.model import Branch
+from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
-from dsbranch.ops.mounting import mounts_of, require_bare, require_unused, whole
+from dsbranch.overlay import namespaces
 from dsbranch.overlay.mountinfo import MountEntry
 
 _POLL_SECONDS = 0.1
@@ -27,26 +27,32 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     :raises WritersPresent: a process writes there, and did not stop in time
     :raises BusyError: the branch is mounted in another namespace only
     """
-    mounts = mounts_of(context, branch.layer)
+    mounts = mounting.all_views(context, branch.layer)
     if not mounts:
-        require_unused(context, branch)
+        mounting.require_unused(context, branch)
         yield []
         return
-    require_bare(mounts)
-    path = Path(os.fsdecode(mounts[0].path))
+    if context.private and os.geteuid() != 0:
+        raise NoPrivilege(
+            f"{branch.name} cannot be frozen from inside a private view: an ordinary user has no"
+            " right to mount there",
+            hint=f"run the command outside of it, as in `dsbranch -C {context.root} …`",
+        )
+    mounting.require_bare(mounts)
     deadline = time.monotonic() + wait
-    while not context.driver.set_read_only(path):
+    while not mounting.set_read_only(context, mounts[0]):
         if time.monotonic() >= deadline:
-            raise writers_present(branch, path)
+            raise writers_present(branch, mounts[0])
         time.sleep(_POLL_SECONDS)
+    path = mounting.path_of(mounts[0])
     try:
-        yield whole(mounts)
+        yield mounting.whole(mounts)
     except BaseException as error:
         try:
             # Sealed by the transaction, the layer is not to be written to ever again.
             # Where that is in doubt it stays read-only, and the next command heals it.
             if not context.store.may_have_moved(branch):
-                context.driver.set_writable(path)
+                mounting.set_writable(context, mounts[0])
             elif isinstance(error, StorageError):
                 told = f"{path} stays read-only until the next command, which finds out what holds"
                 error.hint = f"{error.hint}; {told}" if error.hint else told
@@ -56,10 +62,10 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         raise
 
 
-def writers_present(branch: Branch, path: Path) -> WritersPresent:
+def writers_present(branch: Branch, entry: MountEntry) -> WritersPresent:
     from dsbranch.overlay.writers import find_writers
 
-    writers = find_writers(path)
+    writers = namespaces.within(entry.pid, lambda: find_writers(mounting.path_of(entry)))
     many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
     return WritersPresent(
         f"{many} files of {branch.name} open for writing",

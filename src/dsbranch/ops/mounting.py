@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
-from dsbranch.overlay import mountinfo
+from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import plan, source
@@ -79,6 +80,19 @@ def mounts_of(context: Context, layer: str) -> list[MountEntry]:
     """Where an open layer is mounted in this namespace, bind mounts and those of parts included."""
     found = mountinfo.find(layer_source(context, layer))
     return [entry for entry in found if is_of(context, entry, layer)]
+
+
+def private_views(context: Context, layer: str) -> list[MountEntry]:
+    """Where an open layer is mounted in other namespaces that dsbranch made or was called in."""
+    if not context.layout.dataset.is_dir():
+        return []  # nobody has made one yet
+    found = mountinfo.in_private_views(layer_source(context, layer), context.layout.dataset)
+    return [entry for entry in found if is_of(context, entry, layer)]
+
+
+def all_views(context: Context, layer: str) -> list[MountEntry]:
+    """Where an open layer is mounted and can be taken care of, in this namespace first."""
+    return [*mounts_of(context, layer), *private_views(context, layer)]
 
 
 def whole(mounts: list[MountEntry]) -> list[MountEntry]:
@@ -147,24 +161,26 @@ def heal(context: Context, branch: Branch) -> None:
     that happened. One at the place of the branch's former name is moved to that of its name.
     """
     former, left = left_behind(context, branch)
-    here = mounts_of(context, branch.layer)
+    if former != branch.layer:
+        left += private_views(context, former)
+    here = all_views(context, branch.layer)
     frozen = any(is_read_only(entry) for entry in here)
     if left or frozen:
         require_bare([*here, *left])
     if frozen:
-        context.driver.set_writable(Path(os.fsdecode(here[0].path)))
+        set_writable(context, here[0])
     if whole(left) and not here:
-        with prepare_branch(context, branch) as prepared:
-            replace(context, branch, former, left, prepared)
+        require_nowhere_else(context, branch.layer)
+        with prepare_view(context, branch, whole(left)) as prepared:
+            replace(context, branch, former, whole(left), prepared)
     elif whole(here):
-        shown = [entry.path for entry in here]
-        target = Path(os.fsdecode(whole(here)[0].path))
+        shown = [(entry.pid, entry.path) for entry in here]
         for entry in left:
-            if entry.path in shown:
+            if (entry.pid, entry.path) in shown:
                 # The new view lies beneath, only the old one's removal was missed.
-                context.driver.detach(Path(os.fsdecode(entry.path)), lazy=True)
+                detach(context, entry)
             else:
-                _follow(context, entry, target)
+                _follow(context, entry, whole(here)[0])
     if former != branch.layer:
         forget(context, former)
     astray = mount_of_former_name(context, branch)
@@ -217,15 +233,37 @@ def forget(context: Context, layer: str) -> None:
             context.store.drop_mount(record.id)
 
 
-def branch_plan(context: Context, stack: list[str], layer: str) -> MountPlan:
+def path_of(entry: MountEntry) -> Path:
+    return Path(os.fsdecode(entry.path))
+
+
+def set_read_only(context: Context, entry: MountEntry) -> bool:
+    """As the driver's, in the namespace of a mount."""
+    return namespaces.within(entry.pid, lambda: context.driver.set_read_only(path_of(entry)))
+
+
+def set_writable(context: Context, entry: MountEntry) -> None:
+    namespaces.within(entry.pid, lambda: context.driver.set_writable(path_of(entry)))
+
+
+def detach(context: Context, entry: MountEntry) -> None:
+    namespaces.within(entry.pid, lambda: context.driver.detach(path_of(entry), lazy=True))
+
+
+def branch_plan(
+    context: Context, stack: list[str], layer: str, *, private: bool = False
+) -> MountPlan:
     """How to mount the open layer `layer` on the sealed layers of `stack`, newest first.
+
+    `private`: in a private view that we are not in.
 
     :raises IntegrityError: the base is not there
     """
     stacks.require_base(context)
     note_change(context)
+    base = context.layout.dataset if private else context.base
     return plan(
-        lowers=[*(context.layout.fs(id) for id in stack), context.base],
+        lowers=[*(context.layout.fs(id) for id in stack), base],
         upper=context.layout.fs(layer),
         work=context.layout.work(layer),
         source=layer_source(context, layer),
@@ -255,8 +293,14 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
 
 def require_bare(mounts: list[MountEntry]) -> None:
     """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
+    for pid in {entry.pid for entry in mounts}:
+        there = [entry for entry in mounts if entry.pid == pid]
+        namespaces.within(pid, partial(_require_bare, there))
+
+
+def _require_bare(mounts: list[MountEntry]) -> None:
     ids = {entry.mount_id for entry in mounts}
-    for entry in mountinfo.current() if ids else []:
+    for entry in mountinfo.current():
         if entry.parent_id in ids and entry.mount_id not in ids:
             path = os.fsdecode(entry.path)
             raise BusyError(
@@ -275,12 +319,31 @@ def require_bare(mounts: list[MountEntry]) -> None:
 def prepare_branch(context: Context, branch: Branch) -> Prepared:
     """A superblock of the branch's open layer, which must be in none yet.
 
-    :raises BusyError: it is mounted in another mount namespace, out of our reach
+    :raises BusyError: it is mounted in another mount namespace
     """
     require_nowhere_else(context, branch.layer)
-    return context.driver.prepare(
-        branch_plan(context, [*branch.pending, *mountable(context, branch.head)], branch.layer)
-    )
+    return prepare_view(context, branch, [])
+
+
+def prepare_view(context: Context, branch: Branch, mounts: list[MountEntry]) -> Prepared:
+    """A superblock of the branch's open layer, to take the place of `mounts`."""
+    return prepare_layer(context, stack_below(context, branch), branch.layer, mounts)
+
+
+def stack_below(context: Context, branch: Branch) -> list[str]:
+    """The sealed layers that a mount of the branch has below its open one, newest first."""
+    return [*branch.pending, *mountable(context, branch.head)]
+
+
+def prepare_layer(
+    context: Context, stack: list[str], layer: str, mounts: list[MountEntry]
+) -> Prepared:
+    """A superblock of an open layer on those of `stack`, to take the place of `mounts`.
+
+    Root makes all of them here. Others can only where these lie, in their user namespace.
+    """
+    pid = mounts[0].pid if mounts and os.geteuid() != 0 else 0
+    return context.driver.prepare(branch_plan(context, stack, layer, private=pid != 0), pid=pid)
 
 
 def require_unused(context: Context, branch: Branch) -> None:
@@ -289,8 +352,17 @@ def require_unused(context: Context, branch: Branch) -> None:
     No table shows a mount that was detached by hand and still has users; the kernel tells, when
     asked for another superblock. Without the right to ask there can be none of ours either.
     """
-    with suppress(NoPrivilege), prepare_branch(context, branch):
-        pass
+
+    def prepare() -> None:
+        with prepare_branch(context, branch):
+            pass
+
+    with suppress(NoPrivilege):
+        require_nowhere_else(context, branch.layer)
+        if os.geteuid() == 0:
+            prepare()
+        else:
+            namespaces.within_own(prepare)
 
 
 def require_nowhere_else(context: Context, layer: str) -> None:
@@ -395,44 +467,53 @@ def replace(
     The new mount goes beneath the old one, which is then taken off: the path never disappears.
     Where the kernel cannot (before 6.5), it is gone for an instant.
     """
-    target = home_first(context, branch, whole(old))
-    if target is None:
-        raise ValueError(f"the old view of {branch.name} is mounted nowhere as a whole")
-    standing = _who_stands_in(target)
-    beneath = context.driver.can_mount_beneath
+    home = os.fsencode(context.root / branch.name)
+    # Here rather than elsewhere, and then at home.
+    first = min(old, key=lambda entry: (entry.pid, entry.path != home))
+    target = path_of(first)
+    standing = _who_stands_in(target) if first.pid == 0 else ()
+    beneath = _can_mount_beneath(context, first)
     if not beneath:
-        context.driver.detach(target, lazy=True)
-    attach(
-        context,
-        prepared,
-        target,
-        commit=branch.head,
-        layer=branch.layer,
-        beneath=beneath,
-    )
+        detach(context, first)
+    if first.pid == 0:
+        attach(context, prepared, target, commit=branch.head, layer=branch.layer, beneath=beneath)
+    else:
+        # Not remembered: nobody wants it back after a reboot.
+        prepared.attach(target, beneath=beneath, pid=first.pid)
     if beneath:
-        context.driver.detach(target, lazy=True)
-    for entry in mounts_of(context, old_layer):
-        _follow(context, entry, target)
+        detach(context, first)
+    for entry in all_views(context, old_layer):
+        _follow(context, entry, first)
     forget(context, old_layer)
     return standing
 
 
-def _follow(context: Context, entry: MountEntry, target: Path) -> None:
-    """Let a bind mount of the old view, or of a part of it, show the new one at `target`.
+def _can_mount_beneath(context: Context, entry: MountEntry) -> bool:
+    return namespaces.within(entry.pid, lambda: context.driver.can_mount_beneath)
+
+
+def _follow(context: Context, entry: MountEntry, shown: MountEntry) -> None:
+    """Let a bind mount of the old view, or of a part of it, show the new one, which is where
+    `shown` is.
 
     A part that the new view does not have is taken off: nothing is left to show.
     """
-    beneath = context.driver.can_mount_beneath
-    path = Path(os.fsdecode(entry.path))
-    source = target / os.fsdecode(entry.root.lstrip(b"/"))
-    if source.exists() and not source.is_symlink():
+    beneath = _can_mount_beneath(context, entry)
+    source = path_of(shown) / os.fsdecode(entry.root.lstrip(b"/"))
+    if namespaces.within(shown.pid, lambda: source.exists() and not source.is_symlink()):
         if not beneath:
-            context.driver.detach(path, lazy=True)
-        context.driver.bind(source, path, beneath=beneath, options=entry.options)
+            detach(context, entry)
+        context.driver.bind(
+            source,
+            path_of(entry),
+            beneath=beneath,
+            options=entry.options,
+            source_pid=shown.pid,
+            pid=entry.pid,
+        )
         if not beneath:
             return
-    context.driver.detach(path, lazy=True)
+    detach(context, entry)
 
 
 def _who_stands_in(path: Path) -> tuple[Process, ...]:

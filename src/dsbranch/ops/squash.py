@@ -69,7 +69,7 @@ def _message(commits: list[Commit]) -> str:
 def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, replaced: int) -> bool:
     """Move the branch; whether its view now lies on the new stack."""
     detail = f"{replaced} commits of {branch.name} into {made.id[:SHORT]}"
-    if not mounting.mounts_of(context, branch.layer):
+    if not mounting.all_views(context, branch.layer):
         mounting.require_nowhere_else(context, branch.layer)
         _keep_layer(context, branch, made, sealed, detail)
         return True

@@ -47,11 +47,9 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         mounting.require_bare(mounts)
-        if lazy and mounts:
-            # Whoever stays in the old view must not write into a layer that is mounted anew.
-            path = Path(os.fsdecode(mounts[0].path))
-            if not context.driver.set_read_only(path):
-                raise writers_present(branch, path)
+        # Whoever stays in the old view must not write into a layer that is mounted anew.
+        if lazy and mounts and not mounting.set_read_only(context, mounts[0]):
+            raise writers_present(branch, mounts[0])
         gone = detach_all(context, mounts, lazy=lazy)
         if not mounts:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")

@@ -17,8 +17,10 @@ class Prepared(Protocol):
         """What it is made of."""
         ...
 
-    def attach(self, target: Path, *, beneath: bool = False) -> int:
+    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
         """Mount it on `target`, or under what is mounted there; the mount's id in mountinfo.
+
+        `pid` is a process in whose mount namespace that is; 0: ours.
 
         :raises UnsupportedError: `beneath`, and the driver cannot
         :raises MountRefused: the kernel would not
@@ -41,8 +43,8 @@ class Driver(Protocol):
         """Whether `Prepared.attach` knows `beneath`, so that a path never disappears."""
         ...
 
-    def prepare(self, plan: MountPlan) -> Prepared:
-        """Make the superblock of `plan`.
+    def prepare(self, plan: MountPlan, *, pid: int = 0) -> Prepared:
+        """Make the superblock of `plan`, in the namespaces of process `pid` unless that is 0.
 
         The caller holds the lock that keeps `plan.upper` from being mounted twice.
 
@@ -51,10 +53,22 @@ class Driver(Protocol):
         """
         ...
 
-    def bind(self, source: Path, target: Path, *, beneath: bool, options: bytes = b"") -> None:
-        """Show `source`, in a view, at `target` as well, or under what is there.
+    def bind(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        beneath: bool = False,
+        options: bytes = b"",
+        whole: bool = False,
+        source_pid: int = 0,
+        pid: int = 0,
+    ) -> None:
+        """Show the directory `source` at `target` as well, or under what is there; `whole`: with
+        what is mounted inside it.
 
-        `options` are those of a mount in mountinfo; ro, nosuid, nodev and noexec are kept.
+        `options` are those of a mount in mountinfo; ro, nosuid, nodev and noexec are kept. Each
+        path is one in the mount namespace of its process; 0: ours.
 
         :raises MountRefused: the kernel would not
         """

@@ -18,6 +18,7 @@ from typing import Self
 from dsbranch._core import syscalls
 from dsbranch.errors import MountInUse, UnsupportedError
 from dsbranch.model import MountPlan
+from dsbranch.overlay import namespaces
 from dsbranch.overlay.log import KernelLog
 from dsbranch.overlay.mountinfo import by_id, children
 from dsbranch.overlay.refusal import refusal
@@ -25,8 +26,6 @@ from dsbranch.overlay.refusal import refusal
 _STRING_LIMIT = 255
 # MOUNT_ATTR_* of linux/mount.h
 _ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
-# fs/overlayfs/super.c, ovl_report_in_use: the one sign of a mount that no mount table shows.
-_IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 
 
 class KernelPrepared:
@@ -48,7 +47,10 @@ class KernelPrepared:
     ) -> None:
         os.close(self.fd)
 
-    def attach(self, target: Path, *, beneath: bool = False) -> int:
+    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
+        return namespaces.within(pid, lambda: self._attach(target, beneath=beneath))
+
+    def _attach(self, target: Path, *, beneath: bool) -> int:
         if beneath and not self._driver.can_mount_beneath:
             raise UnsupportedError(
                 f"cannot mount beneath {target}: that needs Linux 6.5",
@@ -72,20 +74,18 @@ class KernelDriver:
         except OSError as error:
             raise refusal("mount anything", error) from error
 
-    def prepare(self, plan: MountPlan) -> KernelPrepared:
+    def prepare(self, plan: MountPlan, *, pid: int = 0) -> KernelPrepared:
+        fd = namespaces.descriptor_from(pid, lambda: self._superblock(plan))
+        return KernelPrepared(fd, plan, self)
+
+    def _superblock(self, plan: MountPlan) -> int:
         doing = f"mount {plan.source}"
+        _require_unused(plan, doing)
         with KernelLog() as log, _context(doing) as context:
             try:
                 _configure(context, plan)
                 syscalls.fsconfig_create(context)
-                if plan.upper is not None and any(_IN_USE in line for line in log.lines()):
-                    # Said, not refused, where the index is off. Closing the context undoes it.
-                    raise MountInUse(
-                        f"cannot {doing}: its upper directory is in use by another mount,"
-                        " a detached one perhaps",
-                        hint="end the processes that still stand in the old view, then try again",
-                    )
-                return KernelPrepared(syscalls.fsmount(context), plan, self)
+                return syscalls.fsmount(context)
             except OSError as error:
                 raise refusal(
                     doing if error.filename is None else f"{doing} ({_subject(error)})",
@@ -95,21 +95,36 @@ class KernelDriver:
                     work=plan.work,
                 ) from error
 
-    def bind(self, source: Path, target: Path, *, beneath: bool, options: bytes = b"") -> None:
+    def bind(
+        self,
+        source: Path,
+        target: Path,
+        *,
+        beneath: bool = False,
+        options: bytes = b"",
+        whole: bool = False,
+        source_pid: int = 0,
+        pid: int = 0,
+    ) -> None:
         doing = f"mount {source} {'beneath' if beneath else 'on'} {target}"
-        try:
-            clone = syscalls.open_tree_clone(os.fsencode(source))
-        except OSError as error:
-            raise refusal(doing, error) from error
         attributes = sum(_ATTRIBUTES.get(option, 0) for option in options.split(b","))
-        try:
+
+        def clone() -> int:
+            return syscalls.open_tree_clone(os.fsencode(source), whole)
+
+        def attach() -> None:
             if attributes:
-                syscalls.mount_setattr(clone, attributes)
-            syscalls.move_mount(clone, os.fsencode(target), beneath)
+                syscalls.mount_setattr(fd, attributes)
+            syscalls.move_mount(fd, os.fsencode(target), beneath)
+
+        try:
+            fd = namespaces.descriptor_from(source_pid, clone)
+            try:
+                namespaces.within(pid, attach)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise refusal(doing, error) from error
-        finally:
-            os.close(clone)
 
     def move(self, source: Path, target: Path) -> bool:
         fd = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -123,7 +138,7 @@ class KernelDriver:
                 raise refusal(f"move the mount at {source} to {target}", error) from error
         finally:
             os.close(fd)
-        self.bind(source, target, beneath=False)
+        self.bind(source, target)
         self.detach(source, lazy=True)
         return False
 
@@ -142,6 +157,32 @@ class KernelDriver:
             if error.errno == errno.EINVAL:
                 raise refusal(f"unmount {path}, it is no mount point", error) from error
             raise refusal(f"unmount {path}", error) from error
+
+
+def _require_unused(plan: MountPlan, doing: str) -> None:
+    """:raises MountInUse: another mount, one that no table shows perhaps, writes to its upper
+
+    Where the index is off the kernel says so in its log alone, and mounts. With it, it refuses;
+    should nobody have the upper, the impossible workdir keeps this from becoming a mount.
+    """
+    if plan.upper is None:
+        return
+    with _context(doing) as context:
+        try:
+            if ("userxattr", "") in plan.options:
+                syscalls.fsconfig_flag(context, b"userxattr")
+            syscalls.fsconfig_string(context, b"index", b"on")
+            _set_directory(context, b"lowerdir+", plan.lowers[-1])
+            for key in (b"upperdir", b"workdir"):
+                _set_directory(context, key, plan.upper)
+            syscalls.fsconfig_create(context)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return  # no news: what else is wrong, mounting it will say
+    raise MountInUse(
+        f"cannot {doing}: its upper directory is in use by another mount, a detached one perhaps",
+        hint="end the processes that still stand in the old view, then try again",
+    )
 
 
 @contextmanager

@@ -27,7 +27,9 @@ class MountEntry(NamedTuple):
 
     `path` is where it is mounted and `root` which directory of the filesystem is, both
     decoded. `options` are the mount's own, `super_options` the filesystem's, still escaped
-    (see `super_option`), since a comma in a value is told from one between them by that.
+    (see `super_option`), since a comma in a value is told from one between them by that. With
+    `follows`, what is mounted or unmounted there in the namespace this one was made from is so
+    here, too. `pid` is a process of the mount namespace it is in; 0: ours.
     """
 
     mount_id: int
@@ -39,6 +41,8 @@ class MountEntry(NamedTuple):
     source: str
     options: bytes
     super_options: bytes
+    follows: bool = False
+    pid: int = 0
 
     def super_option(self, key: bytes) -> list[bytes]:
         """The decoded values of a filesystem option, in order; b"" for one without a value."""
@@ -77,6 +81,7 @@ def _entry(line: bytes) -> MountEntry:
         source=os.fsdecode(unescape(after[1])),
         options=before[5],
         super_options=after[2],
+        follows=any(field.startswith(b"master:") for field in before[6:]),
     )
 
 
@@ -165,6 +170,37 @@ def other_namespaces(source: str) -> list[Process]:
                 path = os.fsdecode(entries[0].path)
                 found[where] = Process(pid, command(pid), path, what="its own mount namespace")
     return list(found.values())
+
+
+def in_private_views(source: str, marker: Path) -> list[MountEntry]:
+    """The mounts of `source` in those other namespaces that have a mount at `marker`, too.
+
+    From within such a namespace also those in the one that its processes came from.
+    """
+    sign = b" %s " % _escape(os.fsencode(marker))
+    tables = [(pid, data) for pid, _, data in _foreign() if sign in data]
+    if sign in table():
+        tables += _outside()
+    return [entry._replace(pid=pid) for pid, data in tables for entry in _with_source(data, source)]
+
+
+def _outside() -> list[tuple[int, bytes]]:
+    """The nearest ancestor that is in another namespace, and its mountinfo; none if out of sight.
+
+    Of the processes there it is the one that will not end before its children do.
+    """
+    mine, pid = namespace(), os.getppid()
+    with suppress(*VANISHED):
+        while pid:
+            if namespace(pid) != mine:
+                return [(pid, table(pid))]
+            # The second field is the command in parentheses and may hold anything.
+            pid = int(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
+    return []
+
+
+def _escape(path: bytes) -> bytes:
+    return re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], path)
 
 
 def everywhere(prefix: str) -> list[MountEntry]:

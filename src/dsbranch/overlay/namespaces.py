@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -114,6 +112,8 @@ def descriptor_from(pid: int, call: Callable[[], int]) -> int:
     """The descriptor that `call` opens in the namespaces of process `pid`; 0 means here."""
     if pid == 0:
         return call()
+    import socket
+
     ours, theirs = socket.socketpair()
     with ours, theirs:
 
@@ -129,6 +129,8 @@ def descriptor_from(pid: int, call: Callable[[], int]) -> int:
 
 def _in_child(enter: Callable[[], None], call: Callable[[], _Result]) -> _Result:
     """A child, since a process with threads enters no namespace, and one that did is not back."""
+    import pickle
+
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -148,6 +150,8 @@ def _in_child(enter: Callable[[], None], call: Callable[[], _Result]) -> _Result
 
 def _answer(writer: int, enter: Callable[[], None], call: Callable[[], Any]) -> NoReturn:
     """Write to the descriptor what came of it. Nothing of the parent's is closed or flushed."""
+    import pickle
+
     try:
         try:
             enter()

@@ -71,6 +71,11 @@ class Layout(NamedTuple):
         return self.dot / "empty"
 
     @property
+    def dataset(self) -> Path:
+        """An empty directory. In a private view, which may hide the dataset, it shows that."""
+        return self.dot / "dataset"
+
+    @property
     def layers(self) -> Path:
         return self.dot / "layers"
 

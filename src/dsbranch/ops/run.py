@@ -1,0 +1,83 @@
+"""``run``: a branch where the dataset lies, for one process and those that it starts.
+
+The process enters a mount namespace of its own and shows the branch there. Nothing is left to be
+done at the end: the kernel takes the mounts off with the last process that is in the namespace.
+
+A branch is in one superblock at most. One that is mounted is shown by a bind mount of that, and a
+second private view of a branch is the first one, joined.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from dsbranch.errors import BadPath, BusyError, MountRefused, NoPrivilege
+from dsbranch.model import Branch
+from dsbranch.ops import mounting
+from dsbranch.ops.context import Context
+from dsbranch.overlay import mountinfo, namespaces
+from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.store.faults import storage
+
+
+def enter(context: Context, name: str, *, at: Path | None) -> Path:
+    """Move this process, which must have one thread, to where the branch is shown; that place."""
+    target = Path(os.path.abspath(at)) if at else context.store.base
+    if not target.is_dir():
+        raise BadPath(f"{target} is no directory", hint=f"`mkdir {target}`, or choose another one")
+    with mounting.locked(context, name, "run") as branch:
+        private = mounting.whole(mounting.private_views(context, branch.layer))
+        here = mounting.whole(mounting.mounts_of(context, branch.layer))
+        if any(entry.path == os.fsencode(target) for entry in here):
+            return target
+        if private and not here:
+            _join(branch, private, target)
+        else:
+            _show(context, branch, here, target)
+    return target
+
+
+def _join(branch: Branch, private: list[MountEntry], target: Path) -> None:
+    there = next((entry for entry in private if entry.path == os.fsencode(target)), None)
+    if there is None:
+        where = mounting.path_of(private[0])
+        raise BusyError(
+            f"{branch.name} is in use at {where}, by process {private[0].pid} and its like,"
+            f" and cannot be shown at {target} besides",
+            hint=f"join it there with `--at {where}`, or wait for its end",
+        )
+    namespaces.join(there.pid)
+
+
+def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path) -> None:
+    keep = context.layout.dataset
+    with storage(f"make {keep}"):
+        keep.mkdir(exist_ok=True)
+    nested = context.private
+    if not here:
+        mounting.require_nowhere_else(context, branch.layer)
+        plan = mounting.branch_plan(context, mounting.stack_below(context, branch), branch.layer)
+    namespaces.enter_own()
+    _let_go(context, branch)
+    if not nested:
+        # By this who comes later looks into the dataset, which the branch may hide, and knows
+        # the namespace for one of ours.
+        context.driver.bind(context.store.base, keep, whole=True)
+    if here:
+        context.driver.bind(mounting.path_of(here[0]), target)
+    else:
+        with context.driver.prepare(plan) as view:
+            view.attach(target)
+
+
+def _let_go(context: Context, branch: Branch) -> None:
+    """Take the other branches' views off that this namespace got a copy of and nothing will ever
+    happen to: such a copy keeps a branch from being unmounted, and shows what it was."""
+    source = mounting.layer_source(context, branch.layer)
+    for entry in reversed(mountinfo.ours()):
+        if entry.source != source and not entry.follows:
+            # Without root no mount that was there before can be taken off.
+            with suppress(MountRefused, NoPrivilege):
+                context.driver.detach(mounting.path_of(entry), lazy=True)
