@@ -574,3 +574,31 @@ class Applied(NamedTuple):
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
+
+
+State = Literal["ok", "warn", "fail"]
+"""Of a `Check`: nothing in the way, something that will bite, branches cannot work."""
+
+
+class Check(NamedTuple):
+    """One thing that doctor looked at, what was found, and what to do about it."""
+
+    name: str
+    state: State
+    found: str
+    advice: str | None = None
+
+
+class Checkup(NamedTuple):
+    """The answer of doctor. `place` is the workspace, or where one could be put; `dataset` is None
+    where none is known."""
+
+    kernel: str
+    place: Path
+    dataset: Path | None
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Why branches cannot work; empty where they do."""
+        return tuple(check for check in self.checks if check.state == "fail")

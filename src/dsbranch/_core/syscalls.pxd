@@ -12,6 +12,7 @@ cdef extern from *:
     #include <signal.h>
     #include <string.h>
     #include <sys/mount.h>
+    #include <sys/prctl.h>
     #include <sys/stat.h>
     #include <sys/syscall.h>
     #include <unistd.h>
@@ -99,6 +100,9 @@ cdef extern from *:
     static long long dsb_setns(int fd, int user) {
         return dsb_result(setns(fd, user ? CLONE_NEWUSER : CLONE_NEWNS));
     }
+    static long long dsb_dumpable(void) {
+        return dsb_result(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
+    }
     static long long dsb_syncfs(int fd) {
         return dsb_result(syncfs(fd));
     }
@@ -155,6 +159,7 @@ cdef extern from *:
     long long dsb_setns(int fd, int user) noexcept nogil
     long long dsb_umount(const char *path, int lazy) noexcept nogil
     long long dsb_last_words(const char *text, size_t size, int code) noexcept nogil
+    long long dsb_dumpable() noexcept nogil
     long long dsb_syncfs(int fd) noexcept nogil
     long long dsb_chmod_at(int fd, const char *name, unsigned int mode) noexcept nogil
     long long dsb_mount_id(int fd, const char *path) noexcept nogil

@@ -150,6 +150,11 @@ def setns(int fd, bint user) -> None:
     answer(result, None)
 
 
+def own_proc() -> None:
+    """Let /proc/self belong to this process again after it has changed its user."""
+    answer(dsb_dumpable(), None)
+
+
 def mount_setattr(int fd, unsigned long long attributes) -> None:
     """Set MOUNT_ATTR_* flags on the mount behind `fd`, besides those it has."""
     cdef long long result

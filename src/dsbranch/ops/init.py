@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import DOT, FIRST_BRANCH
 
-_OLD_SECONDS = 60.0
-
 
 def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     base = _check_dataset(dataset)
@@ -31,10 +28,6 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     with ExitStack() as undo:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
-        for leftover in root.glob(PROBE_PREFIX + "*"):
-            # A probe takes milliseconds; a young one may be that of another init here.
-            if time.time() - leftover.lstat().st_mtime > _OLD_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
         dialect = probe_store(root, base)
         if mount and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)

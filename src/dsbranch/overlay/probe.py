@@ -11,6 +11,9 @@ import os
 import shutil
 import stat
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +38,14 @@ _ELSEWHERE = (
 )
 PROBE_PREFIX = ".dsbranch-probe-"
 """What the scratch directory's name begins with; a killed probe leaves one."""
+_OLD_SECONDS = 60.0
 
 
-class _Scratch(NamedTuple):
+class Scratch(NamedTuple):
     """A directory in the store. `name` is unique, so it meets no entry of the base's root."""
 
     store: Path
-    base: Path
+    base: Path | None
     path: Path
 
     @property
@@ -62,7 +66,7 @@ class _Scratch(NamedTuple):
 
     def plan(self, dialect: Dialect, *, with_base: bool) -> MountPlan:
         made = plan(
-            lowers=[self.lower, self.base] if with_base else [self.lower],
+            lowers=[self.lower, self.base] if with_base and self.base else [self.lower],
             upper=self.upper,
             work=self.work,
             source="dsbranch-probe",
@@ -82,32 +86,53 @@ def probe_store(directory: Path, base: Path) -> Dialect:
     :raises UnsupportedError: a filesystem or the kernel lacks something; the sentence says what
     :raises StorageError: the disk is full or failing
     """
-    directory, base = directory.absolute(), base.absolute()
-    _check_privilege(directory)
+    check_privilege(directory)
+    with scratch_in(directory, base) as scratch:
+        dialect = dialect_of(scratch)
+        with mounted(scratch, dialect) as view:
+            delete(scratch, view)
+            if dialect == "trusted":
+                change_mode(scratch, view)
+                rename(scratch, view)
+        return dialect
+
+
+@contextmanager
+def scratch_in(directory: Path, base: Path | None) -> Iterator[Scratch]:
+    """A directory in `directory` that goes with all in it. Those of killed probes go, too.
+
+    :raises DsbranchError: as `probe_store`
+    """
+    directory = directory.absolute()
     try:
+        _sweep(directory)
         path = Path(tempfile.mkdtemp(prefix=PROBE_PREFIX, dir=directory))
     except OSError as error:
         raise _unwritable(directory, error) from error
     try:
-        scratch = _Scratch(directory, base, path)
-        dialect = _dialect(scratch)
-        _fill(scratch)
-        _mount_and_use(scratch, dialect)
-        return dialect
+        yield Scratch(directory, None if base is None else base.absolute(), path)
     finally:
         shutil.rmtree(path)
 
 
-def _check_privilege(directory: Path) -> None:
+def _sweep(directory: Path) -> None:
+    for leftover in directory.glob(PROBE_PREFIX + "*"):
+        # A probe takes milliseconds; a young one may be that of another process here.
+        with suppress(FileNotFoundError):
+            if time.time() - leftover.lstat().st_mtime > _OLD_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_privilege(directory: Path) -> None:
+    """:raises NoPrivilege: the caller may not mount"""
     try:
         os.close(syscalls.fsopen(b"overlay"))
     except OSError as error:
         raise refusal(f"hold branches in {directory}", error) from error
 
 
-def _dialect(scratch: _Scratch) -> Dialect:
+def dialect_of(scratch: Scratch, dialects: Sequence[Dialect] = ("trusted", "user")) -> Dialect:
     """Whose xattrs the caller may write there: a user namespace allows only ``user.``."""
-    dialects: tuple[Dialect, ...] = ("trusted", "user")
     for dialect in dialects:
         try:
             os.setxattr(scratch.path, prefix(dialect) + b"opaque", b"y")
@@ -115,13 +140,13 @@ def _dialect(scratch: _Scratch) -> Dialect:
             if error.errno == errno.EPERM and dialect == "trusted":
                 continue
             if error.errno == errno.ENOTSUP:
-                raise _unsupported(scratch, "it has no extended attributes") from error
+                raise unsupported(scratch, "it has no extended attributes") from error
             raise _unwritable(scratch.store, error) from error
         return dialect
     raise AssertionError("unreachable: the last dialect returns or raises")
 
 
-def _fill(scratch: _Scratch) -> None:
+def _fill(scratch: Scratch) -> None:
     try:
         inner = scratch.lower / scratch.name / "directory"
         inner.mkdir(parents=True)
@@ -134,10 +159,13 @@ def _fill(scratch: _Scratch) -> None:
         raise _unwritable(scratch.store, error) from error
 
 
-def _mount_and_use(scratch: _Scratch, dialect: Dialect) -> None:
+@contextmanager
+def mounted(scratch: Scratch, dialect: Dialect) -> Iterator[int]:
+    """The root of a detached overlay with some entries in it, as a descriptor."""
+    _fill(scratch)
     driver = KernelDriver()
     try:
-        mounted = driver.prepare(scratch.plan(dialect, with_base=True))
+        prepared = driver.prepare(scratch.plan(dialect, with_base=True))
     except MountRefused as error:
         # A refused volatile mount leaves its mark in the workdir, and that refuses the next.
         shutil.rmtree(scratch.work)
@@ -146,50 +174,48 @@ def _mount_and_use(scratch: _Scratch, dialect: Dialect) -> None:
             with driver.prepare(scratch.plan(dialect, with_base=False)):
                 raise _base_refused(scratch, error) from error
         except MountRefused:
-            raise _unsupported(scratch, _reason(error)) from error
-    with mounted:
-        _delete(scratch, mounted.fd)
-        if dialect == "trusted":
-            _change_mode(scratch, mounted.fd)
-            _rename(scratch, mounted.fd)
+            raise unsupported(scratch, _reason(error)) from error
+    with prepared:
+        yield prepared.fd
 
 
-def _delete(scratch: _Scratch, view: int) -> None:
+def delete(scratch: Scratch, view: int) -> None:
     try:
         os.unlink(f"{scratch.name}/deleted", dir_fd=view)
         status = os.lstat(scratch.upper / scratch.name / "deleted")
     except OSError as error:
-        raise _unsupported(scratch, f"deleting a file there fails ({error.strerror})") from error
+        raise unsupported(scratch, f"deleting a file there fails ({error.strerror})") from error
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != 0:
-        raise _unsupported(scratch, "deleting a file leaves no whiteout")
+        raise unsupported(scratch, "deleting a file leaves no whiteout")
 
 
-def _change_mode(scratch: _Scratch, view: int) -> None:
+def change_mode(scratch: Scratch, view: int) -> None:
     try:
         os.chmod(f"{scratch.name}/file", 0o600, dir_fd=view)
         _marker(scratch, "file", b"metacopy")
     except OSError as error:
-        raise _unsupported(
+        raise unsupported(
             scratch, f"changing a file's mode without copying it fails ({error.strerror})"
         ) from error
 
 
-def _rename(scratch: _Scratch, view: int) -> None:
+def rename(scratch: Scratch, view: int) -> None:
     old, new = f"{scratch.name}/directory", f"{scratch.name}/renamed"
     try:
         os.rename(old, new, src_dir_fd=view, dst_dir_fd=view)
         _marker(scratch, "renamed", b"redirect")
         os.stat(f"{new}/inside", dir_fd=view)
     except OSError as error:
-        raise _unsupported(scratch, f"renaming a directory fails ({error.strerror})") from error
+        raise unsupported(scratch, f"renaming a directory fails ({error.strerror})") from error
 
 
-def _marker(scratch: _Scratch, name: str, marker: bytes) -> bytes:
+def _marker(scratch: Scratch, name: str, marker: bytes) -> bytes:
     """ENODATA if the kernel did without the marker, and so copied."""
     return os.getxattr(scratch.upper / scratch.name / name, prefix("trusted") + marker)
 
 
-def _filesystem(path: Path) -> str:
+def filesystem(path: Path) -> str:
+    """Its type, as mount tables have it."""
     entry = mount_at(path)
     return "an unknown filesystem" if entry is None else entry.fstype
 
@@ -198,18 +224,20 @@ def _reason(error: MountRefused) -> str:
     return kernel_reason(error.kernel) or os.strerror(error.errno)
 
 
-def _unsupported(scratch: _Scratch, missing: str) -> UnsupportedError:
-    filesystem = _filesystem(scratch.store)
-    if filesystem == "overlay":
+def unsupported(scratch: Scratch, missing: str) -> UnsupportedError:
+    """What is said of a directory that cannot hold branches; `missing` is a clause."""
+    kind = filesystem(scratch.store)
+    if kind == "overlay":
         said = f"{scratch.store} lies on an overlay itself and cannot hold an upper directory"
     else:
-        said = f"{scratch.store} ({filesystem}) cannot hold an upper directory"
+        said = f"{scratch.store} ({kind}) cannot hold an upper directory"
     return UnsupportedError(f"{said}: {missing}", hint=_ELSEWHERE)
 
 
-def _base_refused(scratch: _Scratch, error: MountRefused) -> UnsupportedError:
+def _base_refused(scratch: Scratch, error: MountRefused) -> UnsupportedError:
+    assert scratch.base is not None, "without one the mount is the same"
     return UnsupportedError(
-        f"{scratch.base} ({_filesystem(scratch.base)}) cannot lie below an overlay: "
+        f"{scratch.base} ({filesystem(scratch.base)}) cannot lie below an overlay: "
         f"{_reason(error)}",
         hint="adopt a copy of it on an ordinary filesystem",
     )
