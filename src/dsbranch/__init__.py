@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dsbranch.errors import DsbranchError
     from dsbranch.model import Change, Commit
     from dsbranch.ops.diff import Diff
-    from dsbranch.workspace import Branch, Workspace, init, open
+    from dsbranch.workspace import Branch, Workspace, doctor, init, open
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ __all__ = [
     "DsbranchError",
     "Workspace",
     "__version__",
+    "doctor",
     "init",
     "open",
 ]
@@ -36,6 +37,7 @@ _HOMES = {
     "Diff": "dsbranch.ops.diff",
     "DsbranchError": "dsbranch.errors",
     "Workspace": "dsbranch.workspace",
+    "doctor": "dsbranch.workspace",
     "init": "dsbranch.workspace",
     "open": "dsbranch.workspace",
 }

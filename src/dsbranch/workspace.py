@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from dsbranch.model import (
     Applied,
     BranchInfo,
+    Checkup,
     Collected,
     Commit,
     Committed,
@@ -68,6 +69,21 @@ def open(path: StrPath | None = None) -> Workspace:
     :raises NewerFormat: it was written by a newer dsbranch
     """
     return Workspace(open_context(Path.cwd() if path is None else Path(path)))
+
+
+def doctor(path: StrPath | None = None, *, dataset: StrPath | None = None) -> Checkup:
+    """What this machine allows, in the workspace at or above `path`, or for one to be put there.
+
+    `path` defaults to the current directory and need not exist. `dataset` defaults to that of the
+    workspace. What does not work is in the answer, and is no exception.
+
+    :raises BadPath: `dataset` is no directory, or `path` lies in no directory
+    """
+    from dsbranch.ops.doctor import doctor as run
+
+    return run(
+        Path.cwd() if path is None else Path(path), None if dataset is None else Path(dataset)
+    )
 
 
 class Workspace:

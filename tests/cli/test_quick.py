@@ -78,6 +78,8 @@ WELL_FORMED = [
     "du a b",
     "gc --keep 2w",
     "demo",
+    "doctor",
+    "doctor there --base data --json",
 ]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN = range(31, 37)
 _BOLD = 1
 
+_STATES = {"ok": _GREEN, "warn": _YELLOW, "fail": _RED}
 _COLOURS = {"A": _GREEN, "M": _YELLOW, "m": _CYAN, "D": _RED, "R": _BLUE, "T": _MAGENTA}
 
 
@@ -68,6 +69,10 @@ def _paint(text: str, stream: TextIO, *codes: int) -> str:
 
 def paint_letter(letter: str) -> str:
     return _paint(letter, sys.stdout, _COLOURS[letter])
+
+
+def paint_state(text: str, state: str) -> str:
+    return _paint(text, sys.stdout, _STATES[state])
 
 
 def paint_commit(text: str) -> str:

@@ -17,6 +17,7 @@ from dsbranch.model import (
     Branch,
     BranchInfo,
     Change,
+    Checkup,
     Collected,
     Commit,
     Committed,
@@ -360,6 +361,16 @@ def verified(item: Verified) -> Object:
             for one in item.findings
         ],
     }
+
+
+def checkup(item: Checkup) -> Object:
+    return (
+        SCHEMA
+        | {"ok": not item.failed, "kernel": item.kernel}
+        | machine_path("place", item.place)
+        | machine_path("dataset", item.dataset)
+        | {"checks": [check._asdict() for check in item.checks]}
+    )
 
 
 SPACE_PARTS = (

@@ -38,6 +38,7 @@ VERBS = (
     "gc",
     "seal",
     "verify",
+    "doctor",
     "demo",
 )
 
