@@ -227,12 +227,16 @@ class Change(NamedTuple):
 
 
 class Status(NamedTuple):
+    """The answer of status. `running` has, for each private view that shows the branch, a process
+    in it and where it sees the branch; looked for only where it is not mounted."""
+
     branch: str
     head: str
     mounted: bool
     mountpoint: Path | None
     clean: bool
     counts: Mapping[str, int] = NONE
+    running: tuple[Process, ...] = ()
 
 
 class BranchInfo(NamedTuple):

@@ -202,11 +202,13 @@ def test_status(program: Program, fake: FakeWorkspace) -> None:
         "mountpoint_b64": "L3dz/y9leHAx",
         "clean": False,
         "counts": counts,
+        "running": [],
     }
     fake.answers["status"] = Status("exp1", HEAD, False, None, True)
+    way = "mount" if os.geteuid() == 0 else "shell"
     assert program("status", "exp1").out.splitlines() == [
         "On branch exp1 at commit 0123456789",
-        "Not mounted (`dsbranch mount exp1` mounts it)",
+        f"Not mounted (`dsbranch {way} exp1` shows it)",
         "No uncommitted changes",
     ]
 

@@ -438,3 +438,14 @@ def test_a_view_does_not_keep_other_branches_busy(run: Run, ws: Path) -> None:
         run("umount", "exp")
         run("delete", "--force", "exp")
         assert seen.does(f"ls {ws}") == ["main"]
+
+
+def test_status_tells_who_uses_it(run: Run, ws: Path, data: Path) -> None:
+    run("create", "exp", "--no-mount")
+    assert "Not mounted" in run("status", "exp").stdout
+    with view(ws, "exp") as seen:
+        used = f"In use at {data} by sh (pid {seen.process.pid})\n"
+        assert used in run("status", "exp").stdout
+        (process,) = json.loads(run("status", "exp", "--json").stdout)["running"]
+        assert process["pid"] == seen.process.pid
+    assert "Not mounted" in run("status", "exp").stdout

@@ -115,6 +115,7 @@ def status(item: Status) -> Object:
         | {"branch": item.branch, "head": item.head, "mounted": item.mounted}
         | machine_path("mountpoint", item.mountpoint)
         | {"clean": item.clean, "counts": dict(item.counts)}
+        | {"running": processes(item.running)}
     )
 
 

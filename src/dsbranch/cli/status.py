@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dsbranch.cli import render, shapes
 from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import BranchName, Json
-from dsbranch.cli.quote import quote_path
+from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import count_words, plural, short
 from dsbranch.model import Status
@@ -30,8 +30,11 @@ def _lines(status: Status) -> Iterator[str]:
     yield f"On branch {status.branch} at commit {short(status.head)}"
     if status.mounted and status.mountpoint is not None:
         yield f"Mounted at {quote_path(os.fsencode(status.mountpoint))}"
-    else:
-        yield f"Not mounted (`dsbranch mount {status.branch}` mounts it)"
+    elif not status.running:
+        way = "mount" if os.geteuid() == 0 else "shell"
+        yield f"Not mounted (`dsbranch {way} {status.branch}` shows it)"
+    for process in status.running:
+        yield one_line(f"In use at {process.path} by {process.command} (pid {process.pid})")
     if status.clean:
         yield "No uncommitted changes"
     else:

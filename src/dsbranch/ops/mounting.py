@@ -33,6 +33,7 @@ from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import plan, source
+from dsbranch.overlay.processes import VANISHED, command
 from dsbranch.store.lock import branch_lock
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ def private_views(context: Context, layer: str) -> list[MountEntry]:
         return []  # nobody has made one yet
     found = mountinfo.in_private_views(layer_source(context, layer), context.layout.dataset)
     return [entry for entry in found if is_of(context, entry, layer)]
+
+
+def users_of_private_views(context: Context, branch: Branch) -> tuple[Process, ...]:
+    """A process in each of these namespaces, and where it sees the branch."""
+    found = []
+    for entry in whole(private_views(context, branch.layer)):
+        with suppress(*VANISHED):
+            found.append(Process(entry.pid, command(entry.pid), str(path_of(entry)), "running"))
+    return tuple(found)
 
 
 def all_views(context: Context, layer: str) -> list[MountEntry]:

@@ -20,4 +20,5 @@ def status(context: Context, name: str) -> Status:
         mountpoint=place,
         clean=not counts,
         counts=counts,
+        running=() if place is not None else mounting.users_of_private_views(context, branch),
     )

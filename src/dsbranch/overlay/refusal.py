@@ -9,7 +9,10 @@ from pathlib import Path
 
 from dsbranch.errors import MountRefused, NoPrivilege
 
-_AS_ROOT = "run the same command as root, for example with sudo"
+_AS_ROOT = (
+    "run the same command as root, for example with sudo; `dsbranch run` and `dsbranch shell` show"
+    " a branch without"
+)
 
 
 def no_privilege(doing: str) -> NoPrivilege:
