@@ -391,3 +391,23 @@ def test_whiteouts_are_devices(place):
     status = (place.layer("l1") / "file").lstat()
     assert stat.S_ISCHR(status.st_mode)
     assert status.st_rdev == 0
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("dialect", ["trusted", "user"])
+def test_an_upper_in_use_is_refused_with_the_log_and_without(place, monkeypatch, heard, dialect):
+    """Mounted nowhere that a table shows, and the log is not everybody's to read."""
+    if not heard:
+        monkeypatch.setattr("dsbranch.overlay.log._LOG", "/dev/nothing")
+    made = place.plan("l1", dialect=dialect)
+    with place.driver.prepare(made), pytest.raises(MountInUse, match="in use by another mount"):
+        place.driver.prepare(made)
+    names = sorted(os.listdir(place.layer("l1").parent))
+    with place.driver.prepare(made):
+        pass
+    assert sorted(os.listdir(place.layer("l1").parent)) == names
+    assert os.listdir(place.layer("l1")) == []
+    assert [name for name in os.listxattr(place.layer("l1")) if "overlay" in name] in (
+        [],
+        [f"{dialect}.overlay.impure"],
+    )

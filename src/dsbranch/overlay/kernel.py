@@ -24,6 +24,8 @@ from dsbranch.overlay.mountinfo import by_id, children
 from dsbranch.overlay.refusal import refusal
 
 _STRING_LIMIT = 255
+# fs/overlayfs/super.c, ovl_report_in_use: what is said of a mount that no mount table shows.
+_IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 # MOUNT_ATTR_* of linux/mount.h
 _ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
 
@@ -80,20 +82,14 @@ class KernelDriver:
 
     def _superblock(self, plan: MountPlan) -> int:
         doing = f"mount {plan.source}"
-        _require_unused(plan, doing)
-        with KernelLog() as log, _context(doing) as context:
-            try:
-                _configure(context, plan)
-                syscalls.fsconfig_create(context)
-                return syscalls.fsmount(context)
-            except OSError as error:
-                raise refusal(
-                    doing if error.filename is None else f"{doing} ({_subject(error)})",
-                    error,
-                    messages=syscalls.context_messages(context),
-                    logged=log.lines(),
-                    work=plan.work,
-                ) from error
+        with KernelLog() as log:
+            if plan.upper is not None and not log.heard and _is_in_use(plan):
+                raise _upper_in_use(doing)
+            while (made := _made(plan, doing, log)) is None:
+                if _is_in_use(plan):
+                    raise _upper_in_use(doing)
+                # What the log had was of somebody else's mount.
+        return made
 
     def bind(
         self,
@@ -159,15 +155,35 @@ class KernelDriver:
             raise refusal(f"unmount {path}", error) from error
 
 
-def _require_unused(plan: MountPlan, doing: str) -> None:
-    """:raises MountInUse: another mount, one that no table shows perhaps, writes to its upper
-
-    Where the index is off the kernel says so in its log alone, and mounts. With it, it refuses;
-    should nobody have the upper, the impossible workdir keeps this from becoming a mount.
-    """
-    if plan.upper is None:
-        return
+def _made(plan: MountPlan, doing: str, log: KernelLog) -> int | None:
+    """A superblock, or None if the log has it that the upper of one that was made is in use."""
     with _context(doing) as context:
+        try:
+            _configure(context, plan)
+            syscalls.fsconfig_create(context)
+            if any(_IN_USE in line for line in log.lines()):
+                # Said, not refused, where the index is off. Closing the context undoes it.
+                return None
+            return syscalls.fsmount(context)
+        except OSError as error:
+            raise refusal(
+                doing if error.filename is None else f"{doing} ({_subject(error)})",
+                error,
+                messages=syscalls.context_messages(context),
+                logged=log.lines(),
+                work=plan.work,
+            ) from error
+
+
+def _is_in_use(plan: MountPlan) -> bool:
+    """Whether another mount, one that no table shows perhaps, writes to the upper directory.
+
+    Where the index is off the kernel says so in its log alone, which not everybody may read. With
+    it, it refuses; should nobody have the upper, the impossible workdir keeps this from becoming a
+    mount. Root reads the log instead, as each such attempt leaves a line there.
+    """
+    assert plan.upper is not None
+    with _context(f"mount {plan.source}") as context:
         try:
             if ("userxattr", "") in plan.options:
                 syscalls.fsconfig_flag(context, b"userxattr")
@@ -177,9 +193,13 @@ def _require_unused(plan: MountPlan, doing: str) -> None:
                 _set_directory(context, key, plan.upper)
             syscalls.fsconfig_create(context)
         except OSError as error:
-            if error.errno != errno.EBUSY:
-                return  # no news: what else is wrong, mounting it will say
-    raise MountInUse(
+            # What else is wrong, mounting it will say.
+            return error.errno == errno.EBUSY
+    raise AssertionError("the kernel took one directory for both upper and work")
+
+
+def _upper_in_use(doing: str) -> MountInUse:
+    return MountInUse(
         f"cannot {doing}: its upper directory is in use by another mount, a detached one perhaps",
         hint="end the processes that still stand in the old view, then try again",
     )

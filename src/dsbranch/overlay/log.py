@@ -11,6 +11,7 @@ import os
 from types import TracebackType
 from typing import Self
 
+_LOG = "/dev/kmsg"
 _PREFIX = "overlayfs: "
 _RECORD = 8192
 _ERROR = 3
@@ -26,7 +27,7 @@ class KernelLog:
     def __enter__(self) -> Self:
         self._fd: int | None = None
         try:
-            fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(_LOG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             # No right to it, or a container without it: the caller has errno still.
             return self
@@ -43,6 +44,11 @@ class KernelLog:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    @property
+    def heard(self) -> bool:
+        """Whether it hears anything at all."""
+        return self._fd is not None
 
     def lines(self) -> list[str]:
         """The lines since the last call, or the start, in the form of a context's messages:

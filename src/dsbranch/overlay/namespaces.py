@@ -137,9 +137,12 @@ def _in_child(enter: Callable[[], None], call: Callable[[], _Result]) -> _Result
         os.close(reader)
         _answer(writer, enter, call)
     os.close(writer)
-    with open(reader, "rb") as answer:
-        told = answer.read()
-    os.waitpid(child, 0)
+    try:
+        with open(reader, "rb") as answer:
+            told = answer.read()
+    finally:
+        # Also who is interrupted is to know that nothing is being done any more.
+        os.waitpid(child, 0)
     if not told:
         raise DsbranchError("a process that was to act in another mount namespace was killed")
     good, value = pickle.loads(told)  # noqa: S301 - from ourselves
