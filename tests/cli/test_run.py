@@ -297,6 +297,7 @@ def test_a_shell_with_the_branch_in_the_prompt(ws: Path, data: Path) -> None:
 
 def test_throw_away(run: Run, ws: Path, data: Path) -> None:
     touch = ["--", "touch", data / "new"]
+    assert "note: tied: exit code 0" in run("run", "--new=tied", *touch).stderr
     note = run("run", "--new", *touch).stderr
     name = re.search(r"note: (run-[0-9a-f]{6}): exit code 0; 1 added, uncommitted", note)
     assert name is not None, note

@@ -21,6 +21,8 @@ EXAMPLE = "dsbranch run exp1 -- python train.py --data /data/images"
 
 TAIL = "-- COMMAND..."
 
+NAMING = "--new"
+
 At = Annotated[
     Path | None,
     Option("--at", metavar="PATH", help="Where the branch is shown; default: the dataset's path."),
@@ -32,7 +34,12 @@ def run(
     name: BranchName = None,
     at: At = None,
     new: Annotated[
-        bool, Option("--new", help="Make the branch NAME for this; without one, a name is drawn.")
+        bool,
+        Option(
+            "--new",
+            help="Make the branch NAME for this, also given as --new=NAME; without one, a name is"
+            " drawn.",
+        ),
     ] = False,
     start: Annotated[
         str | None, ref_option("--from", "REF", "Where a new branch starts; default: main.")

@@ -32,12 +32,20 @@ class TailCommand(TyperCommand):
     """Sets aside what stands behind ``--``, which the parser would take for arguments."""
 
     tail = ""
+    naming = ""
+    """A flag to which a name may be tied, as in ``--new=NAME``, which Typer has no word for."""
+
+    def _apart(self, word: str) -> list[str]:
+        flag, equals, name = word.partition("=")
+        return [flag, name] if equals and flag == self.naming else [word]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         if "--" in args:
             split = args.index("--")
             ctx.meta[_PATHS] = args[split + 1 :]
             args = args[:split]
+        if self.naming:
+            args = [word for arg in args for word in self._apart(arg)]
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -133,7 +141,7 @@ def command(word: str) -> TyperCommand | TyperGroup:
             found = module(verb)
             made.command(
                 second or first,
-                cls=_class(tail(found)),
+                cls=_class(found),
                 help=inspect.cleandoc(found.run.__doc__),
                 short_help=found.run.__doc__.splitlines()[0],
                 epilog=f"Example: {found.EXAMPLE}",
@@ -143,8 +151,11 @@ def command(word: str) -> TyperCommand | TyperGroup:
     return command
 
 
-def _class(tail: str | None) -> type[TyperCommand]:
-    return TyperCommand if tail is None else type("Command", (TailCommand,), {"tail": tail})
+def _class(verb: ModuleType) -> type[TyperCommand]:
+    if tail(verb) is None:
+        return TyperCommand
+    settings = {"tail": tail(verb), "naming": getattr(verb, "NAMING", "")}
+    return type("Command", (TailCommand,), settings)
 
 
 def _nothing() -> None:
