@@ -151,3 +151,15 @@ def test_processes_that_end_meanwhile_are_passed_over(place, hold, monkeypatch):
         assert [p.pid for p in mountinfo.other_namespaces("dsbranch:w:l1")] == [other.pid]
     finally:
         os.waitpid(zombie, 0)
+
+
+@pytest.mark.root
+def test_overlays_are_those_of_every_namespace(place, hold):
+    place.mount(place.plan("l1"))
+    other = hold("", before=["unshare", "-m"])
+    found = [
+        (process and process.pid, entry.source)
+        for process, entry in mountinfo.overlays()
+        if entry.path == os.fsencode(place.target)
+    ]
+    assert found == [(None, "dsbranch:w:l1"), (other.pid, "dsbranch:w:l1")]

@@ -216,6 +216,26 @@ def everywhere(prefix: str) -> list[MountEntry]:
     ]
 
 
+def overlays() -> list[tuple[Process | None, MountEntry]]:
+    """Every mount of the kernel's overlays: those of this namespace, and those of others with a
+    process that sees them. What is said of sight in `other_namespaces` holds here, too."""
+    found: list[tuple[Process | None, MountEntry]] = [(None, e) for e in _overlays(table())]
+    for pid, _, data in _foreign():
+        entries = _overlays(data)
+        if entries:
+            with suppress(*VANISHED):
+                said = command(pid)
+                found += [
+                    (Process(pid, said, os.fsdecode(e.path), "its own mount namespace"), e)
+                    for e in entries
+                ]
+    return found
+
+
+def _overlays(data: bytes) -> list[MountEntry]:
+    return [entry for entry in select(data, b" - overlay ") if entry.fstype == "overlay"]
+
+
 def _foreign() -> Iterator[tuple[int, int, bytes]]:
     """A process of each other mount namespace, the namespace, and its mountinfo.
 
