@@ -66,7 +66,7 @@ def _values(declared: Sequence[Parameter], words: Iterable[str]) -> dict[str, An
     left = iter(words)
     for word in left:
         name, equals, value = word.partition("=")
-        if not word.startswith("-"):
+        if word == "-" or not word.startswith("-"):
             plain.append(word)
         elif word in options and options[word].kind is bool:
             given[options[word].name] = [True]
