@@ -22,6 +22,7 @@ from dsbranch.model import (
     Logged,
     Merged,
     Mounted,
+    Overlay,
     Preference,
     Progress,
     Renamed,
@@ -84,6 +85,59 @@ def doctor(path: StrPath | None = None, *, dataset: StrPath | None = None) -> Ch
     return run(
         Path.cwd() if path is None else Path(path), None if dataset is None else Path(dataset)
     )
+
+
+def inspect(
+    mountpoint: StrPath, *, sizes: bool = True, progress: Progress | None = None
+) -> Overlay:
+    """Explain the overlay that `mountpoint` lies in, dsbranch's or not. Needs no workspace.
+
+    `sizes` walks its directories, but for a dataset.
+
+    :raises BadPath: it lies in none
+    """
+    from dsbranch.ops.inspect import inspect as run
+
+    return run(Path(mountpoint), sizes=sizes, progress=progress)
+
+
+def inspect_all(*, sizes: bool = True, progress: Progress | None = None) -> list[Overlay]:
+    """Explain each overlay that is mounted in any mount namespace the caller can see."""
+    from dsbranch.ops.inspect import inspect_all as run
+
+    return run(sizes=sizes, progress=progress)
+
+
+def inspect_containers(
+    document: bytes, *, sizes: bool = True, progress: Progress | None = None
+) -> list[Overlay]:
+    """Explain what ``docker inspect`` or ``podman inspect`` wrote of containers, running or not.
+
+    :raises BadPath: it is no such document, or of another machine
+    :raises UsageError: a container's storage is no overlay that its engine names
+    """
+    from dsbranch.ops.inspect import inspect_containers as run
+
+    return run(document, sizes=sizes, progress=progress)
+
+
+def overlay_changes(
+    overlay: Overlay,
+    *,
+    paths: Sequence[bytes] = (),
+    renames: bool = True,
+    progress: Progress | None = None,
+) -> Diff:
+    """What the upper directory of an overlay changed, as `Workspace.diff` tells it. Read only.
+
+    All of its directories but the last lower are walked.
+
+    :raises UnsupportedError: it has no upper, or lowers that hold data only
+    :raises NoPrivilege: the marks in its layers are out of the caller's sight
+    """
+    from dsbranch.ops.inspect import overlay_changes as run
+
+    return run(overlay, paths=paths, renames=renames, progress=progress)
 
 
 class Workspace:

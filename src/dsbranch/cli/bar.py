@@ -80,15 +80,27 @@ class Bar:
 
 
 @contextmanager
-def shown(workspace: Workspace) -> Iterator[None]:
-    """Draw the long phases of what the body does with `workspace`."""
+def drawn() -> Iterator[Bar | None]:
+    """A bar for what the body does, None where there is no terminal."""
     if not sys.stderr.isatty():
-        yield
+        yield None
         return
     bar = Bar()
-    workspace.on_progress(bar)
     try:
-        yield
+        yield bar
     finally:
-        workspace.on_progress(None)
         bar.close()
+
+
+@contextmanager
+def shown(workspace: Workspace) -> Iterator[None]:
+    """Draw the long phases of what the body does with `workspace`."""
+    with drawn() as bar:
+        if bar is None:
+            yield
+            return
+        workspace.on_progress(bar)
+        try:
+            yield
+        finally:
+            workspace.on_progress(None)

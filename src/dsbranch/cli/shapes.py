@@ -28,6 +28,8 @@ from dsbranch.model import (
     Merged,
     Mounted,
     Operation,
+    Overlay,
+    OverlayPart,
     Process,
     Renamed,
     Restored,
@@ -403,6 +405,53 @@ def space(item: Space) -> Object:
         "parts": {name: getattr(item, name) for name in SPACE_PARTS},
         "checkpoint_inodes": item.checkpoint_inodes,
     }
+
+
+def overlay(item: Overlay) -> Object:
+    return {
+        "name": item.name,
+        "mounted": [
+            machine_path("path", place.path)
+            | machine_path("root", place.root)
+            | {
+                "read_only": place.read_only,
+                "process": None
+                if place.process is None
+                else {"pid": place.process.pid, "command": place.process.command},
+            }
+            for place in item.mounted
+        ],
+        "dialect": item.dialect,
+        "options": dict(item.options),
+        "read_only": item.read_only,
+        "parts": [_overlay_part(part) for part in item.parts],
+        "notes": list(item.notes),
+    }
+
+
+def _overlay_part(part: OverlayPart) -> Object:
+    belongs = part.belongs
+    return (
+        {"role": part.role}
+        | machine_path("path", part.path)
+        | {"found": part.found, "bytes": part.bytes, "inodes": part.inodes}
+        | {
+            "belongs": None
+            if belongs is None
+            else machine_path("workspace", belongs.workspace)
+            | {
+                "what": belongs.what,
+                "layer": belongs.layer,
+                "branch": belongs.branch,
+                "commit": belongs.commit,
+                "message": belongs.message,
+            }
+        }
+    )
+
+
+def overlays(items: Iterable[Overlay]) -> Object:
+    return SCHEMA | {"overlays": [overlay(item) for item in items]}
 
 
 def applied(branch: str, item: Applied) -> Object:

@@ -39,6 +39,7 @@ VERBS = (
     "seal",
     "verify",
     "doctor",
+    "inspect",
     "demo",
 )
 

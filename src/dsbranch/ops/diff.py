@@ -22,11 +22,12 @@ class Diff:
     """The changes from one view to another, sorted by path with ``/`` lowest.
 
     Iterating gives `Change`. `from_` and `to` are commit ids; `to` is None where uncommitted
-    changes are included. `pending` names a branch with uncommitted changes that are not.
+    changes are included, and both are for an overlay that is not of a workspace. `pending` names
+    a branch with uncommitted changes that are not.
     """
 
     def __init__(
-        self, from_: str, to: str | None, deltas: Deltas, *, pending: str | None = None
+        self, from_: str | None, to: str | None, deltas: Deltas, *, pending: str | None = None
     ) -> None:
         self.from_ = from_
         self.to = to
