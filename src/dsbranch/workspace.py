@@ -498,6 +498,21 @@ class Workspace:
             author=author,
         )
 
+    def adopt(
+        self, name: str, overlay: Overlay, message: str | None = None, *, mount: bool = True
+    ) -> Applied:
+        """Make what a stopped container changed a commit on the new branch `name`.
+
+        The container keeps its own: files are copied, by reflink where the filesystem can.
+
+        :raises BusyError: the container is mounted
+        :raises ConflictError: the dataset is not what the container lies on
+        :raises NothingToCommit: the container changed nothing
+        """
+        from dsbranch.ops.adopt import adopt as run
+
+        return run(self._context, name, overlay, message, mount=mount)
+
     def delete(self, branch: str, *, force: bool = False) -> Deleted:
         """Remove a branch. What it held is kept until gc.
 

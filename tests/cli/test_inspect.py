@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from dsbranch.errors import BadPath
-from dsbranch.model import Belonging, Change, MountPlace, Overlay, OverlayPart, Process
+from dsbranch.model import (
+    Applied,
+    Belonging,
+    Change,
+    Commit,
+    MountPlace,
+    Overlay,
+    OverlayPart,
+    Process,
+)
 from tests.cli.fake import FakeDiff
 
 WS = Path("/ws")
@@ -196,6 +205,27 @@ def test_changes_are_of_one_container(program, answers, monkeypatch):
     assert "hint: name one container" in ran.err
 
 
+COMMIT = Commit("ab" * 20, ("cd" * 20,), "l", "adopt web\n\nmore", "ada", 0)
+
+
+def test_a_container_is_adopted(program, answers, fake, monkeypatch):
+    fake.answers["adopt"] = Applied(COMMIT, {"A": 1, "D": 2}, Path("/ws/exp"))
+    give(monkeypatch, b"[{}]")
+    ran = program("-C", "/ws", "inspect", "-", "--adopt", "exp", "-m", "why")
+    assert ran.out == "[exp ababababab] adopt web (1 added, 2 deleted), mounted at /ws/exp\n"
+    assert fake.asked == [("adopt", "exp", OVERLAY, "why", {"mount": True})]
+    assert fake.start == Path("/ws")
+    fake.answers["adopt"] = Applied(COMMIT, {"A": 1})
+    give(monkeypatch, b"[{}]")
+    answer = json.loads(program("inspect", "-", "--adopt", "exp", "--no-mount", "--json").out)
+    assert fake.asked[-1] == ("adopt", "exp", OVERLAY, None, {"mount": False})
+    assert (answer["branch"], answer["counts"], answer["mountpoint"]) == ("exp", {"A": 1}, None)
+    assert answer["commit"]["id"] == COMMIT.id
+    answers.found = []
+    give(monkeypatch, b"[{}]")
+    assert "the JSON describes 0" in program("inspect", "-", "--adopt", "exp").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -205,6 +235,10 @@ def test_changes_are_of_one_container(program, answers, monkeypatch):
         (("--all", "--changes"), "--all excludes --changes"),
         (("--all", "/m"), "--all excludes a mount point"),
         (("--changes", "--json", "-z"), "--json excludes"),
+        (("-m", "why"), "about a new branch"),
+        (("--no-mount",), "about a new branch"),
+        (("--all", "--adopt", "x"), "--adopt excludes --all"),
+        (("-", "--changes", "--adopt", "x"), "--adopt excludes --changes"),
     ],
 )
 def test_what_does_not_go_together(program, answers, arguments, words):

@@ -13,12 +13,13 @@ import pytest
 
 from dsbranch import errors, workspace
 from dsbranch.model import Overlay as Explained
+from dsbranch.ops import adopt
 from tests import edits as e
-from tests import truth
+from tests import leaks, truth
 from tests.cases import BASE, CASES, USER_CASES, Case, Raw
 from tests.overlay.conftest import become_nobody, in_child
-from tests.overlays import Overlay
-from tests.trees import Dir, File, snapshot
+from tests.overlays import OPTIONS, Overlay
+from tests.trees import Dir, File, assert_same, snapshot
 
 from .conftest import one_sentence, said
 
@@ -26,7 +27,8 @@ pytestmark = pytest.mark.root
 
 # Layers that the kernel itself cannot read (ESTALE).
 UNREADABLE = "18-"
-TRUSTED = [(case, "trusted") for case in CASES if not case.id.startswith(UNREADABLE)]
+WORKABLE = [case for case in CASES if not case.id.startswith(UNREADABLE)]
+TRUSTED = [(case, "trusted") for case in WORKABLE]
 USER = [(case, "user") for case in USER_CASES if not case.id.startswith(UNREADABLE)]
 
 
@@ -304,7 +306,7 @@ def test_a_container_that_is_stopped_and_one_that_runs(dialect, tmp_path):
         overlay.edit(e.add("new", File(b"new")), e.unlink("g"), e.recreate("e", Dir()))
         running = container(document(overlay))
         expected = said(workspace.overlay_changes(running))
-        assert [place.path for place in running.mounted] == [overlay.mountpoint]
+        assert overlay.mountpoint in [place.path for place in running.mounted]
         assert expected == ["D e/d", "D e/d/deep", "D e/m", "D g", "A new"]
         overlay.unmount()
         stopped = container(document(overlay))
@@ -355,6 +357,132 @@ def test_who_does_not_see_the_marks_gets_no_wrong_answer(stack):
     assert name == "NoPrivilege"
     assert "only root sees the marks" in message
     assert "sudo" in hint
+
+
+# Adopting one
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[tuple[Overlay, workspace.Workspace]]:
+    """A container that is stopped, and a workspace whose dataset is its only lower."""
+    with Overlay(tmp_path, BASE) as overlay:
+        ws = workspace.init(overlay.base, tmp_path / "ws", mount=False)
+        try:
+            yield overlay, ws
+        finally:
+            ws.close()
+            for point in leaks.mounts(tmp_path / "ws"):
+                subprocess.run(["umount", "-l", point], check=True)
+
+
+# `cp`, which makes a dataset of several lowers, stops at PATH_MAX.
+ADOPTABLE = [case for case in WORKABLE if case.id != "22-path-longer-than-path-max-renamed"]
+
+
+@pytest.mark.parametrize("case", ADOPTABLE, ids=lambda case: case.id)
+def test_what_is_adopted_is_what_the_container_showed(case, tmp_path):
+    with Overlay(tmp_path, case.base) as overlay:
+        stacked(overlay, case)
+        shown = overlay.snapshot()
+        overlay.unmount()
+        before = [snapshot(path) for path in overlay.layers]
+        below = tmp_path / "below"
+        if overlay.lowers:
+            copied(overlay, below)
+        ws = workspace.init(below if overlay.lowers else overlay.base, tmp_path / "ws", mount=False)
+        try:
+            done = ws.adopt("web", container(document(overlay)))
+            assert done.mountpoint == tmp_path / "ws" / "web"
+            assert_same(snapshot(done.mountpoint), shown)
+            assert ws.status("web").clean
+            assert ws.verify(full=True).findings == ()
+            assert [snapshot(path) for path in overlay.layers] == before
+        except errors.NothingToCommit:
+            assert workspace.overlay_changes(container(document(overlay))).counts() == {}
+        finally:
+            ws.close()
+            for point in leaks.mounts(tmp_path / "ws"):
+                subprocess.run(["umount", "-l", point], check=True)
+
+
+def copied(overlay: Overlay, target: Path) -> None:
+    """What the lowers of an overlay show, in a directory of its own."""
+    point = overlay.root / "lowers"
+    point.mkdir()
+    stack = ":".join(overlay._short(path) for path in [*overlay.lowers, overlay.base])
+    with overlay._mounted(f"lowerdir={stack},{OPTIONS[overlay.dialect]}", point):
+        subprocess.run(["cp", "-a", point, target], check=True)
+
+
+def test_nothing_of_a_container_is_shared_with_its_commit(shop):
+    overlay, ws = shop
+    overlay.edit(e.add("new", File(b"new")), e.link("new", "again"), e.symlink("new", "to"))
+    overlay.edit(e.unlink("g"), e.open_and_close("f"))
+    overlay.unmount()
+    done = ws.adopt("web", container(document(overlay)), "as it was", mount=False)
+    assert done.commit is not None
+    assert done.commit.message == "as it was"
+    assert done.counts == {"A": 3, "D": 1}
+    assert said(ws.diff("web")) == ["A again", "D g", "A new", "A to"]
+    assert done.commit.layer is not None
+    layer = ws.root / ".dsbranch" / "layers" / done.commit.layer / "fs"
+    ours, theirs = set(inodes(layer)), set(inodes(overlay.upper))
+    assert not ours & theirs
+    assert (layer / "new").stat().st_ino == (layer / "again").stat().st_ino
+    assert not (layer / "f").exists(), "copied up for nothing"
+    ws.undo()
+    assert [branch.name for branch in ws.list()] == ["main"]
+
+
+def test_a_container_that_runs_is_not_adopted(shop, monkeypatch):
+    overlay, ws = shop
+    overlay.edit(e.unlink("g"))
+    explained = container(document(overlay))
+    with pytest.raises(errors.BusyError) as caught:
+        ws.adopt("web", explained)
+    assert "web is mounted" in one_sentence(caught.value)
+    overlay.unmount()
+    made = adopt.built
+
+    def started(*arguments: object, **keywords: object) -> object:
+        overlay.mount()
+        return made(*arguments, **keywords)
+
+    monkeypatch.setattr(adopt, "built", started)
+    with pytest.raises(errors.BusyError):
+        ws.adopt("web", explained)
+    assert [branch.name for branch in ws.list()] == ["main"]
+    assert len(list((ws.root / ".dsbranch" / "layers").iterdir())) == 1
+
+
+def test_a_dataset_that_is_not_what_the_container_lies_on(shop):
+    overlay, ws = shop
+    overlay.edit(e.append("f", b"lower"))
+    overlay.freeze()
+    overlay.edit(e.unlink("g"))
+    overlay.unmount()
+    with pytest.raises(errors.ConflictError) as caught:
+        ws.adopt("web", container(document(overlay)))
+    assert "1 differences" in one_sentence(caught.value)
+    image = json.dumps({"Id": "x", "GraphDriver": {"Data": {"UpperDir": str(overlay.upper)}}})
+    with pytest.raises(errors.ConflictError, match="nothing"):
+        ws.adopt("web", container(image.encode()))
+    assert [branch.name for branch in ws.list()] == ["main"]
+
+
+def test_what_cannot_be_adopted(shop):
+    overlay, ws = shop
+    overlay.unmount()
+    explained = container(document(overlay))
+    with pytest.raises(errors.NothingToCommit):
+        ws.adopt("web", explained)
+    with pytest.raises(errors.AlreadyExists):
+        ws.adopt("main", explained)
+    with pytest.raises(errors.BadName):
+        ws.adopt("a/b", explained)
+    with pytest.raises(errors.UnsupportedError) as caught:
+        ws.adopt("web", explained._replace(dialect="user"))
+    assert "user.overlay" in one_sentence(caught.value)
 
 
 # With the engine itself
@@ -425,3 +553,11 @@ def test_a_real_container(engine, swept):
     stopped = container(engine("podman", "inspect", "web").encode())
     assert stopped.mounted == ()
     assert said(workspace.overlay_changes(stopped)) == expected
+
+    image = engine("podman", "image", "mount", "localhost/second")
+    subprocess.run(["cp", "-a", image, swept / "image"], check=True)
+    engine("podman", "image", "umount", "localhost/second")
+    with workspace.init(swept / "image", swept / "ws", mount=False) as ws:
+        ws.adopt("web", stopped)
+        found = list(ws.diff("main", "web", renames=False))
+        assert truth.plain(found) == truth.plain(plain)

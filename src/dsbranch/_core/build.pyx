@@ -1,8 +1,8 @@
 """Carrying out a plan of steps below a directory: a squashed layer, or an export.
 
 Hard links where a layer is made; a copy (by reflink where the filesystem can) only where the
-metadata of one layer belong to the data of another, or where nothing may be shared. Otherwise no
-byte is read.
+metadata of one layer belong to the data of another, or where nothing may be shared, as with a
+directory that others write to. Otherwise no byte is read.
 """
 
 import os
@@ -81,12 +81,14 @@ cdef class Builder:
     cdef bytes prefix            # of overlay xattrs
     cdef str dialect
     cdef bint layer              # the target is a layer, not an export
+    cdef bint share              # it may have inodes of the sources
+    cdef dict names              # where it may not: (table id, link group) -> the name made first
     cdef bytes whiteout          # the last one made, to link the next ones to
     cdef readonly int64_t linked
     cdef readonly int64_t copied
     cdef readonly int64_t copied_bytes
 
-    def __init__(self, target: bytes, dialect: str, bint layer):
+    def __init__(self, target: bytes, dialect: str, bint layer, bint share):
         self.target = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.here = Place()
         self.there = {}
@@ -94,6 +96,8 @@ cdef class Builder:
         self.dialect = dialect
         self.prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
         self.layer = layer
+        self.share = share
+        self.names = {}
 
     def __dealloc__(self):
         if self.target > 0:
@@ -140,8 +144,10 @@ cdef class Builder:
             return 0
         directory, _, name = step.path.rpartition(b"/")
         here = self.here.enter(self.target, directory)
-        if step.action == LINK:
+        if step.action == LINK and self.share:
             self.link(step, here, name)
+        elif step.action == LINK:
+            self.separate(step, here, name)
         elif step.action == DIRECTORY_STEP:
             os.mkdir(name, 0o700, dir_fd=here)
             there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
@@ -227,15 +233,36 @@ cdef class Builder:
         except OSError as error:
             if error.errno not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
                 raise
-            step.data = None if table.rows[row].flags & F_METACOPY else step.source
-            if step.data is None:
-                step.action = STUB
-                if table.rows[row].flags & F_REDIRECT:
-                    step.marker = table.text(table.rows[row].redirect)
-            else:
-                step.action = COPY
-            self.write(step, here, name)
+            self.copy(step, here, name)
         return 0
+
+    cdef int copy(self, Step step, int here, bytes name) except -1:
+        """Make a regular file that was to be linked, with an inode of its own."""
+        cdef Table table
+        cdef int64_t row
+        table, row = step.source
+        step.data = None if table.rows[row].flags & F_METACOPY else step.source
+        if step.data is None:
+            step.action = STUB
+            if table.rows[row].flags & F_REDIRECT:
+                step.marker = table.text(table.rows[row].redirect)
+        else:
+            step.action = COPY
+        return self.write(step, here, name)
+
+    cdef int separate(self, Step step, int here, bytes name) except -1:
+        """Make what was to be linked anew; names of one inode are names of one inode again."""
+        cdef Table table
+        cdef int64_t row
+        cdef tuple key
+        table, row = step.source
+        if table.rows[row].group:
+            key = (id(table), table.rows[row].group)
+            if self.names.setdefault(key, step.path) != step.path:
+                return self.link_to_first(self.names[key], here, name)
+        if table.rows[row].kind == FILE:
+            return self.copy(step, here, name)
+        return self.make_node(step, here, name)
 
     cdef int write(self, Step step, int here, bytes name) except -1:
         """Make a regular file with the metadata of `source` and the content of `data`, or a stub."""
@@ -354,14 +381,17 @@ cdef int64_t copy_data(int source, int out, int64_t size) except -1:
     return copied
 
 
-def build(steps, target: bytes, *, dialect: str = "trusted", layer: bool = True) -> tuple:
+def build(
+    steps, target: bytes, *, dialect: str = "trusted", layer: bool = True, share: bool = True
+) -> tuple:
     """Carry out `steps` in the empty directory `target`: ``(linked, copied, copied bytes)``.
 
-    `layer` False makes an export: xattrs get the names that a mount shows.
+    `layer` False makes an export: xattrs get the names that a mount shows. `share` False: the
+    sources are not sealed, and nothing is linked that others may write to.
 
     :raises OSError: the first failure, with the path; what was made so far is left there
     """
-    cdef Builder builder = Builder(target, dialect, layer)
+    cdef Builder builder = Builder(target, dialect, layer, share)
     builder.run(steps)
     return builder.linked, builder.copied, builder.copied_bytes
 

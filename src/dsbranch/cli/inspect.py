@@ -13,10 +13,19 @@ from dsbranch.cli import render, shapes
 from dsbranch.cli.bar import drawn
 from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.forms import Form, form, print_diff
-from dsbranch.cli.parameters import Json, NameStatus, NoRenames, Null, Stat
+from dsbranch.cli.parameters import (
+    Json,
+    NameStatus,
+    NewMessage,
+    NoMount,
+    NoRenames,
+    Null,
+    Stat,
+    utf8,
+)
 from dsbranch.cli.quote import one_line, quote_path
-from dsbranch.cli.scope import from_here, here
-from dsbranch.cli.wording import columns, human_size, plural, short
+from dsbranch.cli.scope import from_here, here, open_workspace
+from dsbranch.cli.wording import columns, count_words, human_size, plural, short
 from dsbranch.errors import UsageError
 from dsbranch.model import Belonging, MountPlace, Overlay, OverlayPart, Process, Progress
 
@@ -49,6 +58,17 @@ def run(
     null: Null = False,
     json: Json = False,
     no_renames: NoRenames = False,
+    adopt: Annotated[
+        str | None,
+        Option(
+            "--adopt",
+            help="Make what a stopped container changed a commit on the new branch NAME.",
+            metavar="NAME",
+            parse=utf8,
+        ),
+    ] = None,
+    message: NewMessage = None,
+    no_mount: NoMount = False,
 ) -> None:
     """Explain an overlay mount or a container, dsbranch's or not.
 
@@ -59,6 +79,9 @@ def run(
     With --changes: what the upper directory changed against the lowers, true to content, with
     renames and metadata. PATHs, counted from its root, limit that. All layers but the lowest are
     walked; of the lowest, only what they name is looked up.
+
+    With --adopt: the workspace is found as by other verbs, and its dataset must be what the
+    container lies on. The container stays as it is.
     """
     asked = form(stat=stat, name_status=name_status, null=null, json=json)
     if not changes and (asked not in ("listing", "json") or no_renames or call.paths):
@@ -71,6 +94,17 @@ def run(
             "--all excludes " + ("--changes" if changes else "a mount point"),
             hint="`dsbranch inspect MOUNTPOINT --changes` shows those of one overlay",
         )
+    if adopt is None and (message is not None or no_mount):
+        raise UsageError("-m and --no-mount are about a new branch", hint="add `--adopt NAME`")
+    if adopt is not None:
+        if all or changes:
+            raise UsageError(
+                f"--adopt excludes {'--all' if all else '--changes'}",
+                hint="`podman inspect NAME | dsbranch inspect - --adopt BRANCH`",
+            )
+        found = _inspected(mountpoint, None, sizes=False)
+        _adopt(call, _only(found, "--adopt takes"), adopt, message, json=json, mount=not no_mount)
+        return
     with drawn() as bar:
         sizes = not (changes or no_sizes)
         if all:
@@ -108,15 +142,35 @@ def _print_changes(
     *,
     renames: bool,
 ) -> None:
-    if len(found) != 1:
-        raise UsageError(
-            f"--changes shows those of one container, and the JSON describes {len(found)}",
-            hint="name one container: `podman inspect NAME | dsbranch inspect - --changes`",
-        )
+    overlay = _only(found, "--changes shows those of")
     wanted = [os.path.normpath(os.fsencode(path)).lstrip(b"/") for path in paths]
     wanted = [b"" if path == b"." else path for path in wanted]
-    diff = workspace.overlay_changes(found[0], paths=wanted, renames=renames, progress=bar)
-    print_diff(diff, asked, head={"overlay": shapes.overlay(found[0])})
+    diff = workspace.overlay_changes(overlay, paths=wanted, renames=renames, progress=bar)
+    print_diff(diff, asked, head={"overlay": shapes.overlay(overlay)})
+
+
+def _only(found: Sequence[Overlay], what: str) -> Overlay:
+    if len(found) != 1:
+        raise UsageError(
+            f"{what} one container, and the JSON describes {len(found)}",
+            hint="name one container: `podman inspect NAME | dsbranch inspect -`",
+        )
+    return found[0]
+
+
+def _adopt(
+    call: Call, overlay: Overlay, name: str, message: str | None, *, json: bool, mount: bool
+) -> None:
+    with open_workspace(call) as workspace:
+        done = workspace.adopt(name, overlay, message, mount=mount)
+    assert done.commit is not None
+    if json:
+        render.as_json(shapes.applied(name, done))
+        return
+    subject = done.commit.message.partition("\n")[0]
+    where = "" if done.mountpoint is None else f", mounted at {done.mountpoint}"
+    head = f"[{name} {short(done.commit.id)}] {subject}"
+    render.line(one_line(f"{head} ({count_words(done.counts)}){where}"))
 
 
 def _explained(overlay: Overlay) -> Iterator[str]:

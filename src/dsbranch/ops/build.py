@@ -45,16 +45,20 @@ def built(
     *,
     hash: bool,
     parts: Sequence[Table] = (),
+    share: bool = True,
 ) -> tuple[Layer, str, Built]:
     """Carry `steps` out in the directory of the new layer and describe it in a manifest.
 
     They are gone through twice.
     `hash`: what the sources' manifests do not tell is read, so that every digest is known.
     `parts` are the layers, newest first, that the new one stands for.
+    `share` False: the sources are not sealed layers, so nothing may be linked.
     """
     place = context.layout.fs(new.id)
     with storage(f"make the layer {place}"), stacks.consistent(context.root):
-        effort = build(stacks.told(context, steps), os.fsencode(place), dialect=new.dialect)
+        effort = build(
+            stacks.told(context, steps), os.fsencode(place), dialect=new.dialect, share=share
+        )
     with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect, spill=stacks.spill(context))
         inherit(table, stacks.told(context, steps), parts)

@@ -16,7 +16,7 @@ from dsbranch._core.table import Table
 from dsbranch._core.usage import Usage
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NoPrivilege, UnsupportedError
-from dsbranch.model import MountPlace, Overlay, OverlayPart, Process, Progress
+from dsbranch.model import Dialect, MountPlace, Overlay, OverlayPart, Process, Progress
 from dsbranch.ops import stacks
 from dsbranch.ops.belonging import Belongings
 from dsbranch.ops.diff import Diff, within
@@ -93,6 +93,11 @@ class Inspector:
             if stack.upper is not None:
                 self._uppers.setdefault(find(stack.upper)[0], []).append(dev)
 
+    def mounts_of(self, upper: Path) -> list[_Seen]:
+        """The mounts of the first overlay with this upper directory; none where there is none."""
+        devices = self._uppers.get(upper)
+        return self.groups[devices[0]] if devices else []
+
     def mounted(self, group: Sequence[_Seen]) -> Overlay:
         stack, find = _found(group)
         return self._explained(group[0][1].source, _places(group), stack, find)
@@ -107,9 +112,9 @@ class Inspector:
                 f"the upper directory of {name} is not there: {path}",
                 hint="it must be read on the machine, and by the user, whose containers they are",
             )
-        devices = self._uppers.get(path)
-        if devices:
-            return self.mounted(self.groups[devices[0]])._replace(name=name)
+        group = self.mounts_of(path)
+        if group:
+            return self.mounted(group)._replace(name=name)
         with stacks.reading(path):
             stack = stack._replace(dialect=dialect_of(path))
         return self._explained(name, (), stack, find)
@@ -180,6 +185,13 @@ class Inspector:
             yield "it is volatile: nothing is synced, so a crash may lose or tear what was written"
 
 
+def where_mounted(overlay: Overlay) -> MountPlace | None:
+    """Where somebody has the upper directory of an overlay mounted now, or None."""
+    upper, inspector = overlay.upper, Inspector(sizes=False, progress=None)
+    places = () if upper is None else _places(inspector.mounts_of(upper.path))
+    return places[0] if places else None
+
+
 def _found(group: Sequence[_Seen]) -> tuple[Stack, Callable[[bytes], tuple[Path, bool]]]:
     """The directories as written in the first mount table, and what finds them."""
     process, entry = group[0]
@@ -221,18 +233,27 @@ def overlay_changes(
     :raises BadPath: a directory of it was not found
     """
     upper = _comparable(overlay)
-    scanned = [
-        _scanned(part.path, overlay, live=part is upper, progress=progress)
-        for part in (upper, *overlay.lowers[:-1])
-    ]
-    last = overlay.lowers[-1:]
-    below = _base(last[0].path, overlay) if last else None
-    old = View(scanned[1:], below) if last else None
-    deltas = _compared(upper.path, old, View(scanned, below), renames, progress)
+    old, new, _ = views(overlay, live=True, progress=progress)
+    deltas = compared(upper.path, old, new, renames=renames, progress=progress)
     wanted = [path.strip(b"/") for path in paths]
     if wanted and b"" not in wanted:
         deltas = deltas.only(lambda delta: within(delta, wanted))
     return Diff(None, None, deltas)
+
+
+def views(
+    overlay: Overlay, *, live: bool, progress: Progress | None
+) -> tuple[View | None, View, Table]:
+    """What an overlay's lowers show, None where it has none; what it shows; and its upper. `live`:
+    somebody may write to that meanwhile. Raises what `overlay_changes` does."""
+    upper = _comparable(overlay)
+    scanned = [
+        _scanned(part.path, overlay, live=live and part is upper, progress=progress)
+        for part in (upper, *overlay.lowers[:-1])
+    ]
+    below = base_of(overlay.lowers[-1].path, overlay.dialect) if overlay.lowers else None
+    old = None if below is None else View(scanned[1:], below)
+    return old, View(scanned, below), scanned[0]
 
 
 def _comparable(overlay: Overlay) -> OverlayPart:
@@ -272,22 +293,19 @@ def _scanned(path: Path, overlay: Overlay, *, live: bool, progress: Progress | N
         )
 
 
-def _base(path: Path, overlay: Overlay) -> Base:
+def base_of(path: Path, dialect: Dialect) -> Base:
+    """A directory of anybody's, to be looked into."""
     try:
-        found = Base(os.fsencode(path), dialect=overlay.dialect)
+        found = Base(os.fsencode(path), dialect=dialect)
         found.spill_into(_SPILL)
     except OSError as error:
         raise from_errno(error.errno or 0, f"open {path}") from error
     return found
 
 
-def _compared(
-    upper: Path,
-    old: View | None,
-    new: View,
-    renames: bool,
-    progress: Progress | None,
+def compared(
+    place: Path, old: View | None, new: View, *, renames: bool, progress: Progress | None
 ) -> Deltas:
     report = None if progress is None else partial(progress, "comparing")
-    with stacks.reading(upper):
+    with stacks.reading(place):
         return changes(old, new, renames=renames, spill=_SPILL, progress=report)
