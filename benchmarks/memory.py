@@ -15,18 +15,16 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks import page, process
+from benchmarks.group import group
 from benchmarks.scratch import disk, machine
 
 PER_DIRECTORY = 1000
-CGROUPS = Path("/sys/fs/cgroup")
 
 Result = dict[str, Any]
 
@@ -40,13 +38,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(place: Path, options: argparse.Namespace) -> Result:
     rows = []
     python = [sys.executable, "-m", "dsbranch"]
-    with disk(place, "ext4", 64) as filesystem, _limited(options.limit) as group:
+    with disk(place, "ext4", 64) as filesystem, group() as limited:
+        limited.limit(options.limit)
         base, root = filesystem / "base", filesystem / "ws"
         base.mkdir()
 
         def run(name: str, *words: str, inside: str = "") -> None:
             command, cwd = [*python, *words], root / inside if inside else None
-            taken = process.run(command, filesystem, group=group, cwd=cwd)
+            taken = process.run(command, filesystem, group=limited.path, cwd=cwd)
             fits = taken.code != -signal.SIGKILL
             if not fits:
                 taken = process.run(command, filesystem, cwd=cwd)
@@ -94,23 +93,6 @@ def _make(tree: Path, files: int) -> None:
         fd = os.open(directory / f"{number % PER_DIRECTORY:04}", os.O_CREAT | os.O_WRONLY, 0o644)
         os.ftruncate(fd, 4096)
         os.close(fd)
-
-
-@contextmanager
-def _limited(megabytes: int) -> Iterator[Path]:
-    """A new control group, of either version, that holds at most that much memory.
-
-    :raises OSError: this machine does not let us
-    """
-    first = (CGROUPS / "memory" / "cgroup.procs").exists()  # version 1
-    group = CGROUPS / ("memory" if first else "") / f"dsb-bench-{os.getpid()}"
-    group.mkdir()
-    try:
-        limit = "memory.limit_in_bytes" if first else "memory.max"
-        (group / limit).write_text(str(megabytes << 20))
-        yield group
-    finally:
-        group.rmdir()
 
 
 # What the page shows
