@@ -31,7 +31,7 @@ from dsbranch.model import Belonging, MountPlace, Overlay, OverlayPart, Process,
 
 EXAMPLE = "dsbranch inspect /var/lib/containers/storage/overlay/ID/merged --changes"
 
-TAKES_PATHS = True
+TAIL = "[-- PATH...]"
 
 
 def run(
