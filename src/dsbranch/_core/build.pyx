@@ -119,12 +119,19 @@ cdef class Builder:
                 raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
             except ValueError as error:
                 raise ValueError(f"{os.fsdecode(step.path)!r}: {error}") from error
-        # A directory's times change with each entry made in it.
+        # A directory's times change with each entry made in it, and its mode may forbid that.
         for step in reversed(directories):
             try:
-                self.set_times(step)
+                self.finish(step)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
+
+    cdef int unowned(self, int mode) except -1:
+        """The mode of what only root could make as it was; raises what is being handled, but in an
+        ordinary user's export: that is theirs, as a copy by cp, and nobody runs it as another."""
+        if self.layer or os.geteuid() == 0:
+            raise
+        return mode & ~0o6000
 
     cdef bint is_own(self, bytes name):
         """Whether an xattr is the user's; those called like overlay's are stored escaped."""
@@ -140,7 +147,9 @@ cdef class Builder:
         cdef bytes directory, name
         cdef int here, there
         if not step.path:
-            self.describe(step, self.target)
+            # As a directory is made: it may be like one that must not be written to.
+            os.fchmod(self.target, 0o700)
+            self.describe(step, self.target, 0o700)
             return 0
         directory, _, name = step.path.rpartition(b"/")
         here = self.here.enter(self.target, directory)
@@ -152,7 +161,7 @@ cdef class Builder:
             os.mkdir(name, 0o700, dir_fd=here)
             there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
             try:
-                self.describe(step, there)
+                self.describe(step, there, 0o700)
             finally:
                 os.close(there)
         elif step.action == WHITEOUT_STEP:
@@ -190,7 +199,10 @@ cdef class Builder:
                 dir_fd=here,
             )
         mode, uid, gid, mtime_ns = facts_of(step)
-        os.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
+        try:
+            os.chown(name, uid, gid, dir_fd=here, follow_symlinks=False)
+        except PermissionError:
+            mode = self.unowned(mode)
         place = b"/proc/self/fd/%d/%s" % (here, name)
         table, row = step.source
         own = own_xattrs(table, row, dialect=self.dialect)
@@ -198,7 +210,10 @@ cdef class Builder:
             if key.startswith(b"system.posix_acl_") and key not in own:
                 os.removexattr(place, key, follow_symlinks=False)
         for key, value in own.items():
-            os.setxattr(place, key, value, follow_symlinks=False)
+            try:
+                os.setxattr(place, key, value, follow_symlinks=False)
+            except PermissionError:
+                self.unowned(mode)
         if entry.kind != SYMLINK:
             chmod_at(here, name, mode)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=here, follow_symlinks=False)
@@ -288,20 +303,32 @@ cdef class Builder:
                 finally:
                     os.close(source)
                 self.copied += 1
-            self.describe(step, out)
+            self.describe(step, out, 0)
             os.utime(out, ns=self.times(step))
         finally:
             os.close(out)
         return 0
 
-    cdef int describe(self, Step step, int out) except -1:
-        """Give an open entry the owner, mode and xattrs of its source, and its own marker."""
+    cdef int describe(self, Step step, int out, int more) except -1:
+        """Give an open entry the owner, mode and xattrs of its source, and its own marker.
+
+        `more` are the permissions that it needs until `finish`.
+        """
         cdef Table table
         cdef int64_t row
         cdef int source
         mode, uid, gid, _ = facts_of(step)
         table, row = step.source
-        os.fchown(out, uid, gid)
+        try:
+            os.fchown(out, uid, gid)
+        except PermissionError:
+            # The root of a layer belongs to whoever makes it.
+            if step.path:
+                mode = self.unowned(mode)
+        if step.marker is not None:
+            os.setxattr(
+                out, self.prefix + (b"opaque" if step.marker == b"y" else b"redirect"), step.marker
+            )
         source = open_to_read(table.root_fd, table.path_at(row), table.rows[row].path.size, 0)
         if source < 0:
             raise missing(source)
@@ -311,32 +338,39 @@ cdef class Builder:
             for name in os.listxattr(out):
                 if name.startswith("system.posix_acl_") and name not in wanted:
                     os.removexattr(out, name)
-            for name in wanted:
+            # An ACL last: it may take the right to set the others.
+            for name in sorted(wanted, key=lambda name: name.startswith("system.")):
                 raw = os.fsencode(name)
                 if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
-                    os.setxattr(out, self.shown(raw), os.getxattr(source, name))
+                    value = os.getxattr(source, name)
+                    try:
+                        os.setxattr(out, self.shown(raw), value)
+                    except PermissionError:
+                        self.unowned(mode)
         finally:
             os.close(source)
         if step.action == STUB and self.prefix + b"metacopy" not in map(os.fsencode, wanted):
             os.setxattr(out, self.prefix + b"metacopy", b"")
         # After the ACL, which changes mode bits.
-        os.fchmod(out, mode)
-        if step.marker is not None:
-            os.setxattr(
-                out, self.prefix + (b"opaque" if step.marker == b"y" else b"redirect"), step.marker
-            )
+        os.fchmod(out, mode | more)
         return 0
 
     cdef tuple times(self, Step step):
         return (facts_of(step)[3],) * 2
 
-    cdef int set_times(self, Step step) except -1:
+    cdef int finish(self, Step step) except -1:
+        """Give a directory in which nothing more is made its times and mode."""
         cdef bytes directory, name
+        cdef int mode = facts_of(step)[0]
         if not step.path:
+            if mode & 0o700 != 0o700:
+                os.fchmod(self.target, mode)
             os.utime(self.target, ns=self.times(step))
             return 0
         directory, _, name = step.path.rpartition(b"/")
         here = self.here.enter(self.target, directory)
+        if mode & 0o700 != 0o700:
+            chmod_at(here, name, mode)
         os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
 

@@ -4,7 +4,7 @@ import os
 from array import array
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EPERM, errno
+from libc.errno cimport EACCES, EPERM, errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp
@@ -125,6 +125,9 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
 def remove(Table table, paths: list) -> None:
     """Unlink `paths` of the layer that `table` was read from; directories keep their times.
 
+    In a directory that its owner, who is not root, may not write to they stay: nobody sees a
+    difference, and a kill would leave it with another mode.
+
     :raises OSError: with the path
     """
     cdef bytes path, directory, name
@@ -137,7 +140,12 @@ def remove(Table table, paths: list) -> None:
         try:
             # The view shows the directory's times, and they are not to tell of this.
             status = os.fstat(fd)
-            os.unlink(name, dir_fd=fd)
+            try:
+                os.unlink(name, dir_fd=fd)
+            except PermissionError as error:
+                if error.errno != EACCES:
+                    raise
+                continue
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(fd)
@@ -146,7 +154,8 @@ def remove(Table table, paths: list) -> None:
 def strip(Table table, *, dialect: str = "trusted") -> None:
     """Remove the xattrs that mean something in an open layer only.
 
-    An immutable file keeps them; they do no harm, they are only of no use.
+    An immutable file keeps them, and so does one that its owner, who is not root, may not write
+    to; they do no harm, they are only of no use.
 
     :raises OSError: with the path
     """
@@ -187,7 +196,7 @@ def strip(Table table, *, dialect: str = "trusted") -> None:
                     raise OSError(-directory, os.strerror(-directory), os.fsdecode(above))
             snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", directory, path + start)
             for name in names:
-                if lremovexattr(link, name) < 0 and errno != ENODATA and errno != EPERM:
+                if lremovexattr(link, name) < 0 and errno not in (ENODATA, EPERM, EACCES):
                     raise OSError(errno, os.strerror(errno), os.fsdecode(table.text(row.path)))
     finally:
         if directory >= 0:

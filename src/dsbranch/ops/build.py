@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from errno import EPERM
 
 from dsbranch._core.build import build, inherit
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 from dsbranch._core.squash import Step, plan
 from dsbranch._core.table import Table
+from dsbranch.errors import NoPrivilege
 from dsbranch.model import Layer
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.context import Context
-from dsbranch.store.faults import storage
 
 Built = tuple[int, int, int]
 """Files linked, files copied, bytes copied."""
@@ -55,10 +56,15 @@ def built(
     `share` False: the sources are not sealed layers, so nothing may be linked.
     """
     place = context.layout.fs(new.id)
-    with storage(f"make the layer {place}"), stacks.consistent(context.root):
-        effort = build(
-            stacks.told(context, steps), os.fsencode(place), dialect=new.dialect, share=share
-        )
+    with stacks.reading(place, "make"), stacks.consistent(context.root):
+        try:
+            effort = build(
+                stacks.told(context, steps), os.fsencode(place), dialect=new.dialect, share=share
+            )
+        except PermissionError as error:
+            if error.errno == EPERM and os.geteuid() != 0:
+                raise _of_another(error) from error
+            raise
     with stacks.reading(place):
         table = scan(os.fsencode(place), dialect=new.dialect, spill=stacks.spill(context))
         inherit(table, stacks.told(context, steps), parts)
@@ -67,3 +73,10 @@ def built(
             digest_files(table, known=context.digests, progress=context.report("hashing"))
     sealed, checksum = layers.write_manifest(context, new, table)
     return sealed, checksum, effort
+
+
+def _of_another(error: OSError) -> NoPrivilege:
+    return NoPrivilege(
+        f"{error.filename} belongs to somebody else, and only root could make it again",
+        hint="copy it from a view of the commit that has it: the copy is yours",
+    )

@@ -7,7 +7,7 @@ place, synced and renamed. What the format cannot say is refused before anything
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from dsbranch.ops.diff import compare, is_dirty
 from dsbranch.ops.refs import is_branch, resolve, split_range
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
-from dsbranch.store.removal import remove_soon
+from dsbranch.store.removal import remove_soon, remove_tree
 
 _OTHER_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".lz4", ".zip", ".zst", ".7z", ".tzst")
 
@@ -59,13 +59,24 @@ def export(context: Context, spec: str, output: Path) -> Exported:
             size = draft.stat().st_size
         else:
             write_tree(draft, items, context, view, full=full)
-        # rename(2) replaces an empty directory, as it does a file.
-        draft.rename(output)
+        _move(draft, output)
         sync_directory(output.parent)
     notes: tuple[str, ...] = ()
     if is_branch(context, last) and is_dirty(context, last):
         notes = (f"the uncommitted changes of {last} are not in it",)
     return Exported(output, entries, size, notes)
+
+
+def _move(draft: Path, output: Path) -> None:
+    """rename(2) replaces an empty directory, as it does a file. It moves no directory that its
+    owner, who is not root, may not write to."""
+    mode = draft.stat().st_mode
+    closed = stat.S_ISDIR(mode) and not mode & stat.S_IWUSR
+    if closed:
+        draft.chmod(stat.S_IMODE(mode) | stat.S_IWUSR)
+    draft.rename(output)
+    if closed:
+        output.chmod(stat.S_IMODE(mode))
 
 
 @contextmanager
@@ -90,9 +101,9 @@ def _scratch(above: Path) -> Iterator[Path]:
         if isinstance(error, KeyboardInterrupt):
             remove_soon(place)
         else:
-            shutil.rmtree(place, ignore_errors=True)
+            remove_tree(place, lambda _gone: None)
         raise
-    shutil.rmtree(place, ignore_errors=True)
+    remove_tree(place, lambda _gone: None)
 
 
 def _select(context: Context, spec: str) -> tuple[View, Items, str, bool]:

@@ -19,7 +19,7 @@ from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import RETIRED, new_layer_id, sync_directory
 from dsbranch.store.lock import layer_claim
-from dsbranch.store.removal import remove_soon
+from dsbranch.store.removal import remove_soon, remove_tree
 
 
 @contextmanager
@@ -145,6 +145,4 @@ def drop_workdir_if_sealed(context: Context, layer: str) -> None:
 
 def _remove(tree: Path) -> None:
     """As far as it goes: what is left is garbage for gc."""
-    from shutil import rmtree
-
-    rmtree(tree, ignore_errors=True)
+    remove_tree(tree, lambda _gone: None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from errno import EACCES
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,9 +14,10 @@ from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import DsbranchError, IntegrityError
+from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
+from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store import index, manifest
 from dsbranch.store.faults import from_errno
 
@@ -22,7 +25,7 @@ _Thing = TypeVar("_Thing")
 
 
 @contextmanager
-def reading(place: Path) -> Iterator[None]:
+def reading(place: Path, doing: str = "read") -> Iterator[None]:
     """Give the core's errors domain names; `place` is the directory their paths are relative to."""
     try:
         with consistent(place):
@@ -31,7 +34,26 @@ def reading(place: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         where = place / os.fsdecode(error.filename) if error.filename else place
-        raise from_errno(error.errno, f"read {where}") from error
+        raise _closed(place, where, error) or from_errno(error.errno, f"{doing} {where}") from error
+
+
+def _closed(place: Path, where: Path, error: OSError) -> NoPrivilege | None:
+    """The error for what the caller owns and has no right to read."""
+    try:
+        status = os.lstat(where)
+    except OSError:
+        return None
+    if error.errno != EACCES or status.st_uid != os.geteuid():
+        return None
+    from shlex import quote
+
+    wanted = "u+rx" if stat.S_ISDIR(status.st_mode) else "u+r"
+    in_layer = place.name == "fs"
+    named = quote(os.fspath(where.relative_to(place) if in_layer else where))
+    return NoPrivilege(
+        f"{where} is yours, and closed to you",
+        hint=f"open it{' in the branch' if in_layer else ''}: `chmod {wanted} {named}`",
+    )
 
 
 def told(context: Context, things: Iterable[_Thing]) -> Iterator[_Thing]:
@@ -68,12 +90,27 @@ def base(context: Context) -> Base:
         raise from_errno(error.errno or 0, f"open the base {path}") from error
 
 
+def require_sight(context: Context) -> None:
+    """:raises NoPrivilege: layers hold markers that this process cannot see, so that a deletion or
+    a renamed directory would look like none
+    """
+    if context.store.dialect == "trusted" and not sees_trusted():
+        raise NoPrivilege(
+            f"the workspace {context.root} was made by root: what its layers say of deleted and"
+            " renamed directories is for root's eyes only",
+            hint="run the command as root, for example with sudo,"
+            " or make a workspace of your own: `dsbranch init`",
+        )
+
+
 def require_base(context: Context) -> None:
-    """:raises IntegrityError: the base is gone, or only an empty directory is where it was
+    """:raises NoPrivilege: see `require_sight`
+    :raises IntegrityError: the base is gone, or only an empty directory is where it was
 
     A dataset that was restored from a backup has another inode and is still the dataset; an
     empty directory in its place is the mount point of a disk that is not there.
     """
+    require_sight(context)
     path = context.base
     try:
         inode = os.stat(path).st_ino
@@ -177,6 +214,7 @@ def open_table(context: Context, branch: Branch, *, live: bool = True) -> Table:
 
 def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
     """Scan the directory of a layer that has no manifest yet."""
+    require_sight(context)
     place = context.layout.fs(layer)
     with reading(place):
         return scan(

@@ -45,6 +45,7 @@ _DISPOSABLE = "views that use it are wrong; the commits' own layers are not conc
 
 def verify(context: Context, *, full: bool, mend: bool = False) -> Verified:
     """What is wrong; if `mend`, what still is after `ops.repair` has done what it can."""
+    stacks.require_sight(context)
     done = repair(context) if mend else ()
     return _Verification(context, full).run()._replace(repaired=tuple(done))
 

@@ -27,34 +27,45 @@ def trim(place: Path, table: Table, deltas: Sequence[Delta], old: View, dialect:
     hiding = _opaque(table)
     wanted = _wanted(table, deltas, old, hiding)
     below = Below(place)
-    times: dict[bytes, tuple[int, int]] = {}
+    before: dict[bytes, os.stat_result] = {}
     try:
         for row in reversed(range(1, len(table))):
             path = table.path(row)
             if path not in wanted:
-                _remember(below, split(path)[0], times)
+                _open(below, split(path)[0], before)
                 below.remove(path)
         for path in _gone(deltas, hiding):
             if below.find(path) is not None:
                 continue  # it is a whiteout already
             directory, name = split(path)
-            _remember(below, directory, times)
+            _open(below, directory, before)
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=below.directory(directory))
         for delta in deltas:
             # As the kernel marks what it makes anew, so that no lookup goes further down.
             if delta.status in ("A", "T") and delta.kind == "directory":
+                _open(below, delta.path, before)
                 os.setxattr(below.directory(delta.path), prefix(dialect) + b"opaque", b"y")
-        for path, both in times.items():
+        for path, status in sorted(before.items(), reverse=True):
             if path in wanted:
-                os.utime(below.directory(path), ns=both)
+                fd = below.directory(path)
+                if _is_closed(status):
+                    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+                os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
     finally:
         below.close()
 
 
-def _remember(below: Below, directory: bytes, times: dict[bytes, tuple[int, int]]) -> None:
-    if directory not in times:
-        status = os.fstat(below.directory(directory))
-        times[directory] = (status.st_atime_ns, status.st_mtime_ns)
+def _open(below: Below, directory: bytes, before: dict[bytes, os.stat_result]) -> None:
+    """Have a directory that may be written to, and remember what it was `before`."""
+    if directory not in before:
+        fd = below.directory(directory)
+        status = before[directory] = os.fstat(fd)
+        if _is_closed(status):
+            os.fchmod(fd, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+
+def _is_closed(status: os.stat_result) -> bool:
+    return status.st_mode & stat.S_IRWXU != stat.S_IRWXU
 
 
 def _opaque(table: Table) -> set[bytes]:

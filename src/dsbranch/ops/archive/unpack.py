@@ -262,12 +262,20 @@ class Unpacker:
         directory, name = split(member.path)
         fd = self._below.directory(directory)
         place = b"/proc/self/fd/%d/%s" % (fd, name)
-        os.chown(name, member.uid, member.gid, dir_fd=fd, follow_symlinks=False)
+        mode = member.mode
+        try:
+            os.chown(name, member.uid, member.gid, dir_fd=fd, follow_symlinks=False)
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+            # As tar does it: it becomes the caller's, and nobody runs it as somebody else.
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
         for key in map(os.fsencode, os.listxattr(place, follow_symlinks=False)):
             # It inherited the ACL from the directory it was made in.
             if key.startswith(_ACL) and key not in member.xattrs:
                 os.removexattr(place, key, follow_symlinks=False)
-        for key, value in member.xattrs.items():
+        # An ACL last: it may take the right to set the others.
+        for key, value in sorted(member.xattrs.items(), key=lambda item: item[0].startswith(_ACL)):
             try:
                 os.setxattr(place, key, value, follow_symlinks=False)
             except OSError as error:
@@ -279,7 +287,7 @@ class Unpacker:
                     hint="archive it without, or have the workspace on another filesystem",
                 ) from error
         if member.kind != "symlink":
-            syscalls.chmod_at(fd, name, member.mode)
+            syscalls.chmod_at(fd, name, mode)
         times = (member.mtime_ns, member.mtime_ns)
         os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
 
