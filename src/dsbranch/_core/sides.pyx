@@ -55,6 +55,8 @@ cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil:
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil:
     """Whether two entries differ in their metadata.
 
+    Without root nobody can give the root of a layer the owner that the dataset's root has.
+
     :raises OSError: the base did not tell
     """
     cdef Row *left
@@ -63,8 +65,11 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
     b.complete(two)
     left = a.row(one)
     right = b.row(two)
-    if left.mode != right.mode or left.uid != right.uid or left.gid != right.gid:
+    if left.mode != right.mode:
         return True
+    if left.uid != right.uid or left.gid != right.gid:
+        if left.path.size or right.path.size or not (a.user or b.user):
+            return True
     if (left.kind != DIRECTORY or times) and left.mtime_ns != right.mtime_ns:
         return True
     if (left.flags ^ right.flags) & F_XATTRS:

@@ -21,6 +21,7 @@ cdef class View:
     cdef list tables             # newest first, the base last
     cdef Slot *slots             # the same, for code without Python
     cdef int depth
+    cdef bint user               # the layers on the base are an ordinary user's
     cdef readonly Node root
 
     cdef inline Table table(self, Spot spot):

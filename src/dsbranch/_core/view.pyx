@@ -92,6 +92,8 @@ cdef class View:
         for i in range(self.depth):
             self.slots[i].table = <PyObject *>(<Table?>self.tables[i])
             self.slots[i].base = isinstance(self.tables[i], Base)
+            if self.slots[i].base:
+                self.user = (<Base>self.tables[i]).user
             self.root.spots[i].layer = i
             self.root.spots[i].row = 0
 

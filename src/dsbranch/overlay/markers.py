@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dsbranch.model import Dialect
@@ -38,22 +40,35 @@ def copy_root(view_root: Path, upper: Path) -> None:
 
     In an overlay the topmost root's metadata win, so a bare new upper would change them.
     Overlay's own xattrs are left out; ACLs that `upper` inherited where it lies are removed.
+    Where the caller is not root, so is what only root may give: it then belongs to the caller.
 
     :raises OSError: with the path; ENOTSUP: the filesystem of `upper` cannot hold an xattr
     """
     status = os.stat(view_root)
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(view_root))
-    os.chown(upper, status.st_uid, status.st_gid)
+    for owner in ((-1, status.st_gid), (status.st_uid, -1)):
+        with _as_far_as_allowed():
+            os.chown(upper, *owner)
     wanted = [name for name in os.listxattr(view_root) if _is_copied(name)]
     for name in os.listxattr(upper):
         if name.startswith(_ACL) and name not in wanted:
             os.removexattr(upper, name)
     for name in wanted:
-        os.setxattr(upper, name, os.getxattr(view_root, name))
+        with _as_far_as_allowed():
+            os.setxattr(upper, name, os.getxattr(view_root, name))
     # After the ACL and the owner, both of which change mode bits.
     os.chmod(upper, stat.S_IMODE(status.st_mode))
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextmanager
+def _as_far_as_allowed() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
 
 
 def _is_copied(name: str) -> bool:
