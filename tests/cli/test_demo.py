@@ -108,10 +108,24 @@ def test_a_step_that_fails_ends_the_demo_and_leaves_nothing(place: Path) -> None
 
 
 @pytest.mark.root
-def test_without_privilege_the_demo_says_so(place: Path) -> None:
-    powerless = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+@pytest.mark.parametrize(
+    "less",
+    [
+        ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
+        ["--reuid=4242", "--regid=4242", "--clear-groups"],
+    ],
+)
+def test_without_privilege_the_demo_says_so(place: Path, less: list[str]) -> None:
+    place.chmod(0o1777)
+    for parent in place.parents:
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(0o755)
     done = subprocess.run(
-        [*powerless, *DEMO], env=environment(place), capture_output=True, text=True, check=False
+        ["setpriv", *less, *DEMO],
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (6, "")
     assert re.fullmatch(

@@ -15,7 +15,6 @@ import pytest
 import dsbranch
 from dsbranch import errors
 from tests.cases import BASE
-from tests.overlay.conftest import become_nobody, in_child
 from tests.overlays import Overlay
 from tests.trees import Dir, File, Symlink, acl, assert_same, make, put, snapshot
 
@@ -240,24 +239,6 @@ def test_a_filesystem_that_holds_no_upper(swept):
         dsbranch.init(swept / "data", swept / "ram" / "ws")
     one_sentence(caught.value)
     assert os.listdir(swept / "ram") == []
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_without_privilege(swept):
-    make(BASE, swept / "data")
-    for parent in [swept, *swept.parents]:
-        if parent.stat().st_mode & 0o005 != 0o005:
-            parent.chmod(0o755)
-    (swept / "open").mkdir()
-    (swept / "open").chmod(0o777)
-    name, message, hint = in_child(
-        become_nobody, lambda: dsbranch.init(swept / "data", swept / "open" / "ws")
-    )
-    assert name == "NoPrivilege"
-    assert errors.NoPrivilege.exit_code == 6
-    assert "root" in message
-    assert "sudo" in hint
-    assert os.listdir(swept / "open") == []
 
 
 def test_not_a_workspace(swept):

@@ -14,7 +14,7 @@ from dsbranch.errors import BadPath, NoPrivilege, StorageError, UnsupportedError
 from dsbranch.overlay import probe
 from dsbranch.overlay.probe import probe_store
 
-from .conftest import become_nobody, in_child, mounts_below
+from .conftest import in_child, mounts_below
 
 pytestmark = pytest.mark.root
 
@@ -118,14 +118,6 @@ def test_a_full_disk(place):
     store = place.filesystem("tmpfs", "store", "-o", "size=64k,nr_inodes=4")
     sentence, _ = refused(store, place.base, StorageError)
     assert "No space left" in sentence
-
-
-def test_without_root(place):
-    store = place.directory("store")
-    name, sentence, hint = in_child(become_nobody, lambda: probe_store(store, place.base))
-    assert name == NoPrivilege.__name__
-    assert sentence == f"cannot hold branches in {store}: only root may mount overlays"
-    assert "sudo" in hint
 
 
 def test_root_without_the_capability(place):

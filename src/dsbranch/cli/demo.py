@@ -194,9 +194,14 @@ def _try(place: Path) -> None:
     # Adopting an empty dataset proves by doing that branches can live here.
     dataset = place / "dataset"
     dataset.mkdir()
-    init(dataset, place / "ws", mount=False).close()
+    with init(dataset, place / "ws") as made:
+        (main,) = made.list()
+        if main.mounted:
+            made.umount(main.name)
     _remove_tree(place / "ws")
     dataset.rmdir()
+    if not main.mounted:
+        raise NoPrivilege("an ordinary user's branches are not mounted for all to see")
 
 
 def _refuse_without_root() -> NoReturn:

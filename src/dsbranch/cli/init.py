@@ -37,3 +37,5 @@ def run(
         (main,) = made.list()
         where = f"mounted at {main.mountpoint}" if main.mounted else "not mounted"
         render.line(one_line(f"adopted {made.base} in {made.root}; branch {main.name} {where}"))
+        for note in made.notes:
+            render.note(note)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dsbranch._core import syscalls
 from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
-from dsbranch.errors import NotAWorkspace
+from dsbranch.errors import NoPrivilege, NotAWorkspace
 from dsbranch.model import Progress
 from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.kernel import KernelDriver
@@ -85,7 +85,27 @@ def open_context(start: Path) -> Context:
             f"there is no dsbranch workspace at {start} or above it",
             hint="`dsbranch init DATASET` makes one; `-C DIR` names one elsewhere",
         )
-    return Context(Store.open(root), KernelDriver())
+    store = Store.open(root)
+    try:
+        _require_own(store)
+    except BaseException:
+        store.close()
+        raise
+    return Context(store, KernelDriver())
+
+
+def _require_own(store: Store) -> None:
+    """Of root in a user's workspace: the user could not go on with what root makes there.
+
+    :raises NoPrivilege: this is root, and the workspace is of an ordinary user's making
+    """
+    owner = os.stat(store.layout.layers).st_uid
+    if store.dialect == "user" and os.geteuid() == 0 and owner != 0:
+        name = name_of(owner)
+        raise NoPrivilege(
+            f"the workspace {store.layout.root} is {name}'s, made without root",
+            hint=f"run the command as {name}, for example with `sudo -u`",
+        )
 
 
 def last_words(text: str, exit_code: int) -> None:
@@ -95,8 +115,12 @@ def last_words(text: str, exit_code: int) -> None:
 
 def whoami() -> str:
     """``user@host``, for the author of commits and operations."""
+    return f"{name_of(os.geteuid())}@{os.uname().nodename}"
+
+
+def name_of(user: int) -> str:
+    """The name of a user, or the number of one without."""
     try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(user).pw_name
     except KeyError:
-        user = str(os.geteuid())
-    return f"{user}@{os.uname().nodename}"
+        return str(user)

@@ -15,6 +15,8 @@ from dsbranch.ops.diff import is_dirty
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
 from dsbranch.ops.refs import SHORT, is_branch, require_free, resolve
+from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
+from dsbranch.overlay.privilege import may_mount
 from dsbranch.store.layout import FIRST_BRANCH
 from dsbranch.store.lock import branch_lock, names_lock
 
@@ -25,17 +27,22 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
     check_name(name)
     origin = FIRST_BRANCH if start is None else start
     target = context.root / name
+    here = mount and may_mount(f"mount {target}")
     # Looked at first: others need not wait for it.
     dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
     with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):
         require_free(context, name)
         head = resolve(context, origin)
-        if mount:
+        if here:
             _create_mounted(context, name, head, target)
         else:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
                 _insert(context, name, head, layer)
-    return Created(context.store.branch(name), target if mount else None, dirty)
+    if mount and not here:
+        note_not_mounted(context, name)
+    if context.store.dialect == "user":
+        note_foreign(context)
+    return Created(context.store.branch(name), target if here else None, dirty)
 
 
 def _create_mounted(context: Context, name: str, head: str, target: Path) -> None:

@@ -12,8 +12,10 @@ from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.mountpoints import make_mountpoint
+from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.markers import copy_root
+from dsbranch.overlay.privilege import may_mount
 from dsbranch.overlay.probe import PROBE_PREFIX, probe_store
 from dsbranch.store.creation import is_leftover
 from dsbranch.store.database import Store
@@ -29,7 +31,8 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
         dialect = probe_store(root, base)
-        if mount and make_mountpoint(root / FIRST_BRANCH):
+        here = mount and may_mount(f"mount {root / FIRST_BRANCH}")
+        if here and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
         store = Store.create(
             root, base, dialect, author=whoami(), prepare=lambda upper: copy_root(base, upper)
@@ -37,9 +40,13 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         undo.callback(shutil.rmtree, root / DOT, ignore_errors=True)
         undo.callback(store.close)
         context = Context(store, KernelDriver())
-        if mount:
+        if here:
             with mounting.locked(context, FIRST_BRANCH, "init") as branch:
                 mounting.mount_branch(context, branch, root / FIRST_BRANCH)
+        elif mount:
+            note_not_mounted(context, FIRST_BRANCH)
+        if dialect == "user":
+            note_foreign(context)
         undo.pop_all()
     return context
 

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from dsbranch._core import syscalls
 from dsbranch.errors import (
     BadPath,
     DsbranchError,
@@ -30,8 +29,10 @@ from dsbranch.model import Dialect, MountPlan
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.markers import prefix
+from dsbranch.overlay.namespaces import within_own
 from dsbranch.overlay.plan import plan
-from dsbranch.overlay.refusal import kernel_reason, refusal
+from dsbranch.overlay.privilege import may_mount
+from dsbranch.overlay.refusal import kernel_reason
 
 _ELSEWHERE = (
     "put the workspace on ext4, xfs, btrfs or tmpfs: `dsbranch init DATASET /other/disk/ws`"
@@ -80,13 +81,19 @@ def probe_store(directory: Path, base: Path) -> Dialect:
     """The dialect in which layers under `directory` work on top of `base`.
 
     A scratch directory inside `directory` is made and removed. Takes some milliseconds.
+    An ordinary user's mount is made in a namespace of their own, as all of theirs are.
 
     :raises BadPath: `directory` does not exist
-    :raises NoPrivilege: the caller may not mount, or may not write to `directory`
+    :raises NoPrivilege: the caller may mount nowhere, or may not write to `directory`
     :raises UnsupportedError: a filesystem or the kernel lacks something; the sentence says what
     :raises StorageError: the disk is full or failing
     """
-    check_privilege(directory)
+    if may_mount(f"hold branches in {directory}"):
+        return _probe(directory, base)
+    return within_own(lambda: _probe(directory, base))
+
+
+def _probe(directory: Path, base: Path) -> Dialect:
     with scratch_in(directory, base) as scratch:
         dialect = dialect_of(scratch)
         with mounted(scratch, dialect) as view:
@@ -121,14 +128,6 @@ def _sweep(directory: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - leftover.lstat().st_mtime > _OLD_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
-
-
-def check_privilege(directory: Path) -> None:
-    """:raises NoPrivilege: the caller may not mount"""
-    try:
-        os.close(syscalls.fsopen(b"overlay"))
-    except OSError as error:
-        raise refusal(f"hold branches in {directory}", error) from error
 
 
 def dialect_of(scratch: Scratch, dialects: Sequence[Dialect] = ("trusted", "user")) -> Dialect:
