@@ -10,8 +10,8 @@ from pathlib import Path
 from dsbranch.errors import MountRefused, NoPrivilege
 
 _AS_ROOT = (
-    "run the same command as root, for example with sudo; `dsbranch run` and `dsbranch shell` show"
-    " a branch without"
+    "in a workspace of your own, `dsbranch shell BRANCH` shows one without; in root's, run the same"
+    " command as root, for example with sudo"
 )
 
 
