@@ -11,8 +11,6 @@ import pytest
 
 from dsbranch.errors import NoPrivilege
 from dsbranch.overlay import namespaces
-from dsbranch.overlay.markers import copy_root
-from dsbranch.store.database import Store
 from tests.views import PROGRAM, view
 
 Run = Callable[..., str]
@@ -43,10 +41,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def ws(tmp_path: Path, data: Path) -> Iterator[Path]:
     place = tmp_path / "ws"
-    place.mkdir()
-    Store.create(
-        place, data, "user", author="u@h", prepare=lambda upper: copy_root(data, upper)
-    ).close()
+    subprocess.run([*PROGRAM, "init", data, place], check=True, capture_output=True)
     yield place
     for work in place.glob(".dsbranch/layers/*/work/work"):
         work.chmod(0o700)  # the kernel makes it for itself alone
@@ -115,7 +110,7 @@ def test_a_squash_while_it_runs(run: Run, ws: Path, data: Path) -> None:
 
 def test_inside_one_can_look_but_not_commit(run: Run, ws: Path, data: Path) -> None:
     inside = f"{' '.join(PROGRAM)} -C {ws}"
-    run("create", "other", "--no-mount")
+    run("create", "other")
     with view(ws, "main") as seen, view(ws, "other"):
         seen.does(f"rm {data}/labels")
         assert seen.does(f"{inside} diff main") == ["D  labels"]
