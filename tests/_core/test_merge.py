@@ -175,7 +175,11 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         (e.chmod("d", 0o711),),
         ["d: metadata / metadata"],
     ),
-    "root-mode": ((e.chmod("", 0o700),), (e.chown("", 3, 4), e.append("f", b"!")), []),
+    "root-mode": (
+        (e.chmod("", 0o700),),
+        (e.setxattr("", "user.note", b"root"), e.append("f", b"!")),
+        [],
+    ),
     "delete-tree-edit-inside": (
         (e.rmtree("d"),),
         (e.append("d/x", b"!"), e.append("d/sub/p", b"!")),
@@ -263,8 +267,9 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
     "links-to-what-ours-changed": ((e.append("f", b"!"),), (e.link("f", "f2"),), []),
 }
 
-# Renaming a directory is what the user dialect cannot do.
+# Renaming a directory is what the user dialect cannot do, nor does it compare the roots' owners.
 TRUSTED_ONLY: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
+    "root-owner": ((e.chmod("", 0o700),), (e.chown("", 3, 4), e.append("f", b"!")), []),
     "rename-against-edit": ((e.append("d/x", b"!"),), (e.rename("d", "t"),), []),
     "edit-against-rename": (
         (e.rename("d", "t"),),

@@ -431,7 +431,10 @@ def test_within_sends_back_what_is_raised() -> None:
 
 def test_a_view_does_not_keep_other_branches_busy(run: Run, ws: Path) -> None:
     run("create", "exp")
+    before = ws.parent / "before"
+    run("mount", "main", "--read-only", "--at", before)
     with view(ws, "main") as seen:
+        assert seen.does(f"ls {before}") == ["inner", "labels"]
         (ws / "exp/new").write_text("")
         assert "container" not in run("commit", "exp", "-m", "m").stderr
         run("umount", "exp")

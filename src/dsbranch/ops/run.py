@@ -19,6 +19,7 @@ from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.plan import parse_source
 from dsbranch.store.faults import storage
 
 
@@ -75,9 +76,11 @@ def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path
 def _let_go(context: Context, branch: Branch) -> None:
     """Take the other branches' views off that this namespace got a copy of and nothing will ever
     happen to: such a copy keeps a branch from being unmounted, and shows what it was."""
-    source = mounting.layer_source(context, branch.layer)
+    own = mounting.layer_source(context, branch.layer)
     for entry in reversed(mountinfo.ours()):
-        if entry.source != source and not entry.follows:
+        shown = parse_source(entry.source)
+        written = shown is not None and shown[1] is not None
+        if written and entry.source != own and not entry.follows:
             # Without root no mount that was there before can be taken off.
             with suppress(MountRefused, NoPrivilege):
                 context.driver.detach(mounting.path_of(entry), lazy=True)
