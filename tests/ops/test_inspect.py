@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -493,8 +494,8 @@ PODMAN = shutil.which("podman") and shutil.which("buildah")
 class Engine:
     """Podman and buildah with a storage of their own."""
 
-    def __init__(self, root: Path) -> None:
-        self.storage = ["--root", f"{root}/root", "--runroot", f"{root}/run"]
+    def __init__(self, root: Path, runroot: str) -> None:
+        self.storage = ["--root", f"{root}/root", "--runroot", runroot]
         self.storage += ["--storage-driver", "overlay"]
 
     def __call__(self, program: str, *arguments: str) -> str:
@@ -509,12 +510,14 @@ class Engine:
 def engine(swept: Path) -> Iterator[Engine]:
     if not PODMAN:
         pytest.skip("podman and buildah are not installed")
-    engine = Engine(swept)
-    try:
-        yield engine
-    finally:
-        engine("podman", "rm", "--all", "--force")
-        engine("buildah", "rm", "--all")
+    # Podman wants it to be of 50 characters at most.
+    with tempfile.TemporaryDirectory(prefix="dsb-", dir="/tmp") as runroot:
+        engine = Engine(swept, runroot)
+        try:
+            yield engine
+        finally:
+            engine("podman", "rm", "--all", "--force")
+            engine("buildah", "rm", "--all")
 
 
 def test_a_real_container(engine, swept):
