@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pyarrow.parquet
 import pytest
 
 from dsbranch.errors import Locked, StorageError
@@ -23,9 +24,15 @@ def truncate(path):
 
 
 def flip(path):
+    """A bit of the footer's length: elsewhere one may be of no account to who reads it."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[-7] ^= 1
     path.write_bytes(data)
+
+
+def write_otherwise(path):
+    """Whatever is wrong with the manifest, it can be read."""
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, compression="gzip")
 
 
 def empty(path):
@@ -77,16 +84,29 @@ def test_a_manifest(bench, layer, damage):
     assert checked.digested == 3
 
 
-def test_a_manifest_that_the_commit_vouches_for(adopt):
+@pytest.mark.parametrize("damage", [*DAMAGES, write_otherwise])
+def test_a_manifest_that_the_commit_vouches_for(adopt, damage):
     bench = adopt(Dir({"f": File(b"f")}))
     bench.commit(e.unlink("f"))
     layer = bench.ws._context.store.commit(bench.head()).layer
     before = bench.manifest(layer).read_bytes()
-    os.unlink(bench.manifest(layer))
+    damage(bench.manifest(layer))
+    bench.reopen()
     checked = bench.ws.verify(repair=True)
     assert len(checked.repaired) == 1
     assert bench.manifest(layer).read_bytes() == before
     assert checked.findings == ()
+
+
+def test_a_manifest_that_can_be_read_stays_where_nothing_better_can_be_made(bench, layer):
+    write_otherwise(bench.manifest(layer))
+    before = bench.manifest(layer).read_bytes()
+    bench.reopen()
+    checked = bench.ws.verify(repair=True)
+    assert [done for done in checked.repaired if "manifest" in done] == []
+    assert "its id is not that of what it says and holds" in [one.what for one in checked.findings]
+    assert bench.manifest(layer).read_bytes() == before
+    assert sorted(os.listdir(bench.fs(layer).parent)) == ["fs", "index", "manifest.parquet"]
 
 
 @pytest.mark.parametrize("case", BY_MOUNT, ids=lambda case: case.id)

@@ -53,14 +53,20 @@ def _layer(context: Context, history: History, layer: Layer) -> Iterator[str]:
         return
     path = context.layout.manifest(layer.id)
     place = context.layout.index_file(layer.id)
+    owner = next((c for c in history.commits.values() if c.layer == layer.id), None)
+    where = f"layer {layer.id}" + (f" of {name_of(owner)}" if owner else "")
+    rebuilt = None
     try:
         table = Table.from_batches(manifest.read(path), spill=stacks.spill(context))
     except (IntegrityError, ValueError) as error:
         if isinstance(error, StorageError) and error.errno not in (ENOENT, EIO):
             raise
-        owner = next((c for c in history.commits.values() if c.layer == layer.id), None)
-        table = _rebuild(context, layer, owner)
-        where = f"layer {layer.id}" + (f" of {name_of(owner)}" if owner else "")
+        table = rebuilt = _rebuild(context, layer, owner)
+    else:
+        if owner is not None and not _is_vouched_for(owner, path):
+            rebuilt = _rebuild_as_committed(context, layer, owner)
+            table = rebuilt or table
+    if rebuilt is not None:
         yield f"{where}: its manifest was rebuilt from its files"
     if index.flaw(place, path, table) is not None:
         index.write(place, table, path)
@@ -77,13 +83,43 @@ def _workdir(context: Context, history: History, layer: Layer) -> Iterator[str]:
         yield f"layer {layer.id}: its workdir was made again"
 
 
-def _rebuild(context: Context, layer: Layer, owner: Commit | None) -> Table:
-    """Write a manifest that says what the layer holds now."""
+def _is_vouched_for(commit: Commit, path: Path) -> bool:
+    """Whether a manifest that can be read is the one that was committed, or is known not to be."""
+    return manifest.is_rebuilt(path) or _is_its(commit, manifest.digest_file(path))
+
+
+def _rebuild_as_committed(context: Context, layer: Layer, owner: Commit) -> Table | None:
+    """Write the manifest anew if that makes it what was committed; None: it does not, and which one
+    is nearer to that nobody knows, so the one that is there stays."""
     path = context.layout.manifest(layer.id)
+    table = _held(context, layer)
+    again = path.with_name(f"{path.name}.again")
+    try:
+        checksum = manifest.write(again, table.batches(), layer=layer.id, dialect=layer.dialect)
+        if not _is_its(owner, checksum):
+            return None
+        with storage(f"keep {path}"):
+            _keep(path)
+            again.replace(path)
+            sync_directory(path.parent)
+    finally:
+        again.unlink(missing_ok=True)
+    return table
+
+
+def _held(context: Context, layer: Layer) -> Table:
+    """What the layer holds now."""
     table = stacks.scanned(context, layer.id)
     if layer.hashed:
         with stacks.reading(context.layout.fs(layer.id)):
             digest_files(table, progress=context.report("hashing"))
+    return table
+
+
+def _rebuild(context: Context, layer: Layer, owner: Commit | None) -> Table:
+    """Write a manifest that says what the layer holds now."""
+    path = context.layout.manifest(layer.id)
+    table = _held(context, layer)
     with storage(f"keep {path}"), suppress(FileNotFoundError):
         _keep(path)
     checksum = manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect)
