@@ -411,3 +411,16 @@ def test_an_upper_in_use_is_refused_with_the_log_and_without(place, monkeypatch,
         [],
         [f"{dialect}.overlay.impure"],
     )
+
+
+@pytest.mark.parametrize("layer", ["l1", None])
+def test_what_the_log_has_of_another_mount_is_no_news(place, monkeypatch, layer):
+    """A view that nobody writes to has no upper that could be in use; of others it is asked."""
+    said = ["w overlay: upperdir is in-use as upperdir/workdir of another mount, ..."]
+
+    def lines(_log):
+        return [said.pop()] if said else []
+
+    monkeypatch.setattr("dsbranch.overlay.log.KernelLog.lines", lines)
+    with place.driver.prepare(place.plan(layer)) as prepared:
+        assert stat.S_ISDIR(os.fstat(prepared.fd).st_mode)
