@@ -10,7 +10,7 @@ from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import current_branch, open_workspace
-from dsbranch.cli.wording import columns, short
+from dsbranch.cli.wording import aligned, short
 from dsbranch.model import BranchInfo
 
 EXAMPLE = "dsbranch list"
@@ -36,8 +36,6 @@ def _table(branches: Sequence[BranchInfo], current: str | None) -> Iterator[str]
         if info.mountpoint is not None and info.mounted:
             where = quote_path(os.fsencode(info.mountpoint))
         rows.append((info.name, short(info.head), str(info.depth), where))
-    widths = [max(columns(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
+    for row, cells in zip(rows, aligned(rows), strict=True):
         mark = "*" if row[0] == current and row is not rows[0] else " "
-        cells = [cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=False)]
-        yield f"{mark} {'  '.join([*cells, row[3]])}"
+        yield f"{mark} {'  '.join(cells)}"

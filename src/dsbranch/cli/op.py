@@ -10,7 +10,7 @@ from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
-from dsbranch.cli.wording import columns, local_time
+from dsbranch.cli.wording import aligned, local_time
 from dsbranch.model import Logged
 
 EXAMPLE = "dsbranch op log main -n 5"
@@ -39,10 +39,7 @@ def run(
 
 def _table(logged: Sequence[Logged]) -> Iterator[str]:
     rows = [_cells(item) for item in logged]
-    widths = [max(columns(row[column]) for row in rows) for column in range(4)] if rows else []
-    for row in rows:
-        cells = [cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, row[4]])
+    return map("  ".join, aligned(rows))
 
 
 def _cells(item: Logged) -> tuple[str, str, str, str, str]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from dsbranch.cli.becoming import INDEX
 from dsbranch.cli.quote import one_line
-from dsbranch.cli.wording import columns, count_words, human_size, short, utc
+from dsbranch.cli.wording import aligned, count_words, human_size, short, utc
 from dsbranch.errors import DsbranchError
 from dsbranch.workspace import Workspace
 
@@ -225,10 +225,7 @@ def table(trials: Sequence[Trial]) -> Iterator[str]:
                 count_words(trial.changes) or "none",
             )
         )
-    widths = [max(columns(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        cells = [cell + " " * (w - columns(cell)) for cell, w in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, row[5]])
+    return map("  ".join, aligned(rows))
 
 
 def sentence(trial: Trial) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 WORDS = {
@@ -69,6 +69,16 @@ def local_time(time_ns: int) -> str:
 def short(commit: str) -> str:
     """The first ten digits, as every message shows a commit."""
     return commit[:10]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """The rows with all cells but their last one filled up to the width of their column."""
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    for *cells, last in rows:
+        yield [
+            *(cell + " " * (w - columns(cell)) for cell, w in zip(cells, widths, strict=False)),
+            last,
+        ]
 
 
 def columns(text: str) -> int:
