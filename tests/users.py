@@ -21,9 +21,9 @@ from typing import TypeVar
 import pytest
 
 import dsbranch
+from dsbranch._core import syscalls
 from dsbranch.errors import NoPrivilege
 from dsbranch.ops import mounting
-from dsbranch.ops.checkpoint import mountable
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.probe import probe_store
 
@@ -74,7 +74,7 @@ def as_user(call: Callable[[], _Result]) -> _Result:
             os.setresgid(USER, USER, USER)
             os.setresuid(USER, USER, USER)
             # As after an exec: or else /proc/self is not the user's.
-            libc.prctl(4, 1)  # PR_SET_DUMPABLE
+            syscalls.own_proc()
         return call()
 
     return in_child(run)
@@ -88,8 +88,7 @@ def inside(workspace: Path, branch: str, call: Callable[[], _Result]) -> _Result
         with dsbranch.open(workspace) as opened:
             context = opened._context
             found = context.store.branch(branch)
-            stack = [*found.pending, *mountable(context, found.head)]
-            plan = mounting.branch_plan(context, stack, found.layer)
+            plan = mounting.branch_plan(context, mounting.stack_below(context, found), found.layer)
             namespaces.enter_own()
             with context.driver.prepare(plan) as prepared:
                 prepared.attach(at)

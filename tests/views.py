@@ -1,4 +1,5 @@
-"""Test foundation: a command of ``dsbranch run`` that goes on and does what it is told."""
+"""Test foundation: a small dataset, and a command of ``dsbranch run`` that goes on and does what it
+is told."""
 
 from __future__ import annotations
 
@@ -8,7 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.trees import Dir, File, make
+
 PROGRAM = [sys.executable, "-P", "-m", "dsbranch"]
+
+
+def dataset(root: Path) -> Path:
+    data = root / "data"
+    make(Dir({"labels": File(b"cat\n"), "inner": Dir({"image": File(b"pixels")})}), data)
+    return data
+
+
+def called(
+    ws: Path, *words: object, code: int, **keywords: object
+) -> subprocess.CompletedProcess[str]:
+    """The program called on a workspace, which ends with `code` and without a traceback."""
+    done = subprocess.run(
+        [*PROGRAM, "-C", ws, *map(str, words)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        **keywords,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
 
 
 class View:

@@ -16,7 +16,7 @@ import pytest
 
 from dsbranch.overlay import mountinfo, namespaces
 from tests import leaks
-from tests.views import PROGRAM, view
+from tests.views import PROGRAM, called, dataset, view
 
 pytestmark = pytest.mark.root
 
@@ -25,11 +25,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    data = tmp_path / "data"
-    (data / "inner").mkdir(parents=True)
-    (data / "labels").write_text("cat\n")
-    (data / "inner/image").write_bytes(b"pixels")
-    return data
+    return dataset(tmp_path)
 
 
 @pytest.fixture
@@ -44,28 +40,13 @@ def ws(tmp_path: Path, data: Path) -> Iterator[Path]:
 @pytest.fixture
 def run(ws: Path) -> Run:
     def call(*words: object, code: int = 0, **keywords: object) -> subprocess.CompletedProcess[str]:
-        keywords.setdefault("cwd", ws)
-        done = subprocess.run(
-            [*PROGRAM, "-C", ws, *map(str, words)],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            **keywords,
-        )
-        assert done.returncode == code, (done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        return done
+        return called(ws, *words, code=code, **{"cwd": ws, **keywords})
 
     return call
 
 
-def ours(root: Path) -> list[str]:
-    return leaks.mounts(root)
-
-
 def test_the_branch_lies_where_the_dataset_does(run: Run, ws: Path, data: Path) -> None:
-    before = ours(ws.parent)
+    before = leaks.mounts(ws.parent)
     run("create", "exp", "--no-mount")
     done = run(
         "run", "exp", "--", "sh", "-c", f"echo dog > {data}/labels; cat {data}/labels; ls {data}"
@@ -73,32 +54,27 @@ def test_the_branch_lies_where_the_dataset_does(run: Run, ws: Path, data: Path) 
     assert done.stdout.split() == ["dog", "inner", "labels"]
     assert (data / "labels").read_text() == "cat\n"
     assert run("diff", "exp").stdout == "M  labels\n"
-    assert ours(ws.parent) == before
+    assert leaks.mounts(ws.parent) == before
 
 
 def test_all_else_is_as_it_was(run: Run, ws: Path, data: Path, tmp_path: Path) -> None:
     script = "pwd; id -u; echo $MARK $DSBRANCH_BRANCH; ulimit -Sn; readlink /proc/self/ns/user; cat"
-    expected = subprocess.run(
-        ["sh", "-c", script],
-        cwd=tmp_path,
-        env=os.environ | {"MARK": "m"},
-        capture_output=True,
-        text=True,
-        check=True,
-        input="typed",
-    ).stdout.split("\n")
-    done = subprocess.run(
-        [*PROGRAM, "-C", ws, "run", "main", "--", "sh", "-c", script],
-        cwd=tmp_path,
-        env=os.environ | {"MARK": "m"},
-        capture_output=True,
-        text=True,
-        check=True,
-        input="typed",
-    )
+
+    def said(*before: str | Path) -> tuple[list[str], str]:
+        done = subprocess.run(
+            [*before, "sh", "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"MARK": "m"},
+            capture_output=True,
+            text=True,
+            check=True,
+            input="typed",
+        )
+        return done.stdout.split("\n"), done.stderr
+
+    expected, _ = said()
     expected[2] = "m main"
-    assert done.stdout.split("\n") == expected
-    assert done.stderr == ""
+    assert said(*PROGRAM, "-C", ws, "run", "main", "--") == (expected, "")
 
 
 def test_the_current_directory_is_the_one_of_the_branch(run: Run, ws: Path, data: Path) -> None:

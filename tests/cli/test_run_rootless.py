@@ -11,7 +11,7 @@ import pytest
 
 from dsbranch.errors import NoPrivilege
 from dsbranch.overlay import namespaces
-from tests.views import PROGRAM, view
+from tests.views import PROGRAM, called, dataset, view
 
 Run = Callable[..., str]
 
@@ -31,11 +31,7 @@ pytestmark = pytest.mark.skipif(_why_not() is not None, reason=str(_why_not()))
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    data = tmp_path / "data"
-    (data / "inner").mkdir(parents=True)
-    (data / "labels").write_text("cat\n")
-    (data / "inner/image").write_bytes(b"pixels")
-    return data
+    return dataset(tmp_path)
 
 
 @pytest.fixture
@@ -50,16 +46,7 @@ def ws(tmp_path: Path, data: Path) -> Iterator[Path]:
 @pytest.fixture
 def run(ws: Path) -> Run:
     def call(*words: object, code: int = 0, **keywords: object) -> str:
-        done = subprocess.run(
-            [*PROGRAM, "-C", ws, *map(str, words)],
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            **keywords,
-        )
-        assert done.returncode == code, (done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
+        done = called(ws, *words, code=code, **keywords)
         return done.stderr if code else done.stdout
 
     return call
