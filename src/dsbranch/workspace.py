@@ -241,11 +241,11 @@ class Workspace:
         namespace around it. The process must have no other thread, and there is no way back.
 
         Who enters where the branch is shown by another process joins that one. The current
-        directory is entered anew by its name.
+        directory is to be entered anew by its name: what it was may lie below the branch now.
 
         :raises NoPrivilege: this system allows ordinary users no namespaces
         :raises BusyError: another private view shows the branch elsewhere
-        :raises BadPath: there is no directory at `at`, or the branch lacks the current directory
+        :raises BadPath: there is no directory at `at`
         """
         from dsbranch.ops.run import enter as run
 

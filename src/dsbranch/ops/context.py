@@ -16,6 +16,7 @@ from dsbranch.model import Progress
 from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
+from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store.database import Store
 from dsbranch.store.digests import Digests
 from dsbranch.store.layout import Layout, find_workspace
@@ -50,6 +51,11 @@ class Context:
     @property
     def root(self) -> Path:
         return self.store.layout.root
+
+    @cached_property
+    def sees_markers(self) -> bool:
+        """Whether what the layers' markers say is shown to this process."""
+        return self.store.dialect != "trusted" or sees_trusted()
 
     @cached_property
     def private(self) -> bool:

@@ -44,7 +44,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         if time.monotonic() >= deadline:
             raise writers_present(branch, mounts[0])
         time.sleep(_POLL_SECONDS)
-    path = mounting.path_of(mounts[0])
+    path = mounts[0].place
     try:
         yield mounting.whole(mounts)
     except BaseException as error:
@@ -65,7 +65,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
 def writers_present(branch: Branch, entry: MountEntry) -> WritersPresent:
     from dsbranch.overlay.writers import find_writers
 
-    writers = namespaces.within(entry.pid, lambda: find_writers(mounting.path_of(entry)))
+    writers = namespaces.within(entry.pid, lambda: find_writers(entry.place))
     many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
     return WritersPresent(
         f"{many} files of {branch.name} open for writing",

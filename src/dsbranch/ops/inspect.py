@@ -199,7 +199,7 @@ def _found(group: Sequence[_Seen]) -> tuple[Stack, Callable[[bytes], tuple[Path,
     roots = [Path("/")]
     if process is not None:
         roots.append(Path(f"/proc/{process.pid}/root"))
-    near = [Path(os.fsdecode(entry.path)) for _, entry in group]
+    near = [entry.place for _, entry in group]
     return stack, Whereabouts(stack, near, roots).find
 
 
@@ -207,7 +207,7 @@ def _places(group: Sequence[_Seen]) -> tuple[MountPlace, ...]:
     """A namespace in which several processes have roots of their own is told once for each."""
     return tuple(
         MountPlace(
-            Path(os.fsdecode(entry.path)),
+            entry.place,
             b"ro" in entry.options.split(b","),
             process,
             Path(os.fsdecode(entry.root)),

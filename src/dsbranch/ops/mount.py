@@ -61,7 +61,7 @@ def _before_reboot(context: Context, branch: Branch) -> Path | None:
 def _mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
     target = context.root / branch.name if at is None else Path(os.path.abspath(at))
     mounts = mounting.whole(mounting.mounts_of(context, branch.layer))
-    here = [Path(os.fsdecode(entry.path)) for entry in mounts]
+    here = [entry.place for entry in mounts]
     if here:
         if at is not None and target not in here:
             raise AlreadyExists(

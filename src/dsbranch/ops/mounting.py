@@ -96,7 +96,7 @@ def users_of_private_views(context: Context, branch: Branch) -> tuple[Process, .
     found = []
     for entry in whole(private_views(context, branch.layer)):
         with suppress(*VANISHED):
-            found.append(Process(entry.pid, command(entry.pid), str(path_of(entry)), "running"))
+            found.append(Process(entry.pid, command(entry.pid), str(entry.place), "running"))
     return tuple(found)
 
 
@@ -128,12 +128,15 @@ def mountpoint(context: Context, branch: Branch) -> Path | None:
 
 
 def home_first(context: Context, branch: Branch, mounts: list[MountEntry]) -> Path | None:
-    """Of the places of a branch its own directory in the workspace, or else any."""
-    paths = [entry.path for entry in mounts]
-    if not paths:
-        return None
+    """Where the first of a branch's views is, if there is one."""
+    return _first(context, branch, mounts).place if mounts else None
+
+
+def _first(context: Context, branch: Branch, mounts: list[MountEntry]) -> MountEntry:
+    """Of a branch's views one here rather than elsewhere, and in its own directory of the workspace
+    rather than in another one."""
     home = os.fsencode(context.root / branch.name)
-    return Path(os.fsdecode(home if home in paths else paths[0]))
+    return min(mounts, key=lambda entry: (entry.pid, entry.path != home))
 
 
 def left_behind(context: Context, branch: Branch) -> tuple[str, list[MountEntry]]:
@@ -220,7 +223,7 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
 
     Gives the processes that stay behind in the old place, where the kernel moves no mount.
     """
-    old, new = Path(os.fsdecode(entry.path)), context.root / branch.name
+    old, new = entry.place, context.root / branch.name
     standing = _who_stands_in(old)
     moved = context.driver.move(old, new)
     known = context.store.records_for_layer(branch.layer)
@@ -243,21 +246,17 @@ def forget(context: Context, layer: str) -> None:
             context.store.drop_mount(record.id)
 
 
-def path_of(entry: MountEntry) -> Path:
-    return Path(os.fsdecode(entry.path))
-
-
 def set_read_only(context: Context, entry: MountEntry) -> bool:
     """As the driver's, in the namespace of a mount."""
-    return namespaces.within(entry.pid, lambda: context.driver.set_read_only(path_of(entry)))
+    return namespaces.within(entry.pid, lambda: context.driver.set_read_only(entry.place))
 
 
 def set_writable(context: Context, entry: MountEntry) -> None:
-    namespaces.within(entry.pid, lambda: context.driver.set_writable(path_of(entry)))
+    namespaces.within(entry.pid, lambda: context.driver.set_writable(entry.place))
 
 
 def detach(context: Context, entry: MountEntry) -> None:
-    namespaces.within(entry.pid, lambda: context.driver.detach(path_of(entry), lazy=True))
+    namespaces.within(entry.pid, lambda: context.driver.detach(entry.place, lazy=True))
 
 
 def branch_plan(
@@ -318,7 +317,7 @@ def _require_bare(mounts: list[MountEntry]) -> None:
                 hint=f"unmount it first: `umount {path}`",
             )
     for entry in mounts:
-        reached = mount_at(Path(os.fsdecode(entry.path)))
+        reached = mount_at(entry.place)
         if reached is None or reached.mount_id not in ids:
             raise BusyError(
                 f"the branch is mounted at {os.fsdecode(entry.path)}, but something else hides it",
@@ -364,7 +363,7 @@ def require_unused(context: Context, branch: Branch) -> None:
     """
 
     def prepare() -> None:
-        with prepare_branch(context, branch):
+        with prepare_view(context, branch, []):
             pass
 
     with suppress(NoPrivilege):
@@ -477,10 +476,8 @@ def replace(
     The new mount goes beneath the old one, which is then taken off: the path never disappears.
     Where the kernel cannot (before 6.5), it is gone for an instant.
     """
-    home = os.fsencode(context.root / branch.name)
-    # Here rather than elsewhere, and then at home.
-    first = min(old, key=lambda entry: (entry.pid, entry.path != home))
-    target = path_of(first)
+    first = _first(context, branch, old)
+    target = first.place
     standing = _who_stands_in(target) if first.pid == 0 else ()
     beneath = _can_mount_beneath(context, first)
     if not beneath:
@@ -509,13 +506,13 @@ def _follow(context: Context, entry: MountEntry, shown: MountEntry) -> None:
     A part that the new view does not have is taken off: nothing is left to show.
     """
     beneath = _can_mount_beneath(context, entry)
-    source = path_of(shown) / os.fsdecode(entry.root.lstrip(b"/"))
+    source = shown.place / os.fsdecode(entry.root.lstrip(b"/"))
     if namespaces.within(shown.pid, lambda: source.exists() and not source.is_symlink()):
         if not beneath:
             detach(context, entry)
         context.driver.bind(
             source,
-            path_of(entry),
+            entry.place,
             beneath=beneath,
             options=entry.options,
             source_pid=shown.pid,

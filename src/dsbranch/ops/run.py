@@ -43,7 +43,7 @@ def enter(context: Context, name: str, *, at: Path | None) -> Path:
 def _join(branch: Branch, private: list[MountEntry], target: Path) -> None:
     there = next((entry for entry in private if entry.path == os.fsencode(target)), None)
     if there is None:
-        where = mounting.path_of(private[0])
+        where = private[0].place
         raise BusyError(
             f"{branch.name} is in use at {where}, by process {private[0].pid} and its like,"
             f" and cannot be shown at {target} besides",
@@ -67,7 +67,7 @@ def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path
         # the namespace for one of ours.
         context.driver.bind(context.store.base, keep, whole=True)
     if here:
-        context.driver.bind(mounting.path_of(here[0]), target)
+        context.driver.bind(here[0].place, target)
     else:
         with context.driver.prepare(plan) as view:
             view.attach(target)
@@ -83,4 +83,4 @@ def _let_go(context: Context, branch: Branch) -> None:
         if written and entry.source != own and not entry.follows:
             # Without root no mount that was there before can be taken off.
             with suppress(MountRefused, NoPrivilege):
-                context.driver.detach(mounting.path_of(entry), lazy=True)
+                context.driver.detach(entry.place, lazy=True)

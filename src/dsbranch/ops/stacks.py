@@ -17,7 +17,6 @@ from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model import Branch
 from dsbranch.ops.context import Context
-from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store import index, manifest
 from dsbranch.store.faults import from_errno
 
@@ -94,7 +93,7 @@ def require_sight(context: Context) -> None:
     """:raises NoPrivilege: layers hold markers that this process cannot see, so that a deletion or
     a renamed directory would look like none
     """
-    if context.store.dialect == "trusted" and not sees_trusted():
+    if not context.sees_markers:
         raise NoPrivilege(
             f"the workspace {context.root} was made by root: what its layers say of deleted and"
             " renamed directories is for root's eyes only",

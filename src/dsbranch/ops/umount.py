@@ -62,7 +62,7 @@ def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> lis
     """Take the mounts of one branch off; the caller has seen that nothing is mounted on them."""
     gone = []
     for entry in mounts:
-        path = Path(os.fsdecode(entry.path))
+        path = entry.place
         # Where mounts propagate, taking one off takes its peers off, too.
         if mountinfo.by_id(entry.mount_id) is not None:
             context.driver.detach(path, lazy=lazy)

@@ -44,6 +44,11 @@ class MountEntry(NamedTuple):
     follows: bool = False
     pid: int = 0
 
+    @property
+    def place(self) -> Path:
+        """`path`, to be gone to."""
+        return Path(os.fsdecode(self.path))
+
     def super_option(self, key: bytes) -> list[bytes]:
         """The decoded values of a filesystem option, in order; b"" for one without a value."""
         pairs = (part.partition(b"=") for part in self.super_options.split(b","))
