@@ -52,9 +52,12 @@ CALLS = {
     "verify": "-C {ws} verify",
 }
 
-# Each takes a millisecond or more, or brings in much else.
+# Each takes a millisecond or more, or brings in much else. Not a module, but a process's first
+# compile() of text takes two: named tuples do it where their annotations are strings.
+COMPILED = "compile()"
 HEAVY = (
     "asyncio",
+    COMPILED,
     "concurrent.futures",
     "dataclasses",
     "hashlib",
@@ -71,14 +74,23 @@ HEAVY = (
     "zstandard",
 )
 
-_LOADED = """
+_LOADED = f"""
+import builtins
 import sys
+found = set()
+compiling = compile
+def compile(source, *rest, **named):
+    if isinstance(source, str):
+        found.add({COMPILED!r})
+    return compiling(source, *rest, **named)
+builtins.compile = compile
 import dsbranch.__main__
 from dsbranch.cli import main
 sys.argv[0] = "dsbranch"
 out = open(sys.argv.pop(1), "w")
 code = main()
-print(*sorted(name for name, module in sys.modules.items() if module), file=out)
+found.update(name for name, module in sys.modules.items() if module)
+print(*sorted(found), file=out, flush=True)
 sys.exit(code)
 """
 

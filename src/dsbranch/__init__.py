@@ -11,7 +11,8 @@ the others, the ``dsbranch`` command least of all.
 TYPE_CHECKING = False  # as type checkers read it; typing itself takes longer than this module
 if TYPE_CHECKING:
     from dsbranch.errors import DsbranchError
-    from dsbranch.model import Change, Commit
+    from dsbranch.model.changes import Change
+    from dsbranch.model.facts import Commit
     from dsbranch.ops.diff import Diff
     from dsbranch.workspace import Branch, Workspace, doctor, init, open
 
@@ -32,8 +33,8 @@ __all__ = [
 
 _HOMES = {
     "Branch": "dsbranch.workspace",
-    "Change": "dsbranch.model",
-    "Commit": "dsbranch.model",
+    "Change": "dsbranch.model.changes",
+    "Commit": "dsbranch.model.facts",
     "Diff": "dsbranch.ops.diff",
     "DsbranchError": "dsbranch.errors",
     "Workspace": "dsbranch.workspace",

@@ -9,40 +9,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from dsbranch.model import (
-    Applied,
-    BranchInfo,
-    Checkup,
-    Collected,
-    Commit,
-    Committed,
-    Created,
-    Deleted,
-    Exported,
-    Logged,
-    Merged,
-    Mounted,
-    Overlay,
-    Preference,
-    Progress,
-    Renamed,
-    Restored,
-    RolledBack,
-    Sealed,
-    Space,
-    Squashed,
-    Status,
-    Tag,
-    Tagged,
-    Undone,
-    Untagged,
-    Verified,
-)
 from dsbranch.ops.context import Context, last_words, open_context
-from dsbranch.ops.diff import Diff
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from dsbranch.model.answers import (
+        Applied,
+        Committed,
+        Created,
+        Deleted,
+        Exported,
+        Logged,
+        Merged,
+        Preference,
+        Renamed,
+        Restored,
+        RolledBack,
+        Squashed,
+        Tagged,
+        Undone,
+        Untagged,
+    )
+    from dsbranch.model.changes import Progress, Status
+    from dsbranch.model.facts import Commit, Tag
+    from dsbranch.model.health import Checkup, Sealed, Verified
+    from dsbranch.model.overlays import Overlay
+    from dsbranch.model.space import Collected, Space
+    from dsbranch.model.views import BranchInfo, Mounted
+    from dsbranch.ops.diff import Diff
 
 StrPath = str | os.PathLike[str]
 

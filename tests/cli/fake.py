@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from dsbranch.model import BranchInfo, Change
+from dsbranch.model.changes import Change
+from dsbranch.model.views import BranchInfo
 
 
 class FakeDiff:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dsbranch.cli import changes, shapes
-from dsbranch.model import Change
+from dsbranch.model.changes import Change
 
 MIB = 1024 * 1024
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsbranch.model import Check, Checkup
+from dsbranch.model.health import Check, Checkup
 from tests.cli.conftest import Program
 
 GOOD = Check("kernel", "ok", "Linux 6.18")

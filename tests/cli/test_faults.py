@@ -6,7 +6,7 @@ import pytest
 
 from dsbranch import errors
 from dsbranch.cli.faults import Fault, describe
-from dsbranch.model import Process
+from dsbranch.model.views import Process
 
 WRITER = Process(42, "python train.py", "/ws/exp1/log.txt")
 

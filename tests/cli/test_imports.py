@@ -21,13 +21,13 @@ COMMIT = STORE | {"hashlib"}
 # Manifests are written as Parquet; pyarrow brings in socket.
 MANIFEST = COMMIT | {"pyarrow", "socket"}
 # What takes long by itself need not count milliseconds.
-LONG = {"dataclasses"}
+LONG = {"dataclasses", startup.COMPILED}
 ARCHIVE = LONG | {"tarfile", "zstandard"}
 
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {
     **dict.fromkeys(["--version", "--help"], STORE | LONG | {"typer"}),
-    "init": COMMIT,
+    "init": COMMIT | {startup.COMPILED},
     "export": COMMIT | ARCHIVE,
     "apply": MANIFEST | ARCHIVE,
     **dict.fromkeys(["du", "gc"], STORE | LONG),

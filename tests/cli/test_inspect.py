@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 
 from dsbranch.errors import BadPath
-from dsbranch.model import (
-    Applied,
-    Belonging,
-    Change,
-    Commit,
-    MountPlace,
-    Overlay,
-    OverlayPart,
-    Process,
-)
+from dsbranch.model.answers import Applied
+from dsbranch.model.changes import Change
+from dsbranch.model.facts import Commit
+from dsbranch.model.overlays import Belonging, MountPlace, Overlay, OverlayPart
+from dsbranch.model.views import Process
 from tests.cli.fake import FakeDiff
 
 WS = Path("/ws")

@@ -14,24 +14,21 @@ import pytest
 
 import dsbranch
 from dsbranch import errors
-from dsbranch.model import (
-    Branch,
-    Change,
-    Commit,
+from dsbranch.model.answers import (
     Committed,
     Conflict,
     Created,
     Deleted,
     Exported,
     Merged,
-    Mounted,
     Preference,
-    Process,
     RolledBack,
     Seen,
     Squashed,
-    Status,
 )
+from dsbranch.model.changes import Change, Status
+from dsbranch.model.facts import Branch, Commit
+from dsbranch.model.views import Mounted, Process
 from tests.cli.conftest import Program
 from tests.cli.fake import FakeDiff, FakeWorkspace
 

@@ -5,19 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dsbranch.model import (
-    BranchSpace,
-    Collected,
-    Commit,
-    CommitSpace,
-    Dataset,
-    Finding,
-    Problem,
-    Seal,
-    Sealed,
-    Space,
-    Verified,
-)
+from dsbranch.model.facts import Commit, Seal
+from dsbranch.model.health import Dataset, Finding, Problem, Sealed, Verified
+from dsbranch.model.space import BranchSpace, Collected, CommitSpace, Space
 
 COMMIT = Commit("ab" * 20, (), "layer", "drop\nmore", "ada", 0)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dsbranch.model import Branch
+from dsbranch.model.facts import Branch
 from tests import children, crowd
 from tests.ops.conftest import Bench, mounts
 from tests.trees import Dir, File

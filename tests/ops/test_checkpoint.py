@@ -13,7 +13,7 @@ import pytest
 from dsbranch import errors
 from dsbranch._core.scan import scan
 from dsbranch._core.squash import plan
-from dsbranch.model import Move
+from dsbranch.model.facts import Move
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.ladder import Ladder
 from dsbranch.store.lock import checkpoint_lock

@@ -11,7 +11,7 @@ import pytest
 
 import dsbranch
 from dsbranch.errors import BadPath
-from dsbranch.model import Check, Checkup
+from dsbranch.model.health import Check, Checkup
 from dsbranch.ops import doctor as module
 from dsbranch.overlay.probe import filesystem
 from tests.overlay.conftest import become_nobody, in_child

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch import errors
-from dsbranch.model import Checkpoint, Move, Tag
+from dsbranch.model.facts import Checkpoint, Move, Tag
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed

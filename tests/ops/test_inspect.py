@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch import errors, workspace
-from dsbranch.model import Overlay as Explained
+from dsbranch.model.overlays import Overlay as Explained
 from dsbranch.ops import adopt
 from tests import edits as e
 from tests import leaks, truth

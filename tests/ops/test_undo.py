@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dsbranch import errors
-from dsbranch.model import Move
+from dsbranch.model.facts import Move
 from dsbranch.ops.context import whoami
 from tests import edits as e
 from tests.steps import START, perform_all, random_layers

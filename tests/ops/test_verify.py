@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from dsbranch.model import Checkpoint, Move
+from dsbranch.model.facts import Checkpoint, Move
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed

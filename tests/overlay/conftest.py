@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from dsbranch._core import syscalls
-from dsbranch.model import Dialect, MountPlan
+from dsbranch.model.facts import Dialect
+from dsbranch.model.views import MountPlan
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.plan import plan, source

@@ -4,7 +4,7 @@ import struct
 from typing import NamedTuple
 
 from dsbranch._core.columns import KINDS, Columns
-from dsbranch.model import Branch, Commit, Layer, Move, Operation
+from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
 from dsbranch.store.database import Store
 from dsbranch.store.identity import commit_id, new_id
 

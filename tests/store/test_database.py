@@ -16,7 +16,7 @@ from dsbranch.errors import (
     UnknownRef,
     UsageError,
 )
-from dsbranch.model import Branch, MountRecord, Move, Tag
+from dsbranch.model.facts import Branch, MountRecord, Move, Tag
 from dsbranch.store import sweep
 from dsbranch.store.database import Store
 from tests.store.facts import advance, commit_of, open_layer, sealed_layer, set_aside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsbranch.errors import IntegrityError, UnknownRef
-from dsbranch.model import Branch, Checkpoint, Move, Run
+from dsbranch.model.facts import Branch, Checkpoint, Move, Run
 from dsbranch.store import writes
 from tests.store.facts import commit_of, open_layer, sealed_layer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch.errors import IntegrityError
-from dsbranch.model import Branch, Move
+from dsbranch.model.facts import Branch, Move
 from dsbranch.store.database import FORMAT, Store
 from tests.store.facts import advance
 

@@ -4,14 +4,14 @@ It promises buffers that are long enough for the number of rows they claim, so t
 may walk them without asking again. It knows neither files nor pyarrow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+else:
+    Buffer = Any
 
 KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whiteout")
 """The index of a name is its code in `Columns.kind`."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.wording import count_words, human_size, plural
-from dsbranch.model import Change
+from dsbranch.model.changes import Change
 
 Paint = Callable[[str], str]
 """Colours a change letter, or returns it as it is."""

@@ -12,7 +12,7 @@ from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import chosen_directory, from_here, here
 from dsbranch.errors import UnsupportedError, UsageError
-from dsbranch.model import Checkup
+from dsbranch.model.health import Checkup
 from dsbranch.workspace import doctor
 
 EXAMPLE = "dsbranch doctor /data/experiments --base /data/imagenet"

@@ -11,7 +11,7 @@ from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import columns, human_size
-from dsbranch.model import Space
+from dsbranch.model.space import Space
 
 EXAMPLE = "dsbranch du exp1"
 

@@ -4,11 +4,9 @@ Promises that every foreseeable fault becomes a `Fault`; anything else is a bug 
 so that its traceback is seen.
 """
 
-from __future__ import annotations
-
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dsbranch.errors import (
     DsbranchError,
@@ -16,9 +14,7 @@ from dsbranch.errors import (
     NoPrivilege,
     WritersPresent,
 )
-
-if TYPE_CHECKING:
-    from dsbranch.model import Process
+from dsbranch.model.views import Process
 
 # These say that dsbranch called the kernel wrongly, not that the machine has a problem.
 _OUR_OWN = (errno.EBADF, errno.EFAULT, errno.EINVAL)

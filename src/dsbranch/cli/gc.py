@@ -11,7 +11,7 @@ from dsbranch.cli.parameters import Json
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import human_size, plural, seconds_of
 from dsbranch.errors import Interrupted
-from dsbranch.model import Collected
+from dsbranch.model.space import Collected
 
 EXAMPLE = "dsbranch gc --keep 7d --dry-run"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.wording import local_time, short
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 
 
 def full(commit: Commit, paint: Callable[[str], str]) -> Iterator[str]:

@@ -27,7 +27,9 @@ from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import from_here, here, open_workspace
 from dsbranch.cli.wording import columns, count_words, human_size, plural, short
 from dsbranch.errors import UsageError
-from dsbranch.model import Belonging, MountPlace, Overlay, OverlayPart, Process, Progress
+from dsbranch.model.changes import Progress
+from dsbranch.model.overlays import Belonging, MountPlace, Overlay, OverlayPart
+from dsbranch.model.views import Process
 
 EXAMPLE = "dsbranch inspect /var/lib/containers/storage/overlay/ID/merged --changes"
 

@@ -11,7 +11,7 @@ from dsbranch.cli.graph import draw
 from dsbranch.cli.parameters import Json, Limit, Ref, Stat
 from dsbranch.cli.scope import branch_or_current, branch_paths, open_workspace
 from dsbranch.errors import UsageError
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 from dsbranch.workspace import Workspace
 
 EXAMPLE = "dsbranch log exp1 --graph --oneline -n 10 -- labels"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dsbranch.cli import render
 from dsbranch.cli.wording import plural
-from dsbranch.model import Process
+from dsbranch.model.views import Process
 
 
 def others(items: Sequence[Process]) -> tuple[Process, ...]:

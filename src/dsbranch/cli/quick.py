@@ -5,8 +5,6 @@ Pure. Whatever there is to be said about a call, help and refusals among it, is 
 both to the same answers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

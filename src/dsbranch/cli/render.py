@@ -15,7 +15,7 @@ from dsbranch.cli.faults import Fault
 from dsbranch.cli.quote import one_line
 
 if TYPE_CHECKING:
-    from dsbranch.model import Process
+    from dsbranch.model.views import Process
 
 # As terminals number them: 30 and so on is the text's colour, 1 is bold.
 _RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN = range(31, 37)

@@ -12,44 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsbranch.cli.wording import utc
-from dsbranch.model import (
-    Applied,
-    Branch,
-    BranchInfo,
-    Change,
-    Checkup,
-    Collected,
-    Commit,
-    Committed,
-    Conflict,
-    Created,
-    Exported,
-    Logged,
-    Merged,
-    Mounted,
-    Operation,
-    Overlay,
-    OverlayPart,
-    Process,
-    Renamed,
-    Restored,
-    RolledBack,
-    Seal,
-    Sealed,
-    Seen,
-    Space,
-    Squashed,
-    Status,
-    Tag,
-    Tagged,
-    Undone,
-    Untagged,
-    Verified,
-)
+from dsbranch.model.facts import Branch, Commit, Operation, Tag
 
 if TYPE_CHECKING:
     from dsbranch.cli.changes import Totals
     from dsbranch.cli.trials import Trial
+    from dsbranch.model.answers import (
+        Applied,
+        Committed,
+        Conflict,
+        Created,
+        Exported,
+        Logged,
+        Merged,
+        Renamed,
+        Restored,
+        RolledBack,
+        Seen,
+        Squashed,
+        Tagged,
+        Undone,
+        Untagged,
+    )
+    from dsbranch.model.changes import Change, Status
+    from dsbranch.model.facts import Seal
+    from dsbranch.model.health import Checkup, Sealed, Verified
+    from dsbranch.model.overlays import Overlay, OverlayPart
+    from dsbranch.model.space import Collected, Space
+    from dsbranch.model.views import BranchInfo, Mounted, Process
 
 Object = dict[str, Any]
 

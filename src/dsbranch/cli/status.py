@@ -11,7 +11,7 @@ from dsbranch.cli.parameters import BranchName, Json
 from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import count_words, plural, short
-from dsbranch.model import Status
+from dsbranch.model.changes import Status
 
 EXAMPLE = "dsbranch status exp1"
 

@@ -12,7 +12,7 @@ from dsbranch.cli.parameters import Json, Ref, utf8
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import columns, local_time, short
 from dsbranch.errors import UsageError
-from dsbranch.model import Tag
+from dsbranch.model.facts import Tag
 from dsbranch.workspace import Workspace
 
 EXAMPLE = "dsbranch tag v1 exp1~1"

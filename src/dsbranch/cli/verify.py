@@ -11,7 +11,7 @@ from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import plural
 from dsbranch.errors import IntegrityError
-from dsbranch.model import Finding
+from dsbranch.model.health import Finding
 
 EXAMPLE = "dsbranch verify --full"
 

@@ -17,7 +17,9 @@ from dsbranch._core.squash import plan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BusyError, ConflictError, NothingToCommit, UnsupportedError
-from dsbranch.model import Applied, Branch, Commit, Move, Overlay
+from dsbranch.model.answers import Applied
+from dsbranch.model.facts import Branch, Commit, Move
+from dsbranch.model.overlays import Overlay
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.build import built
 from dsbranch.ops.context import Context, whoami

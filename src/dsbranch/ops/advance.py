@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsbranch.errors import DirtyBranch
-from dsbranch.model import Branch, Commit, Layer, Move, Operation, Process
+from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
+from dsbranch.model.views import Process
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import mounting
 from dsbranch.ops.checkpoint import mountable

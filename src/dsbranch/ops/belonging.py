@@ -12,7 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 from dsbranch.errors import DsbranchError
-from dsbranch.model import Belonging, Branch, Checkpoint, Commit
+from dsbranch.model.facts import Branch, Checkpoint, Commit
+from dsbranch.model.overlays import Belonging
 from dsbranch.overlay.locate import mount_at, workspace_of_mount
 from dsbranch.overlay.plan import parse_source
 from dsbranch.store.database import Store

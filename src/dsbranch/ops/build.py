@@ -12,7 +12,7 @@ from dsbranch._core.scan import scan
 from dsbranch._core.squash import Step, plan
 from dsbranch._core.table import Table
 from dsbranch.errors import NoPrivilege
-from dsbranch.model import Layer
+from dsbranch.model.facts import Layer
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.context import Context
 

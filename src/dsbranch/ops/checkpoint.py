@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from dsbranch.errors import DsbranchError, Locked, NoPrivilege, StorageError
-from dsbranch.model import Checkpoint, Layer, Run
+from dsbranch.model.facts import Checkpoint, Layer, Run
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.ladder import HEAVY, ripe

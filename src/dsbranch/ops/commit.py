@@ -20,7 +20,8 @@ from dsbranch._core.seal import idle_copies, remove, strip
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import NothingToCommit
-from dsbranch.model import Branch, Committed, Layer
+from dsbranch.model.answers import Committed
+from dsbranch.model.facts import Branch, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import climb

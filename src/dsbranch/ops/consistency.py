@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dsbranch.model import Branch, Checkpoint, Commit, Finding, History
+from dsbranch.model.facts import Branch, Checkpoint, Commit, History
+from dsbranch.model.health import Finding
 from dsbranch.ops.refs import SHORT
 
 _LOST = "what it names cannot be shown; a backup of `.dsbranch/store.db` may still have it"

@@ -12,7 +12,7 @@ from dsbranch._core import syscalls
 from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import NoPrivilege, NotAWorkspace
-from dsbranch.model import Progress
+from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount

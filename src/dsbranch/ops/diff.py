@@ -9,7 +9,8 @@ from dsbranch._core.algebra import changes
 from dsbranch._core.delta import Delta, Deltas
 from dsbranch._core.view import View
 from dsbranch.errors import UsageError
-from dsbranch.model import LETTERS, Branch, Change
+from dsbranch.model.changes import LETTERS, Change
+from dsbranch.model.facts import Branch
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.refs import is_branch, resolve, split_range

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsbranch.errors import BadPath, DsbranchError
-from dsbranch.model import Check, Checkup
+from dsbranch.model.health import Check, Checkup
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context, open_context
 from dsbranch.overlay import features, mountinfo

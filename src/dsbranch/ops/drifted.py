@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsbranch.model import Finding
+from dsbranch.model.health import Finding
 
 _CONTENT = (
     "commits show this instead of what was committed;"

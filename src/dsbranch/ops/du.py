@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsbranch._core.usage import OUTSIDE, Usage
-from dsbranch.model import BranchSpace, CommitSpace, History, Space
+from dsbranch.model.facts import History
+from dsbranch.model.space import BranchSpace, CommitSpace, Space
 from dsbranch.ops.context import Context
 from dsbranch.ops.gc import planned
 from dsbranch.ops.holdings import Holdings

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
-from dsbranch.model import Branch
+from dsbranch.model.facts import Branch
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import namespaces

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dsbranch.model import Collected, Doomed, History
+from dsbranch.model.facts import Doomed, History
+from dsbranch.model.space import Collected
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS

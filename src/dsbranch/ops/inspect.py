@@ -16,7 +16,10 @@ from dsbranch._core.table import Table
 from dsbranch._core.usage import Usage
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NoPrivilege, UnsupportedError
-from dsbranch.model import Dialect, MountPlace, Overlay, OverlayPart, Process, Progress
+from dsbranch.model.changes import Progress
+from dsbranch.model.facts import Dialect
+from dsbranch.model.overlays import MountPlace, Overlay, OverlayPart
+from dsbranch.model.views import Process
 from dsbranch.ops import stacks
 from dsbranch.ops.belonging import Belongings
 from dsbranch.ops.diff import Diff, within

@@ -6,8 +6,6 @@ brings little to it. What has become small, since later commits wrote the same f
 further: so the layers of a mount are each at least as large as all newer ones together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from dsbranch._core import syscalls
 from dsbranch._core.table import Table
 from dsbranch.errors import UsageError
-from dsbranch.model import Commit, Layer
+from dsbranch.model.facts import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
 from dsbranch.store import index, manifest, sweep

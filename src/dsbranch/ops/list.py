@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsbranch.model import BranchInfo
+from dsbranch.model.views import BranchInfo
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import islice
 
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.refs import resolve
 from dsbranch.ops.touched import touches

@@ -23,7 +23,8 @@ from dsbranch.errors import (
     NoPrivilege,
     StorageError,
 )
-from dsbranch.model import Branch, MountPlan, MountRecord, Process
+from dsbranch.model.facts import Branch, MountRecord
+from dsbranch.model.views import MountPlan, Process
 from dsbranch.ops import stacks
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from dsbranch.model import Branch, Checkpoint, Doomed, History, Operation, Tag
+from dsbranch.model.facts import Branch, Checkpoint, Doomed, History, Operation, Tag
 from dsbranch.overlay.inuse import InUse
 
 YOUNG_SECONDS = 3600

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 
 from dsbranch.errors import MountRefused
-from dsbranch.model import Branch, Move, Process, Renamed
+from dsbranch.model.answers import Renamed
+from dsbranch.model.facts import Branch, Move
+from dsbranch.model.views import Process
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS

@@ -15,7 +15,7 @@ from pathlib import Path
 from dsbranch._core.content import digest_files
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, StorageError
-from dsbranch.model import Commit, History, Layer
+from dsbranch.model.facts import Commit, History, Layer
 from dsbranch.ops import stacks
 from dsbranch.ops.consistency import name_of
 from dsbranch.ops.context import Context

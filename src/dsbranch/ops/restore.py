@@ -16,7 +16,8 @@ from dsbranch._core.squash import Step, plan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath
-from dsbranch.model import Branch, Layer, Restored
+from dsbranch.model.answers import Restored
+from dsbranch.model.facts import Branch, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import Switch, switching
 from dsbranch.ops.build import built

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dsbranch.errors import BadPath, BusyError, MountRefused, NoPrivilege
-from dsbranch.model import Branch
+from dsbranch.model.facts import Branch
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo, namespaces

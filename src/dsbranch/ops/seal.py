@@ -18,7 +18,8 @@ from dsbranch._core.drift import digests
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, Interrupted
-from dsbranch.model import Seal, Sealed
+from dsbranch.model.facts import Seal
+from dsbranch.model.health import Sealed
 from dsbranch.ops import dataset, stacks
 from dsbranch.ops.context import Context
 from dsbranch.store import seal as seals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsbranch._core.delta import Deltas
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import Diff, between
 from dsbranch.ops.refs import resolve

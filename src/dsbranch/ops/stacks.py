@@ -15,7 +15,7 @@ from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
-from dsbranch.model import Branch
+from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context
 from dsbranch.store import index, manifest
 from dsbranch.store.faults import from_errno

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsbranch.model import Status
+from dsbranch.model.changes import Status
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import uncommitted

@@ -9,7 +9,7 @@ from dsbranch._core.base import Base
 from dsbranch._core.entries import glance
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import within

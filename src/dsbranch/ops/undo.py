@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from dsbranch.errors import ConflictError, NoPrivilege, UnknownRef
-from dsbranch.model import Branch, Move, Operation, Tag, Undone
+from dsbranch.model.answers import Undone
+from dsbranch.model.facts import Branch, Move, Operation, Tag
 from dsbranch.ops import mounting
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable

@@ -17,7 +17,8 @@ from dsbranch._core.seal import idle_copies
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
-from dsbranch.model import Branch, Checkpoint, Commit, Dataset, Finding, Layer, Verified
+from dsbranch.model.facts import Branch, Checkpoint, Commit, Layer
+from dsbranch.model.health import Dataset, Finding, Verified
 from dsbranch.ops import drifted, stacks
 from dsbranch.ops.consistency import contradictions, name_of, span
 from dsbranch.ops.context import Context

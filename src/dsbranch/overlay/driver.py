@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from dsbranch.model import MountPlan
+from dsbranch.model.views import MountPlan
 
 
 class Prepared(Protocol):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from dsbranch._core import syscalls
 from dsbranch.errors import DsbranchError, MountRefused, NoPrivilege
-from dsbranch.model import Check, Dialect, State
+from dsbranch.model.facts import Dialect
+from dsbranch.model.health import Check, State
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.namespaces import enter_own, within_own
 from dsbranch.overlay.privilege import may_mount

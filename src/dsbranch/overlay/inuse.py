@@ -1,7 +1,5 @@
 """Room overlay: which layers of a workspace the mounts of this machine consist of. Read only."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import NamedTuple

@@ -17,7 +17,7 @@ from typing import Self
 
 from dsbranch._core import syscalls
 from dsbranch.errors import MountInUse, UnsupportedError
-from dsbranch.model import MountPlan
+from dsbranch.model.views import MountPlan
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.log import KernelLog
 from dsbranch.overlay.mountinfo import by_id, children

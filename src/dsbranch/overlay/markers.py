@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 
 _PREFIXES: dict[Dialect, bytes] = {"trusted": b"trusted.overlay.", "user": b"user.overlay."}
 

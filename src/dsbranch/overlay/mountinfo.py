@@ -4,8 +4,6 @@ The format is proc_pid_mountinfo(5). Tables of 10,000 mounts and hundreds of pro
 met in practice, so lines are picked as bytes before any is parsed.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -14,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from dsbranch.model import Process
+from dsbranch.model.views import Process
 from dsbranch.overlay.plan import parse_source
 from dsbranch.overlay.processes import VANISHED, command, pids, read
 

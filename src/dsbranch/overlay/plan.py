@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsbranch.errors import UnsupportedError
-from dsbranch.model import Dialect, MountPlan
+from dsbranch.model.facts import Dialect
+from dsbranch.model.views import MountPlan
 
 MAX_LOWERS = 500
 """What the kernel stacks at most (OVL_MAX_STACK in fs/overlayfs/super.c)."""

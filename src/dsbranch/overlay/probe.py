@@ -4,8 +4,6 @@ A detached mount over a scratch directory does what branches do; nothing of it s
 path ever shows it. What fails becomes one sentence that says what is missing.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil
@@ -25,7 +23,8 @@ from dsbranch.errors import (
     StorageError,
     UnsupportedError,
 )
-from dsbranch.model import Dialect, MountPlan
+from dsbranch.model.facts import Dialect
+from dsbranch.model.views import MountPlan
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.markers import prefix

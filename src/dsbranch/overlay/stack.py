@@ -12,7 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 from dsbranch.errors import BadPath, UsageError
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 from dsbranch.overlay.mountinfo import MountEntry, unescape
 
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 from dsbranch.overlay.markers import prefix
 from dsbranch.overlay.stack import Stack, unescaped
 

@@ -5,8 +5,6 @@ it can miss one (a loop device, a descriptor in flight, another user's process) 
 then. It never decides whether a commit may go on.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsbranch._core import syscalls
-from dsbranch.model import Process
+from dsbranch.model.views import Process
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry, namespace, select, table
 from dsbranch.overlay.processes import VANISHED, command, pids, read

@@ -5,8 +5,6 @@ name beside its place, synced, and renamed. What a killed attempt leaves is call
 ``.dsbranch.<id>`` and is removed by the next attempt in the same directory.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsbranch.errors import AlreadyExists, Locked
-from dsbranch.model import Branch, Commit, Dialect, Layer, Move
+from dsbranch.model.facts import Branch, Commit, Dialect, Layer, Move
 from dsbranch.store import reserve, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage

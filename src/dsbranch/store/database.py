@@ -24,7 +24,7 @@ from dsbranch.errors import (
     StorageError,
     UnknownRef,
 )
-from dsbranch.model import (
+from dsbranch.model.facts import (
     Branch,
     Checkpoint,
     Commit,

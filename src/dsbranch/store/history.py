@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from dsbranch.errors import IntegrityError, UnknownRef
-from dsbranch.model import Commit
+from dsbranch.model.facts import Commit
 from dsbranch.store import line, rows
 from dsbranch.store.connection import Connection
 

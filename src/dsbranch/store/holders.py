@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsbranch.model import Branch, Checkpoint, Commit
+from dsbranch.model.facts import Branch, Checkpoint, Commit
 from dsbranch.store import rows
 from dsbranch.store.database import Store
 

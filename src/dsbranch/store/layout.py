@@ -4,8 +4,6 @@ Paths are computed, never looked up; only `find_workspace` and the ``make`` func
 the disk. It knows nothing of what the directories contain.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable

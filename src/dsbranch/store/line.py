@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 from dsbranch.errors import IntegrityError, UnknownRef
-from dsbranch.model import Run
+from dsbranch.model.facts import Run
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from dsbranch._core.columns import Columns
 from dsbranch.errors import IntegrityError, NewerFormat
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
 

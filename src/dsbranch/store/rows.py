@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dsbranch.errors import IntegrityError, UsageError
-from dsbranch.model import (
+from dsbranch.model.facts import (
     Branch,
     Checkpoint,
     Commit,

@@ -19,7 +19,7 @@ from dsbranch._core.digest import digest_bytes
 from dsbranch._core.kept import unpack_digests
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError
-from dsbranch.model import Seal
+from dsbranch.model.facts import Seal
 from dsbranch.store import manifest
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dsbranch.model import Doomed, History
+from dsbranch.model.facts import Doomed, History
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection, Row
 from dsbranch.store.database import Store

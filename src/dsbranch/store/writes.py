@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from dsbranch.errors import AlreadyExists, Locked
-from dsbranch.model import Branch, Checkpoint, Commit, Layer, Move, Operation, Tag
+from dsbranch.model.facts import Branch, Checkpoint, Commit, Layer, Move, Operation, Tag
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection
 

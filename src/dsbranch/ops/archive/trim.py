@@ -11,7 +11,7 @@ from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 from dsbranch.ops.archive.below import Below, split
 from dsbranch.overlay.markers import prefix
 

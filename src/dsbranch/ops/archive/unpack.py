@@ -17,7 +17,7 @@ from dsbranch._core import syscalls
 from dsbranch._core.entries import own_xattrs
 from dsbranch._core.view import View
 from dsbranch.errors import BadArchive, ConflictError, StorageError
-from dsbranch.model import Dialect
+from dsbranch.model.facts import Dialect
 from dsbranch.ops.archive.below import Below, split
 from dsbranch.ops.archive.mark import before
 from dsbranch.ops.archive.member import DISTRUST, Member, deleted_by, shown

@@ -1,0 +1,50 @@
+"""How a branch is shown, and who looks at it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class MountPlan(NamedTuple):
+    """All that is needed to make one overlay superblock and attach it; data only.
+
+    `lowers` are ordered newest first, the base last. `upper` and `work` are None together,
+    for a read-only view. `source` is what /proc/mounts shows in the first column.
+    """
+
+    lowers: tuple[Path, ...]
+    upper: Path | None
+    work: Path | None
+    source: str
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def read_only(self) -> bool:
+        return self.upper is None
+
+
+class Process(NamedTuple):
+    """A process in the way of an operation, and the first path it holds."""
+
+    pid: int
+    command: str
+    path: str
+    what: str = "open for writing"
+
+
+class BranchInfo(NamedTuple):
+    """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
+
+    name: str
+    head: str
+    mounted: bool
+    mountpoint: Path | None
+    depth: int
+
+
+class Mounted(NamedTuple):
+    """The answer of mount. `already` means that it had been mounted there before the call."""
+
+    path: Path
+    ref: str
+    already: bool = False
+    read_only: bool = False
