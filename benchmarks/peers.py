@@ -56,6 +56,7 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
     wanted = options.peers.split(",") if options.peers else [peer.name for peer in PEERS]
     data = place / "data"
     _trees("make", str(data), str(options.files))
+    os.sync()  # the first tool would share the disk with what is still to be written
     result: Result = {
         "machine": machine(place),
         "date": datetime.now(UTC).date().isoformat(),
