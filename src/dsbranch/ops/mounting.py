@@ -377,7 +377,17 @@ def require_unused(context: Context, branch: Branch) -> None:
 
 def require_nowhere_else(context: Context, layer: str) -> None:
     """:raises BusyError: the layer is mounted in another mount namespace, out of our reach"""
-    elsewhere = mountinfo.other_namespaces(layer_source(context, layer))
+    refuse(mounted_elsewhere(context, layer))
+
+
+def mounted_elsewhere(context: Context, layer: str) -> list[Process]:
+    """A process of each other mount namespace that has the layer mounted, private views among
+    them."""
+    return mountinfo.other_namespaces(layer_source(context, layer))
+
+
+def refuse(elsewhere: Sequence[Process]) -> None:
+    """:raises BusyError: there are some"""
     if elsewhere:
         holder = elsewhere[0]
         raise BusyError(

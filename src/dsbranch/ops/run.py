@@ -29,13 +29,16 @@ def enter(context: Context, name: str, *, at: Path | None) -> Path:
     if not target.is_dir():
         raise BadPath(f"{target} is no directory", hint=f"`mkdir {target}`, or choose another one")
     with mounting.locked(context, name, "run") as branch:
-        private = mounting.whole(mounting.private_views(context, branch.layer))
         here = mounting.whole(mounting.mounts_of(context, branch.layer))
         if any(entry.path == os.fsencode(target) for entry in here):
             return target
-        if private and not here:
-            _join(branch, private, target)
+        # With hundreds of views it is this that takes long, so it is asked once where that will do.
+        elsewhere = [] if here else mounting.mounted_elsewhere(context, branch.layer)
+        private = mounting.private_views(context, branch.layer) if elsewhere else []
+        if mounting.whole(private):
+            _join(branch, mounting.whole(private), target)
         else:
+            mounting.refuse(elsewhere)
             _show(context, branch, here, target)
     return target
 
@@ -58,7 +61,6 @@ def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path
         keep.mkdir(exist_ok=True)
     nested = context.private
     if not here:
-        mounting.require_nowhere_else(context, branch.layer)
         plan = mounting.branch_plan(context, mounting.stack_below(context, branch), branch.layer)
     namespaces.enter_own()
     _let_go(context, branch)
