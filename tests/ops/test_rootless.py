@@ -15,7 +15,7 @@ import pytest
 import dsbranch
 from dsbranch import errors
 from dsbranch._core import syscalls
-from dsbranch.overlay import mountinfo
+from dsbranch.overlay import mountinfo, namespaces
 from tests import edits as e
 from tests.cases import BASE, CASES, Case, Raw
 from tests.edits import Edit
@@ -357,6 +357,26 @@ def mixed(place: Path) -> Path:
     os.setxattr(place / "data", "user.note", b"x")
     (place / "data").chmod(0o2555)
     return place
+
+
+@pytest.mark.root
+def test_whose_files_a_namespace_knows(mixed):
+    """The kernel copies no file up that has a group other than the user's first."""
+    other_group = mixed / "data" / "ours" / "a"
+    os.chown(other_group, USER, USER + 1)
+
+    def test(bench: Own) -> None:
+        def change() -> int:
+            with pytest.raises(OSError) as caught:
+                e.append("ours/a", b"+")(HERE)
+            return caught.value.errno or 0
+
+        assert inside(bench.root, "main", change) == errno.EOVERFLOW
+        assert not namespaces.knows(other_group.stat())
+        assert namespaces.knows(other_group.parent.stat())
+        inside(bench.root, "main", lambda: e.add("ours/b", File(b"b"))(HERE))
+
+    own(mixed, test)
 
 
 @pytest.mark.root

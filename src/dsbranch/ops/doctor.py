@@ -19,7 +19,7 @@ from dsbranch.errors import BadPath, DsbranchError
 from dsbranch.model.health import Check, Checkup
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context, open_context
-from dsbranch.overlay import features, mountinfo
+from dsbranch.overlay import features, mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at, workspace_of_mount
 from dsbranch.overlay.plan import MAX_LOWERS
 from dsbranch.store.faults import storage
@@ -138,7 +138,7 @@ def _look(base: Path) -> _Glance:
         if status is None:
             closed += 1
             continue
-        foreign += status.st_uid != os.geteuid()
+        foreign += not namespaces.knows(status)
         large += status.st_size > _LARGE
         largest = max(largest, status.st_size)
     return _Glance(seen, foreign, closed, large, largest)

@@ -6,6 +6,7 @@ import os
 from itertools import islice
 
 from dsbranch.ops.context import Context, name_of
+from dsbranch.overlay import namespaces
 
 _GLANCE = 1000
 
@@ -22,21 +23,18 @@ def note_foreign(context: Context) -> None:
     """What of the dataset the kernel will not let the user change: it could not give the copy to
     whom it belongs. Only some names in its root are looked at.
     """
-    user = os.geteuid()
-    groups = {os.getegid(), *os.getgroups()}
     try:
         with os.scandir(context.base) as entries:
             for entry in islice(entries, _GLANCE):
                 status = entry.stat(follow_symlinks=False)
-                if status.st_uid != user or status.st_gid not in groups:
+                if not namespaces.knows(status):
                     break
             else:
                 return
     except OSError:
         return  # a courtesy
-    whose = (
-        name_of(status.st_uid) if status.st_uid != user else f"a group of others ({status.st_gid})"
-    )
+    mine = status.st_uid == os.geteuid()
+    whose = f"a group that is not your first ({status.st_gid})" if mine else name_of(status.st_uid)
     context.notes.append(
         f"{entry.name} in the dataset belongs to {whose}: what is not yours can be read in a"
         " branch, and deleted from a directory of yours, but not changed, renamed or added to"

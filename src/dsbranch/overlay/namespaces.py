@@ -54,6 +54,15 @@ def enter_own() -> None:
         raise refusal("make a private view", error) from error
 
 
+def knows(status: os.stat_result) -> bool:
+    """Whether who a file belongs to has a number in a namespace of `enter_own` by an ordinary user.
+
+    Else the kernel can give its copy to nobody, and does not make one. Only one group is mapped: a
+    file of another is foreign, though its owner may be in that group.
+    """
+    return status.st_uid == os.geteuid() and status.st_gid == os.getegid()
+
+
 def _forbidden(user: int) -> NoPrivilege:
     doing = "make a private view"
     if user == 0:
