@@ -6,7 +6,7 @@ to work on. The peak is that of the process itself, with its libraries, which ma
 cache of others, and with the pages of its files, which the kernel drops or writes back when memory
 is short; what is anonymous it cannot. What it works on: a commit of many new files, all holes of
 4 KB, and then what one does with such a commit; and a commit of one large sparse file, which is
-read and hashed whole.
+read and hashed whole. A dataset of as many files is sealed in another workspace.
 """
 
 from __future__ import annotations
@@ -76,6 +76,14 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
         run(f"rollback from {many}", *on, "rollback", "main", "--to", "one~2")
         run(f"gc, {many}", *on, "gc", "--keep", "0")
         run("du", *on, "du")
+        dataset, other = filesystem / "dataset", filesystem / "other"
+        dataset.mkdir()
+        _make(dataset, options.files)
+        run("init on many files", "init", str(dataset), str(other))
+        for words in ("seal", "verify", "seal --hash", "verify --full"):
+            run(
+                f"{words}, {options.files:,} files of the dataset", "-C", str(other), *words.split()
+            )
     return {
         "machine": machine(place),
         "date": datetime.now(UTC).date().isoformat(),
