@@ -67,6 +67,18 @@ def open(path: StrPath | None = None) -> Workspace:
     return Workspace(open_context(Path.cwd() if path is None else Path(path)))
 
 
+def recover(path: StrPath | None = None) -> str | None:
+    """Make the database of the workspace at or above `path` again from its journal, where it is
+    damaged or gone; what was done, None where it is sound. What was there is kept beside it.
+
+    :raises IntegrityError: the journal is damaged, too, or there is none
+    :raises Locked: other commands have the workspace open
+    """
+    from dsbranch.ops.repair import recover as run
+
+    return run(Path.cwd() if path is None else Path(path))
+
+
 def doctor(path: StrPath | None = None, *, dataset: StrPath | None = None) -> Checkup:
     """What this machine allows, in the workspace at or above `path`, or for one to be put there.
 
@@ -558,7 +570,8 @@ class Workspace:
         reads and digests every file, too. What is found is in the answer, and is no exception.
 
         `repair` first makes again what can be made again: manifests out of their layers, indexes,
-        workdirs. It deletes nothing.
+        workdirs, the journal. It deletes nothing. A workspace whose database is damaged cannot be
+        opened: `recover` comes before.
 
         :raises Locked: gc runs, and `repair`
         """

@@ -17,7 +17,7 @@ import sys
 import tarfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import xxhash
@@ -26,6 +26,7 @@ import zstandard
 from dsbranch._core import columns as c
 from dsbranch._core import image
 from dsbranch._core.algebra import changes
+from dsbranch._core.digest import digest_bytes
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, UsageError
@@ -34,14 +35,15 @@ from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.kernel import KernelDriver
-from dsbranch.store import manifest, sweep
+from dsbranch.store import journal, manifest, sweep
+from dsbranch.store.connection import Connection
 from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
 from tests import trees
 from tests.cases import BASE
 from tests.core import scan
 from tests.ops import tars
-from tests.store.facts import GOLDEN, columns_of
+from tests.store.facts import GOLDEN, advance, columns_of
 
 MEMORY = 512 << 20
 SECONDS = 20
@@ -210,6 +212,26 @@ def of_database(place: Path) -> Target:
     return [file.read_bytes()], read, (DsbranchError,)
 
 
+def of_journal(place: Path) -> Target:
+    """Lines with a checksum that holds, as no damage makes them."""
+    context = _store(place)
+    for message in ("one", "two"):
+        advance(context.store, context.store.branch("main"), message)
+    context.store.close()
+    file = context.layout.journal
+    lines = [line.partition(b" ")[2].rstrip(b"\n") for line in file.read_bytes().splitlines(True)]
+
+    def read(data: bytes) -> None:
+        texts = [text for text in data.split(b"\n") if text]
+        sums = [digest_bytes(text).hex().encode() for text in texts]
+        file.write_bytes(b"".join(b"%s %s\n" % both for both in zip(sums, texts, strict=True)))
+        with closing(Connection(None)) as db:
+            journal.make_tables(db)
+            journal.replay(file, db)
+
+    return [b"\n".join(lines), b"\n".join(lines[:2]), lines[-1]], read, (DsbranchError,)
+
+
 TARGETS = {
     "manifest": of_manifest,
     "columns": of_columns,
@@ -218,6 +240,7 @@ TARGETS = {
     "ref": of_ref,
     "tar": of_tar,
     "database": of_database,
+    "journal": of_journal,
 }
 
 _WORDS = [b"", b"\0", b"\xff", b"/", b"..", b"~", b"@{", b"}", b"9" * 30, b"-1", b" - ", b"\\777"]

@@ -11,9 +11,9 @@ import pytest
 from dsbranch.errors import IntegrityError, Interrupted, Locked, NewerFormat, StorageError
 from dsbranch.ops import dataset as walking
 from dsbranch.ops import seal as sealing
-from dsbranch.ops import verify_dataset
+from dsbranch.ops import stacks, verify_dataset
 from dsbranch.store import manifest
-from dsbranch.store.lock import seal_lock
+from dsbranch.store.lock import gc_lock, seal_lock
 from tests import edits as e
 from tests import interposed
 from tests.trees import Dir, File, Link, Symlink
@@ -438,7 +438,7 @@ def large(adopt):
 
 @pytest.mark.parametrize(("when", "left"), [("before", 4), ("after", 2)])
 def test_what_was_hashed_before_a_kill_is_not_hashed_again(large, when, left):
-    large.killed("seal(hash=True)", "dsbranch.store.sealing:Appender.append", when)
+    large.killed("seal(hash=True)", "dsbranch.store.later:Appender.append", when)
     # The walk is sealed, and what was read counts already.
     checked = large.ws.verify()
     assert checked.findings == ()
@@ -567,7 +567,7 @@ def test_a_newer_record_is_left_alone(bench):
 
 @pytest.mark.parametrize("damage", [truncate, flip])
 def test_damaged_digests_only_cost_time(large, damage):
-    large.killed("seal(hash=True)", "dsbranch.store.sealing:Appender.append", "after")
+    large.killed("seal(hash=True)", "dsbranch.store.later:Appender.append", "after")
     (path,) = folder(large).glob("*.digests")
     damage(path)
     assert found(large, full=True) == []
@@ -638,3 +638,106 @@ def test_the_program_passes_notes_on(bench):
     done = python(code, "-C", str(bench.place), "create", "other")
     assert done.returncode == 0
     assert done.stderr.startswith(f"note: the dataset {bench.data} has changed since it was adop")
+
+
+# --- layers that were committed without digests ---
+
+
+@pytest.fixture
+def unhashed(bench):
+    """A commit without digests, of new files, two names of one inode among them; its layer."""
+    bench.edit(
+        e.add("new", Dir({"a": File(b"a" * 5000), "b": File(b"bb"), "linked": Link("a")})),
+        e.append("f", b"more"),
+        e.chmod("g", 0o600),
+        e.unlink("d/x"),
+    )
+    commit = bench.ws.commit("main", "x", hash=False).commit
+    bench.reopen()
+    return commit.layer
+
+
+def later(bench, layer):
+    return bench.fs(layer).parent / "digests"
+
+
+def test_seal_hashes_what_was_committed_without(bench, unhashed):
+    bench.ws.seal()
+    assert not later(bench, unhashed).exists()
+    assert bench.ws.verify(full=True).undigested == 4
+    manifest_before = bench.manifest(unhashed).read_bytes()
+    assert bench.ws.seal(hash=True).in_layers == 3  # a, b, f; g has no data here
+    bench.reopen()
+    checked = bench.ws.verify(full=True)
+    assert (checked.findings, checked.undigested, checked.digested) == ((), 0, 4)
+    assert bench.manifest(unhashed).read_bytes() == manifest_before
+    assert bench.ws.seal(hash=True).in_layers == 0
+    # From now on a change that leaves size and time as they were is found.
+    path = bench.fs(unhashed) / "new" / "b"
+    keep_times(path, lambda: path.write_bytes(b"cc"))
+    assert [one.path for one in bench.ws.verify(full=True).findings] == [b"new/b"]
+
+
+@pytest.mark.parametrize("without_index", [False, True])
+def test_readers_have_the_digests(bench, unhashed, without_index):
+    bench.ws.seal(hash=True)
+    if without_index:
+        bench.index(unhashed).unlink()
+    bench.reopen()
+    assert bench.ws.verify().findings == ()
+    assert stacks.sealed(bench.ws._context, unhashed).summary()["hashed"]
+    bench.reopen()
+    assert bench.index(unhashed).exists()
+    assert stacks.sealed(bench.ws._context, unhashed).summary()["hashed"]
+
+
+def test_what_changed_in_a_layer_is_not_vouched_for(bench, unhashed):
+    (bench.fs(unhashed) / "new" / "b").write_bytes(b"longer")
+    assert bench.ws.seal(hash=True).in_layers == 2
+    checked = bench.ws.verify(full=True)
+    assert {one.path for one in checked.findings} == {b"new/b"}
+
+
+def test_a_kill_while_a_layer_is_hashed(bench, unhashed, monkeypatch):
+    monkeypatch.setattr(sealing, "_FILES_AT_ONCE", 1)
+    bench.ws.seal(hash=True)
+    whole = later(bench, unhashed).read_bytes()
+    for size in range(0, len(whole), 7):
+        later(bench, unhashed).write_bytes(whole[:size])
+        bench.reopen()
+        assert bench.ws.verify(full=True).findings == ()
+        bench.ws.seal(hash=True)
+        bench.reopen()
+        assert bench.ws.verify(full=True).undigested == 0
+        assert len(later(bench, unhashed).read_bytes()) == len(whole)
+
+
+def test_a_manifest_that_is_rebuilt_has_other_rows(bench, unhashed):
+    bench.ws.seal(hash=True)
+    (bench.fs(unhashed) / "aa").write_bytes(b"before all others")
+    bench.manifest(unhashed).unlink()
+    bench.reopen()
+    bench.ws.verify(repair=True)
+    assert not later(bench, unhashed).exists()
+    assert later(bench, unhashed).with_name("digests.damaged-1").exists()
+    assert bench.ws.seal(hash=True).in_layers == 4
+    bench.reopen()
+    checked = bench.ws.verify(full=True)
+    assert [one.path for one in checked.findings] == [None, None]
+    assert checked.undigested == 0
+
+
+def test_a_file_of_a_layer_that_cannot_be_read(bench, unhashed, tmp_path):
+    shim = UNREADABLE.replace("s.st_size == 5", "s.st_size == 2")
+    said = interposed.python(shim, tmp_path, SEAL, bench.place, "seal", "hash")
+    place = f".dsbranch/layers/{unhashed}/fs/new/b"
+    assert f"{place} Input/output error" in said.splitlines()
+    assert bench.ws.seal(hash=True).in_layers == 1
+    bench.reopen()
+    assert bench.ws.verify(full=True).undigested == 0
+
+
+def test_gc_and_the_hashing_of_layers_keep_apart(bench, unhashed):
+    with gc_lock(bench.ws._context.layout, verb="gc"), pytest.raises(Locked):
+        bench.ws.seal(hash=True)
+    assert bench.ws.seal(hash=True).in_layers == 3

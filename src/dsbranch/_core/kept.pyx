@@ -121,8 +121,11 @@ def comparable(Table found, Table expected):
     return rows
 
 
-def pack_digests(Table table, const int64_t[::1] rows) -> bytes:
-    """The digests of those of `rows` that have one, as records: a row's number and its digest."""
+def pack_digests(Table table, const int64_t[::1] rows, const int64_t[::1] numbers=None) -> bytes:
+    """The digests of those of `rows` that have one, as records: a row's number and its digest.
+
+    `numbers` are those that the rows have in another table of the same files.
+    """
     cdef int64_t i, count = 0
     cdef uint64_t number
     for i in range(rows.shape[0]):
@@ -131,12 +134,11 @@ def pack_digests(Table table, const int64_t[::1] rows) -> bytes:
     cdef char *out = PyBytes_AsString(records)
     for i in range(rows.shape[0]):
         if table.rows[rows[i]].flags & F_DIGEST:
-            number = rows[i]
+            number = rows[i] if numbers is None else numbers[i]
             memcpy(out, &number, 8)
             memcpy(out + 8, table.rows[rows[i]].digest, 16)
             out += RECORD
     return records
-
 
 def unpack_digests(Table table, const unsigned char[::1] records) -> None:
     """Put digests back where `pack_digests` had them.

@@ -26,7 +26,8 @@ def run(
     """Record what the dataset is now, so that `verify` can tell what changed.
 
     Files that were hashed before and are unchanged are not read again, so it may be interrupted
-    and called again. What changed since the last seal is accepted: run `verify` first.
+    and called again. What changed since the last seal is accepted: run `verify` first. --hash also
+    hashes what was committed with --no-hash.
     """
     with open_workspace(call) as workspace:
         base = workspace.base
@@ -39,11 +40,14 @@ def run(
         now = f", {sealed.hashed:,} of them now" if hash else ""
         entries = plural(seal.entries, "entry", "entries")
         render.line(one_line(f"sealed {base}: {entries}; {hashed}{now}"))
+        if sealed.in_layers:
+            files = plural(sealed.in_layers, "file")
+            render.line(f"{files} of commits made with --no-hash hashed, too")
     for problem in sealed.problems:
         render.note(one_line(f"{quote_path(problem.path)} cannot be read: {problem.what}"))
     if sealed.problems:
         paths = plural(len(sealed.problems), "path")
         raise IntegrityError(
-            f"{paths} of the dataset could not be read; all else is sealed",
+            f"{paths} could not be read; all else is sealed",
             hint="see `dmesg` for a failing disk; `dsbranch seal` tries them again",
         )

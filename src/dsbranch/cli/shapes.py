@@ -325,7 +325,7 @@ def sealed(item: Sealed) -> Object:
     return (
         SCHEMA
         | _seal(item.seal)
-        | {"digested": item.seal.digested, "hashed": item.hashed}
+        | {"digested": item.seal.digested, "hashed": item.hashed, "in_layers": item.in_layers}
         | {
             "problems": [
                 raw_path("path", one.path or b".") | {"what": one.what} for one in item.problems

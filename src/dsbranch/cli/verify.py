@@ -8,10 +8,11 @@ from dsbranch.cli import render, shapes
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line, quote_path
-from dsbranch.cli.scope import open_workspace
+from dsbranch.cli.scope import chosen_directory, here, open_workspace
 from dsbranch.cli.wording import plural
 from dsbranch.errors import IntegrityError
 from dsbranch.model.health import Finding
+from dsbranch.workspace import recover
 
 EXAMPLE = "dsbranch verify --full"
 
@@ -23,7 +24,10 @@ def run(
     ] = False,
     repair: Annotated[
         bool,
-        Option("--repair", help="First make again what can be: manifests, indexes, workdirs."),
+        Option(
+            "--repair",
+            help="First make again what can be: the database, manifests, indexes, workdirs.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -33,8 +37,11 @@ def run(
     changed, and with it nothing deleted. The dataset is compared with what `seal` recorded of it;
     uncommitted changes are recorded nowhere.
     """
+    recovered = recover(chosen_directory(call) or here()) if repair else None
     with open_workspace(call) as workspace:
         verified = workspace.verify(full=full, repair=repair)
+    if recovered is not None:
+        verified = verified._replace(repaired=(recovered, *verified.repaired))
     if json:
         render.as_json(shapes.verified(verified))
     else:

@@ -27,12 +27,14 @@ class Problem(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """The answer of seal. `hashed` files were read now; `seal.digested` counts those before, too.
-    `problems` are not in the seal, or only by name."""
+    """The answer of seal. `hashed` files of the dataset were read now, and `in_layers` of commits
+    made without hashing; `seal.digested` counts those before, too. `problems` are not in the seal,
+    or only by name; those of layers are by their path in the workspace."""
 
     seal: Seal
     hashed: int
     problems: tuple[Problem, ...] = ()
+    in_layers: int = 0
 
 
 class Dataset(NamedTuple):

@@ -84,20 +84,25 @@ class Context:
 
 
 def open_context(start: Path) -> Context:
-    """Find the workspace at or above `start`, or behind the mount `start` lies in."""
-    root = workspace_of_mount(start) or find_workspace(start)
-    if root is None:
-        raise NotAWorkspace(
-            f"there is no dsbranch workspace at {start} or above it",
-            hint="`dsbranch init DATASET` makes one; `-C DIR` names one elsewhere",
-        )
-    store = Store.open(root)
+    """Open the workspace at or above `start`, or behind the mount `start` lies in."""
+    store = Store.open(workspace_root(start))
     try:
         _require_own(store)
     except BaseException:
         store.close()
         raise
     return Context(store, KernelDriver())
+
+
+def workspace_root(start: Path) -> Path:
+    """:raises NotAWorkspace: there is none at `start`, above it, or behind the mount it lies in"""
+    root = workspace_of_mount(start) or find_workspace(start)
+    if root is None:
+        raise NotAWorkspace(
+            f"there is no dsbranch workspace at {start} or above it",
+            hint="`dsbranch init DATASET` makes one; `-C DIR` names one elsewhere",
+        )
+    return root
 
 
 def _require_own(store: Store) -> None:

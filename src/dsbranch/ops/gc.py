@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dsbranch.errors import StorageError
 from dsbranch.model.facts import Doomed, History
 from dsbranch.model.space import Collected
 from dsbranch.ops import stacks
@@ -55,6 +56,8 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
         ):
             history, plan = planned(context, keep_ns, in_use(context.store.id))
             sweep.drop(context.store, plan)
+        with suppress(StorageError):  # the next operation does it else
+            sweep.renew_journal(context.store)
         # They hold directories open, and what is open occupies its space on.
         context.tables.clear()
         rest = _rest(context, history, plan)

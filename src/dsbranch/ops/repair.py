@@ -1,7 +1,8 @@
 """The part of ``verify`` that repairs: what can be is made again, and nothing is deleted.
 
-A manifest is rebuilt from the files of its layer, an index from its manifest, a workdir is made.
-A manifest that was damaged is kept beside, under another name. gc is kept away meanwhile.
+A manifest is rebuilt from the files of its layer, an index from its manifest, a workdir is made;
+the store from its journal, and that from the store. What was damaged is kept beside, under another
+name. gc is kept away meanwhile.
 """
 
 from __future__ import annotations
@@ -14,17 +15,38 @@ from pathlib import Path
 
 from dsbranch._core.content import digest_files
 from dsbranch._core.table import Table
-from dsbranch.errors import IntegrityError, StorageError
+from dsbranch.errors import IntegrityError, NoPrivilege, StorageError
 from dsbranch.model.facts import Commit, History, Layer
 from dsbranch.ops import stacks
 from dsbranch.ops.consistency import name_of
-from dsbranch.ops.context import Context
+from dsbranch.ops.context import Context, workspace_root
+from dsbranch.ops.context import name_of as name_of_user
 from dsbranch.ops.space import is_directory
-from dsbranch.store import index, manifest, sweep
+from dsbranch.store import index, manifest, recovery, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
-from dsbranch.store.layout import sync_directory
+from dsbranch.store.layout import Layout, sync_directory
 from dsbranch.store.lock import gc_lock
+
+
+def recover(start: Path) -> str | None:
+    """Make the store of the workspace at or above `start` again, if it is damaged or gone; what was
+    done.
+
+    :raises NoPrivilege: the workspace is somebody else's
+    :raises IntegrityError: there is nothing left to make it again from
+    :raises Locked: other commands have it open
+    :raises StorageError: the disk is full or failing
+    """
+    layout = Layout(workspace_root(start))
+    with storage(f"look at {layout.layers}"):
+        owner = os.stat(layout.layers).st_uid
+    if owner != os.geteuid():
+        raise NoPrivilege(
+            f"the workspace {layout.root} is {name_of_user(owner)}'s",
+            hint=f"run the command as {name_of_user(owner)}",
+        )
+    return recovery.recover(layout)
 
 
 def repair(context: Context) -> list[str]:
@@ -38,11 +60,17 @@ def repair(context: Context) -> list[str]:
             with context.store.snapshot():
                 history = sweep.history(context.store)
         except IntegrityError:
-            # What is wrong with the store is not for us to repair; verify tells of it.
+            # `recover` comes before there is a context; verify tells of what it could not do.
             return []
-        return [
+        done = [
             done for layer in history.layers.values() for done in _layer(context, history, layer)
         ]
+        if sweep.journal_flaw(context.store) is not None:
+            with storage(f"keep {context.layout.journal}"):
+                _keep(context.layout.journal)
+            sweep.renew_journal(context.store)
+            done.append("the journal was written anew from the store")
+        return done
 
 
 def _layer(context: Context, history: History, layer: Layer) -> Iterator[str]:
@@ -57,8 +85,8 @@ def _layer(context: Context, history: History, layer: Layer) -> Iterator[str]:
     where = f"layer {layer.id}" + (f" of {name_of(owner)}" if owner else "")
     rebuilt = None
     try:
-        table = Table.from_batches(manifest.read(path), spill=stacks.spill(context))
-    except (IntegrityError, ValueError) as error:
+        table = stacks.from_manifest(context, layer.id)
+    except IntegrityError as error:
         if isinstance(error, StorageError) and error.errno not in (ENOENT, EIO):
             raise
         table = rebuilt = _rebuild(context, layer, owner)
@@ -67,6 +95,7 @@ def _layer(context: Context, history: History, layer: Layer) -> Iterator[str]:
             rebuilt = _rebuild_as_committed(context, layer, owner)
             table = rebuilt or table
     if rebuilt is not None:
+        _set_aside(context.layout.later_digests(layer.id))  # it goes by the rows of the manifest
         yield f"{where}: its manifest was rebuilt from its files"
     if index.flaw(place, path, table) is not None:
         index.write(place, table, path)
@@ -135,6 +164,12 @@ def _keep(path: Path) -> None:
     while os.path.lexists(other := path.with_name(f"{path.name}.damaged-{number}")):
         number += 1
     os.link(path, other, follow_symlinks=False)
+
+
+def _set_aside(path: Path) -> None:
+    with storage(f"keep {path}"), suppress(FileNotFoundError):
+        _keep(path)
+        path.unlink()
 
 
 def _is_its(commit: Commit, checksum: str) -> bool:

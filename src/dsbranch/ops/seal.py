@@ -1,5 +1,7 @@
 """``seal``: record what the dataset is, so that verify finds what changed behind our back.
 
+Files of commits that were made without hashing are hashed, too, if anything is.
+
 A seal is made of a walk, with the digests that an earlier one has of files that are the same. Then
 the files without one are read, some at a time, and their digests appended to the seal; a kill loses
 what was read last, and the next call goes on. In the end the manifest is written once more, with
@@ -8,13 +10,15 @@ all of them.
 
 from __future__ import annotations
 
+import os
 import time
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 
 from dsbranch._core.columns import Columns, Report
 from dsbranch._core.content import digest_files, share_digests
-from dsbranch._core.drift import digests
+from dsbranch._core.drift import digests, drift
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, Interrupted
@@ -22,9 +26,9 @@ from dsbranch.model.facts import Seal
 from dsbranch.model.health import Sealed
 from dsbranch.ops import dataset, stacks
 from dsbranch.ops.context import Context
+from dsbranch.store import later, sealing, sweep
 from dsbranch.store import seal as seals
-from dsbranch.store import sealing
-from dsbranch.store.lock import seal_lock
+from dsbranch.store.lock import gc_lock, seal_lock
 
 # What a kill can lose: some seconds of reading, whether files are small or large.
 _FILES_AT_ONCE = 1 << 14
@@ -41,6 +45,7 @@ class _Sealing:
         self.context = context
         self.problems: dataset.Problems = []
         self.read = 0
+        self.read_in_layers = 0
         self.kept = "nothing was recorded, and an earlier seal still holds"
 
     def run(self, *, hash: bool) -> Sealed:
@@ -53,13 +58,17 @@ class _Sealing:
                 seal = self.write(table, walked_ns)
                 self.kept = _kept(seal.digested, seal.files)
                 if hash and missing:
-                    self.hash(table, seal, missing)
+                    with later.appending(sealing.digests_file(self.context.layout, seal.id)) as to:
+                        self.read = self.hash(table, missing, self.context.base, to, seal=seal)
+                    share_digests(table)
                     seal = self.write(table, walked_ns)
+            if hash:
+                self.layers()
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted: {self.kept}", hint="`dsbranch seal`, called again, goes on"
             ) from None
-        return Sealed(seal, self.read, dataset.named(self.problems))
+        return Sealed(seal, self.read, dataset.named(self.problems), self.read_in_layers)
 
     def take_over(self, table: Table) -> None:
         """Have the digests of files that an earlier seal, or one that was killed, knows."""
@@ -98,24 +107,83 @@ class _Sealing:
             if report is not None:
                 report(done, len(table), 0)
 
-    def hash(self, table: Table, seal: Seal, missing: array[int]) -> None:
-        """Read the files of the rows `missing`."""
-        at = bytes = 0
-        with sealing.appending(self.context.layout, seal) as kept:
-            while at < len(missing):
-                end = min(at + _FILES_AT_ONCE, portion(table, missing, at, _BYTES_AT_ONCE))
-                rows = missing[at:end]
-                progress = _Part(self.context.report("hashing"), at, len(missing), bytes)
-                try:
-                    with stacks.reading(self.context.base):
-                        digest_files(table, rows=rows, problems=self.problems, progress=progress)
-                finally:
-                    records = pack_digests(table, rows)
-                    kept.append(records)
-                    self.read += len(records) // RECORD_BYTES
-                    self.kept = _kept(seal.digested + self.read, seal.files)
-                at, bytes = end, progress.bytes
-        share_digests(table)
+    def hash(
+        self,
+        table: Table,
+        missing: array[int],
+        place: Path,
+        kept: later.Appender,
+        *,
+        seal: Seal | None = None,
+        numbers: array[int] | None = None,
+    ) -> int:
+        """Read the files of the rows `missing` of what lies at `place`; how many could be.
+
+        `numbers` are those that the rows have in the table that the digests are kept for.
+        """
+        at = bytes = read = 0
+        while at < len(missing):
+            end = min(at + _FILES_AT_ONCE, portion(table, missing, at, _BYTES_AT_ONCE))
+            rows = missing[at:end]
+            progress = _Part(self.context.report("hashing"), at, len(missing), bytes)
+            try:
+                with stacks.reading(place):
+                    digest_files(table, rows=rows, problems=self.problems, progress=progress)
+            finally:
+                records = pack_digests(table, rows, numbers and numbers[at:end])
+                kept.append(records)
+                read += len(records) // RECORD_BYTES
+                if seal is not None:
+                    self.kept = _kept(seal.digested + read, seal.files)
+            at, bytes = end, progress.bytes
+        return read
+
+    def layers(self) -> None:
+        """Hash what was committed without, where it is what was committed."""
+        with gc_lock(self.context.layout, verb="seal --hash"):
+            for layer in sweep.unhashed(self.context.store):
+                self.layer(layer)
+
+    def layer(self, id: str) -> None:
+        table = stacks.from_manifest(self.context, id)
+        missing = undigested(table)
+        if not missing:
+            return
+        found = stacks.scanned(self.context, id)
+        numbers, rows = _unchanged(table, missing, found)
+        if not rows:
+            return
+        place = self.context.layout.fs(id)
+        of_dataset, self.problems = self.problems, []
+        try:
+            with later.appending(self.context.layout.later_digests(id)) as kept:
+                self.read_in_layers += self.hash(found, rows, place, kept, numbers=numbers)
+        finally:
+            inside = os.fsencode(place.relative_to(self.context.root))
+            self.problems = of_dataset + [
+                (inside + b"/" + path, errno) for path, errno in self.problems
+            ]
+
+
+def _unchanged(expected: Table, rows: array[int], found: Table) -> tuple[array[int], array[int]]:
+    """Of rows of a manifest those whose files are as it says, and the rows that these have in what
+    was found; a digest of another would vouch for what verify finds."""
+    changed = {path for path, _, _, _ in drift(expected, found)}
+    numbers, places = array("q"), array("q")
+    at = 0
+    for row in rows:
+        path = expected.path(row)
+        while at < len(found) and _order(found.path(at)) < _order(path):
+            at += 1
+        if path not in changed and at < len(found) and found.path(at) == path:
+            numbers.append(row)
+            places.append(at)
+    return numbers, places
+
+
+def _order(path: bytes) -> bytes:
+    """By which tables are sorted: ``/`` before all that a name may hold."""
+    return path.replace(b"/", b"\0")
 
 
 class _Part:

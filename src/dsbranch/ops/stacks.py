@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from dsbranch._core.base import Base
+from dsbranch._core.content import share_digests
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context
-from dsbranch.store import index, manifest
+from dsbranch.store import index, later, manifest
 from dsbranch.store.faults import from_errno
 
 _Thing = TypeVar("_Thing")
@@ -148,13 +149,25 @@ def recorded(context: Context, layer: str) -> Table:
     table = index.read(place, path, context.digests)
     if table is not None:
         return table
-    try:
-        table = Table.from_batches(manifest.read(path), spill=spill(context))
-    except ValueError as error:
-        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
+    table = from_manifest(context, layer)
     # To the next reader's gain. Where nothing may or can be written there is none.
     with suppress(DsbranchError):
         index.write(place, table, path)
+    return table
+
+
+def from_manifest(context: Context, layer: str) -> Table:
+    """What the manifest of a sealed layer says, with the digests that were computed later.
+
+    :raises IntegrityError: it is malformed
+    """
+    path = context.layout.manifest(layer)
+    try:
+        table = Table.from_batches(manifest.read(path), spill=spill(context))
+        if later.take(context.layout.later_digests(layer), table):
+            share_digests(table)  # they are one for each inode
+    except ValueError as error:
+        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
     return table
 
 

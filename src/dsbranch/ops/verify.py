@@ -28,13 +28,14 @@ from dsbranch.ops.space import is_directory
 from dsbranch.ops.verify_dataset import verify_dataset
 from dsbranch.overlay.inuse import in_use
 from dsbranch.store import index, manifest, sweep
+from dsbranch.store.faults import DAMAGED_HINT
 from dsbranch.store.identity import commit_id
 
 _GONE = "all that only this layer holds is lost; a backup or an export may still have it"
 _UNREADABLE = "nobody can tell what this layer should hold; its files are there and can be copied"
 _DISK = "the disk may be failing: see `dmesg`, and back up what can still be read"
 _FORGED = "the message, author, time, parents or manifest is not what was committed"
-_STORE = "put `.dsbranch/store.db` back from a backup; the layers and the dataset are untouched"
+_JOURNAL = "the store is what counts; `dsbranch verify --repair` writes the journal anew from it"
 _NO_WORK = "the branch cannot be mounted until the directory is made again, empty"
 _REBUILT = "it is made again from the manifest when it is next needed"
 _REBUILT_MANIFEST = (
@@ -70,10 +71,13 @@ class _Verification:
         except NoPrivilege:
             raise
         except IntegrityError as error:
-            self.add("the store", str(error), _STORE)
+            self.add("the store", str(error), DAMAGED_HINT)
             return self.answer()
         for flaw in flaws:
-            self.add("the store", flaw, _STORE)
+            self.add("the store", flaw, DAMAGED_HINT)
+        told_otherwise = None if flaws else sweep.journal_flaw(self.context.store)
+        if told_otherwise is not None:
+            self.add("the journal", told_otherwise, _JOURNAL)
         self.findings += contradictions(self.history)
         self.owners = {c.layer: c for c in self.history.commits.values() if c.layer is not None}
         self.total = sum(layer.entries or 0 for layer in self.history.layers.values()) or 1
@@ -139,10 +143,10 @@ class _Verification:
         path = self.context.layout.manifest(layer.id)
         try:
             checksum = manifest.digest_file(path)
-            expected = Table.from_batches(manifest.read(path), spill=stacks.spill(self.context))
+            expected = stacks.from_manifest(self.context, layer.id)
         except NoPrivilege:
             raise
-        except (IntegrityError, ValueError) as error:
+        except IntegrityError as error:
             if sweep.has_layer(self.context.store, layer.id):
                 self.add(where, f"its manifest cannot be read: {error}", _UNREADABLE)
             return

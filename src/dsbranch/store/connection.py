@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dsbranch.errors import IntegrityError, NoPrivilege
-from dsbranch.store.faults import from_errno, storage
+from dsbranch.store.faults import DAMAGED_HINT, from_errno, storage
 
 Row = tuple[Any, ...]
 Value = str | int | bytes | None
@@ -29,8 +29,10 @@ _ALONE_SECONDS = 5.0
 class Connection:
     """An open database. It belongs to the thread that made it."""
 
-    def __init__(self, path: Path, *, create: bool = False, alone: bool = False) -> None:
+    def __init__(self, path: Path | None, *, create: bool = False, alone: bool = False) -> None:
         """
+        Without a `path` it lies in memory, empty, and ends with the object.
+
         `alone` keeps all other processes out until it is closed, and needs no shared memory on
         the disk: the way to read on a full one.
 
@@ -38,13 +40,15 @@ class Connection:
         :raises Locked: others have it open for longer than a few seconds, if `alone`
         :raises StorageError: the file is missing or the disk fails
         """
-        self.path = path
+        self.path = Path(":memory:") if path is None else path
         self.alone = alone
         self.in_doubt = False
-        _require_writable(path)
-        # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
-        uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
-        with storage(f"open {path}"):
+        uri = "file::memory:"
+        if path is not None:
+            _require_writable(path)
+            # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
+            uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
+        with storage(f"open {self.path}"):
             self._sqlite = sqlite3.connect(
                 uri,
                 uri=True,
@@ -54,7 +58,7 @@ class Connection:
         try:
             # FULL: in WAL mode anything less can lose the last commits with the power.
             mode = "PRAGMA locking_mode = EXCLUSIVE;" if alone else ""
-            with _naming_what_is_missing(path):
+            with _naming_what_is_missing(self.path):
                 self.script(f"{mode} PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;")
         except BaseException:
             self.close()
@@ -158,7 +162,7 @@ def _asking(what: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise IntegrityError(
             f"cannot {what}: {error}",
-            hint="put the file back from a backup; the layers are untouched",
+            hint=DAMAGED_HINT,
         ) from error
 
 

@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EEXIST, ENOTEMPTY
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 from dsbranch.errors import AlreadyExists, Locked
 from dsbranch.model.facts import Branch, Commit, Dialect, Layer, Move
-from dsbranch.store import reserve, writes
+from dsbranch.store import journal, reserve, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id, new_id
@@ -111,11 +110,10 @@ def _build(draft: Path, adoption: Adoption, prepare: Callable[[Path], None] | No
     db = Connection(layout.db, create=True)
     try:
         db.script("PRAGMA journal_mode = WAL;")
-        schema = files("dsbranch.store").joinpath("schema.sql").read_text(encoding="utf-8")
-        # At once: SQLite syncs the disk for each statement that stands alone.
-        db.script(f"BEGIN; {schema} COMMIT;")
+        journal.make_tables(db)
         with db.transaction():
             _first_rows(db, adoption, layer)
+        journal.write(layout, db)
     finally:
         db.close()
     with storage(f"make the store {draft}"):

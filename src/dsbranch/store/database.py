@@ -36,9 +36,9 @@ from dsbranch.model.facts import (
     Run,
     Tag,
 )
-from dsbranch.store import history, line, reserve, rows, writes
+from dsbranch.store import history, journal, line, reserve, rows, writes
 from dsbranch.store.connection import Connection
-from dsbranch.store.faults import storage
+from dsbranch.store.faults import DAMAGED_HINT, storage
 from dsbranch.store.layout import Layout
 
 FORMAT = 2
@@ -98,6 +98,8 @@ class Store:
             try:
                 os.lstat(layout.db)
             except (FileNotFoundError, NotADirectoryError):
+                if os.path.lexists(layout.journal):
+                    raise IntegrityError(f"{layout.db} is gone", hint=DAMAGED_HINT) from None
                 raise NotAWorkspace(
                     f"{root} is no dsbranch workspace", hint="`dsbranch init DATASET` makes one"
                 ) from None
@@ -373,7 +375,12 @@ class Store:
             if commit is not None:
                 writes.insert_commit(self._db, commit)
             done = writes.carry_out(self._db, moves, claim)
-            return writes.log(self._db, verb, done, author=author, detail=detail, undoes=undoes)
+            operation = writes.log(
+                self._db, verb, done, author=author, detail=detail, undoes=undoes
+            )
+            told = journal.written(self._db, operation, layers, commit)
+        journal.append(self._layout, self._db, operation.id, told)
+        return operation
 
     def head_depths(self) -> dict[str, int]:
         """How many layers `runs` gives for the head of each branch, by its id."""

@@ -38,6 +38,12 @@ _HINTS = {
     EACCES: "run the command as root (`sudo`), or as the owner of the workspace",
 }
 
+DAMAGED_HINT = (
+    "`dsbranch verify --repair` makes it again from its journal; the layers and the dataset are"
+    " untouched"
+)
+"""What helps against a damaged ``store.db``."""
+
 # A WAL index that cannot grow is reported as an I/O error, though what is missing is space.
 _SHM_FULL = sqlite3.SQLITE_IOERR_SHMSIZE
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -102,7 +108,7 @@ def _from_sqlite(error: sqlite3.Error, what: str) -> DsbranchError | None:
     if strange or primary in _DAMAGED:
         return IntegrityError(
             f"cannot {what}: {error}",
-            hint="put the file back from a backup; the layers and the dataset are untouched",
+            hint=DAMAGED_HINT,
         )
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return IntegrityError(f"cannot {what}: it would contradict the store ({error})")

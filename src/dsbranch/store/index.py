@@ -18,7 +18,7 @@ from dsbranch._core.columns import FileKey, Known
 from dsbranch._core.table import Table
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id
-from dsbranch.store.layout import sync_directory
+from dsbranch.store.layout import LATER, sync_directory
 
 LARGE = 16 << 20
 """Bytes from which on it costs less to ask whether a file was checked than to check it."""
@@ -99,6 +99,11 @@ def _key(fd: int) -> FileKey:
 
 
 def _stamp(manifest: Path) -> tuple[int, int]:
-    """What tells a manifest from another that was under its name, and survives a copy."""
+    """What tells a manifest from another that was under its name, and survives a copy; also from
+    itself before digests came later (see `store.later`), which the index has, too."""
     status = os.stat(manifest)
-    return status.st_size, status.st_mtime_ns
+    try:
+        more = os.stat(manifest.with_name(LATER)).st_size
+    except FileNotFoundError:
+        more = 0
+    return status.st_size + more, status.st_mtime_ns

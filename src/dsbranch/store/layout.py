@@ -17,6 +17,7 @@ from dsbranch.store.identity import new_id as new_layer_id
 __all__ = [
     "DOT",
     "FIRST_BRANCH",
+    "LATER",
     "RETIRED",
     "Layout",
     "find_workspace",
@@ -29,7 +30,11 @@ FIRST_BRANCH = "main"
 RETIRED = ".gone"
 """What the name of a layer's directory ends in once nobody will ever want it."""
 
+LATER = "digests"
+"""The file, beside a layer's manifest, of digests that were computed after that was written."""
+
 _DATABASE = "store.db"
+_JOURNAL = "journal"
 
 
 class Layout(NamedTuple):
@@ -44,6 +49,11 @@ class Layout(NamedTuple):
     @property
     def db(self) -> Path:
         return self.dot / _DATABASE
+
+    @property
+    def journal(self) -> Path:
+        """What the database says, to make it again from."""
+        return self.dot / _JOURNAL
 
     @property
     def digests(self) -> Path:
@@ -92,6 +102,10 @@ class Layout(NamedTuple):
     def index_file(self, id: str) -> Path:
         """Beside the manifest, and disposable."""
         return self.layers / id / "index"
+
+    def later_digests(self, id: str) -> Path:
+        """Digests of a layer's files that its manifest does not have."""
+        return self.layers / id / LATER
 
     @property
     def seals(self) -> Path:
@@ -148,8 +162,13 @@ def _holds_store(directory: Path) -> bool:
     dot = _mode(directory / DOT)
     if dot is None or not stat.S_ISDIR(dot):
         return False
+    # A workspace that has lost its database has the journal that it is made again from.
+    return any(_is_file(directory / DOT / name) for name in (_DATABASE, _JOURNAL))
+
+
+def _is_file(path: Path) -> bool:
     try:
-        return stat.S_ISREG(os.lstat(directory / DOT / _DATABASE).st_mode)
+        return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return False
     except PermissionError:

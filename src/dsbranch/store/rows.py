@@ -25,6 +25,7 @@ from dsbranch.model.facts import (
     Tag,
 )
 from dsbranch.store.connection import Row, Value
+from dsbranch.store.faults import DAMAGED_HINT
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -66,7 +67,7 @@ def _sound(convert: Callable[_P, _T]) -> Callable[_P, _T]:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise IntegrityError(
                 f"a row of the store is malformed ({convert.__name__}): {error}",
-                hint="put `.dsbranch/store.db` back from a backup; `dsbranch verify` tells more",
+                hint=DAMAGED_HINT,
             ) from error
 
     return checked

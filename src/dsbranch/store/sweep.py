@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dsbranch.model.facts import Doomed, History
-from dsbranch.store import rows
+from dsbranch.store import journal, rows
 from dsbranch.store.connection import Connection, Row
 from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
@@ -44,7 +44,7 @@ def history(store: Store) -> History:
 
 
 def drop(store: Store, doomed: Doomed) -> None:
-    """Remove the rows of `doomed`, within `clearing`."""
+    """Remove the rows of `doomed`, within `clearing`, and the journal, to be renewed after that."""
     db = store._db
     _delete(db, "mounts", "id", doomed.mounts)
     # A branch that was squashed goes on where it was mounted, on a commit that may go now.
@@ -59,6 +59,28 @@ def drop(store: Store, doomed: Doomed) -> None:
     _delete(db, "parents", "commit_id", doomed.commits)
     _delete(db, "commits", "id", doomed.commits)
     _delete(db, "layers", "id", doomed.layers)
+    journal.remove(store.layout)  # it tells of them
+
+
+def journal_flaw(store: Store) -> str | None:
+    """What the journal tells otherwise than the store has it; None: nothing."""
+    return journal.flaw(store.layout, store._db)
+
+
+def renew_journal(store: Store) -> None:
+    """Have the journal tell of all there is now.
+
+    :raises StorageError: the disk is full or failing
+    """
+    journal.write(store.layout, store._db)
+
+
+def unhashed(store: Store) -> list[str]:
+    """The sealed layers that were committed without digests of all their files, oldest first."""
+    found = store._db.rows(
+        "SELECT id FROM layers WHERE state = 'sealed' AND NOT hashed ORDER BY sealed_ns, id"
+    )
+    return [row[0] for row in found]
 
 
 def has_layer(store: Store, id: str) -> bool:

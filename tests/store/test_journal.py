@@ -1,0 +1,183 @@
+"""The journal: what it tells makes the same store again, and no trouble with it is anybody's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+
+import pytest
+
+from dsbranch.errors import IntegrityError
+from dsbranch.model.facts import Move, Tag
+from dsbranch.store import journal, sweep
+from dsbranch.store.connection import Connection
+from dsbranch.store.database import Store
+from tests.store.facts import advance, open_layer, set_aside
+
+
+@pytest.fixture
+def busy(store):
+    """A store with something of everything, also branches and tags that are gone."""
+    for number in range(3):
+        advance(store, store.branch("main"), f'commit {number} \u00e4\n"quoted"')
+    set_aside(store, store.branch("main"), store.branch("main").fork)
+    head = store.branch("main").head
+    for name in ("one", "two"):
+        layer = open_layer()
+        main = store.branch("main")
+        fresh = main._replace(id=0, name=name, layer=layer.id)
+        store.record("create", Move(None, fresh), author="ada", detail=name, layers=[layer])
+    two = store.branch("two")
+    store.record("rename", Move(two, two._replace(name="three")), author="ada", detail="three")
+    store.record("delete", Move(store.branch("one"), None), author="ada", detail="one")
+    for name in ("v1", "v2"):
+        store.record("tag", Move(None, Tag(name, head, 7)), author="ada", detail=name)
+    store.record("tag", Move(store.tag("v2"), None), author="ada", detail="no v2")
+    return store
+
+
+def again(store):
+    """Everything that a store made again from the journal has, as the one that is there has it."""
+    with closing(Connection(None)) as db:
+        journal.make_tables(db)
+        journal.replay(store.layout.journal, db)
+        with closing(Store(store.layout, db)) as copy:
+            return sweep.history(copy)
+
+
+def tear(store, bytes=1):
+    os.truncate(store.layout.journal, store.layout.journal.stat().st_size - bytes)
+
+
+def flip(store, at):
+    data = bytearray(store.layout.journal.read_bytes())
+    data[at] ^= 1
+    store.layout.journal.write_bytes(data)
+
+
+def lines(store):
+    return store.layout.journal.read_bytes().count(b"\n")
+
+
+def test_it_begins_with_the_store(store):
+    assert lines(store) == 1
+    assert again(store) == sweep.history(store)
+
+
+def test_each_operation_is_a_line(busy):
+    assert lines(busy) == 1 + len(busy.operations()) - 1  # the first operation is in the first
+    assert again(busy) == sweep.history(busy)
+    assert sweep.journal_flaw(busy) is None
+
+
+def test_all_at_once_is_the_same(busy):
+    sweep.renew_journal(busy)
+    assert lines(busy) == 1
+    assert again(busy) == sweep.history(busy)
+
+
+def test_no_id_of_a_branch_is_given_twice(busy):
+    sweep.renew_journal(busy)
+    with closing(Connection(None)) as db:
+        journal.make_tables(db)
+        journal.replay(busy.layout.journal, db)
+        ids = [row[0] for row in db.rows("SELECT seq FROM sqlite_sequence WHERE name = 'branches'")]
+    assert ids == [3]  # main, one, two; only two of them are left
+
+
+@pytest.mark.parametrize("missing", [1, 60, 100_000])
+def test_what_is_torn_off_is_told_anew_by_the_next_operation(busy, missing):
+    tear(busy, min(missing, busy.layout.journal.stat().st_size))
+    if missing < 100_000:
+        assert sweep.journal_flaw(busy) is None
+        assert again(busy).operations == sweep.history(busy).operations[:-1]
+    advance(busy, busy.branch("main"))
+    assert lines(busy) == 1
+    assert again(busy) == sweep.history(busy)
+
+
+def test_it_may_be_removed(busy):
+    busy.layout.journal.unlink()
+    assert sweep.journal_flaw(busy) is None
+    advance(busy, busy.branch("main"))
+    assert again(busy) == sweep.history(busy)
+
+
+def test_nothing_is_read_from_behind_a_damaged_place(busy):
+    whole = busy.layout.journal.read_bytes()
+    starts = [0, *(at + 1 for at, byte in enumerate(whole) if byte == 10)]
+    for line, start in enumerate(starts[:-1]):
+        for at in {start, (start + starts[line + 1]) // 2, starts[line + 1] - 1}:
+            busy.layout.journal.write_bytes(whole)
+            flip(busy, at)
+            if line == 0:
+                with pytest.raises(IntegrityError, match="damaged in its first line"):
+                    again(busy)
+                assert "damaged in its first line" in sweep.journal_flaw(busy)
+            else:
+                assert again(busy).operations == sweep.history(busy).operations[:line]
+
+
+def test_where_it_cannot_be_written_the_operation_happens(busy):
+    busy.layout.journal.unlink()
+    busy.layout.journal.mkdir()
+    advance(busy, busy.branch("main"))
+    assert busy.operations(1)[0].verb == "commit"
+    busy.layout.journal.rmdir()
+
+
+def test_what_a_killed_process_left_goes(busy):
+    left = busy.layout.journal.with_name("journal.new-12345")
+    left.write_bytes(b"half")
+    sweep.renew_journal(busy)
+    assert not left.exists()
+
+
+def test_another_store_is_seen(busy):
+    """As after a hand has been at the database."""
+    with busy.transaction():
+        busy._db.run("UPDATE commits SET message = 'forged' WHERE message LIKE 'commit 1%'")
+    assert sweep.journal_flaw(busy) == "it tells of other commits"
+
+
+def test_two_stores_at_once(busy):
+    """As two processes have it: who comes after the other tells of all that is not told."""
+    line = journal.append
+    try:
+        journal.append = lambda *_: None  # the first is overtaken before it tells
+        advance(busy, busy.branch("main"))
+    finally:
+        journal.append = line
+    with closing(Store.open(busy.layout.root)) as other:
+        advance(other, other.branch("main"))
+    assert again(busy) == sweep.history(busy)
+
+
+@pytest.mark.parametrize("told", [b"{}", b'{"put":{"nope":[[1]]},"op":1}', b'{"put":{"tags":[3]}}'])
+def test_what_makes_no_sense(busy, told):
+    from dsbranch._core.digest import digest_bytes
+
+    busy.layout.journal.write_bytes(digest_bytes(told).hex().encode() + b" " + told + b"\n")
+    with pytest.raises(IntegrityError):
+        again(busy)
+
+
+def test_another_format_is_refused(busy):
+    sweep.renew_journal(busy)
+    text = busy.layout.journal.read_bytes().partition(b" ")[2].rstrip(b"\n")
+    from dsbranch._core.digest import digest_bytes
+
+    told = text.replace(b'{"format":2', b'{"format":9')
+    assert told != text
+    busy.layout.journal.write_bytes(digest_bytes(told).hex().encode() + b" " + told + b"\n")
+    with pytest.raises(IntegrityError, match="of format 9"):
+        again(busy)
+
+
+def test_a_copy_of_the_workspace_has_its_own(busy, tmp_path):
+    shutil.copytree(busy.layout.root, tmp_path / "copy")
+    with closing(Store.open(tmp_path / "copy")) as copy:
+        advance(copy, copy.branch("main"))
+        assert again(copy) == sweep.history(copy)
+    assert again(busy) == sweep.history(busy)
