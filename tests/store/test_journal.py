@@ -127,6 +127,15 @@ def test_where_it_cannot_be_written_the_operation_happens(busy):
     busy.layout.journal.rmdir()
 
 
+def test_it_is_not_written_through_a_link(busy, tmp_path):
+    (tmp_path / "other").write_bytes(b"other")
+    busy.layout.journal.unlink()
+    busy.layout.journal.symlink_to(tmp_path / "other")
+    advance(busy, busy.branch("main"))
+    assert (tmp_path / "other").read_bytes() == b"other"
+    assert again(busy) == sweep.history(busy)
+
+
 def test_what_a_killed_process_left_goes(busy):
     left = busy.layout.journal.with_name("journal.new-12345")
     left.write_bytes(b"half")

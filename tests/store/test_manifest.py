@@ -1,5 +1,7 @@
 import hashlib
 import os
+import sys
+import types
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,6 +48,29 @@ def file(tmp_path):
 
 def test_what_is_written_is_read(file):
     assert rows_in(file) == GOLDEN
+
+
+@pytest.mark.parametrize("missing", [None, AttributeError, TypeError, ValueError])
+def test_the_public_writer_writes_the_same(file, tmp_path, monkeypatch, missing):
+    def writer(*_arguments, **_options):
+        nonlocal asked
+        asked = True
+        raise missing("it has changed")
+
+    asked = missing is None
+    if missing is None:
+        monkeypatch.setitem(sys.modules, "pyarrow._parquet", None)
+    else:
+        stub = types.ModuleType("pyarrow._parquet")
+        stub.ParquetWriter = writer
+        monkeypatch.setitem(sys.modules, "pyarrow._parquet", stub)
+        monkeypatch.setattr(pa, "_parquet", stub)
+    if missing is None:
+        monkeypatch.delattr(pa, "_parquet")
+    other = tmp_path / "other"
+    manifest.write(other, [columns_of(GOLDEN)], layer="0123456789", dialect="trusted")
+    assert other.read_bytes() == file.read_bytes()
+    assert asked
 
 
 def test_the_golden_file_is_still_read():

@@ -85,7 +85,8 @@ def written(
 def append(layout: Layout, db: Connection, operation: int, line: bytes) -> None:
     """Tell of an operation that has happened; of all there is, if it follows on nothing told."""
     with suppress(OSError, DsbranchError):
-        fd = os.open(layout.journal, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        how = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(layout.journal, how, 0o644)
         try:
             end = os.pread(fd, _END_BYTES, max(0, os.fstat(fd).st_size - _END_BYTES))
             told = _END.search(end)
