@@ -14,7 +14,6 @@ import random
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -121,7 +120,7 @@ def _workspace(
     chance = random.Random(1)
     with dsbranch.init(base, filesystem / ("ws" if checkpoints else "ws-bare")) as ws:
         if not checkpoints:
-            ws._context = replace(ws._context, ladder=Ladder(batch=0))
+            ws._context.ladder = Ladder(batch=0)
         for number in range(1, max(DEPTHS) + 1):
             for name in chance.sample(names, PER_COMMIT):
                 (ws.root / "main" / name).write_bytes(chance.randbytes(4096))
