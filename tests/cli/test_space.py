@@ -168,8 +168,15 @@ def test_seal_says_what_it_did(program, fake):
         "files": 1000,
         "digested": 900,
         "hashed": 30,
+        "in_layers": 0,
         "problems": [],
     }
+
+
+def test_seal_says_what_it_hashed_in_layers(program, fake):
+    fake.answers["seal"] = Sealed(SEAL, 30, in_layers=1)
+    ran = program("seal", "--hash")
+    assert ran.out.splitlines()[1:] == ["1 file of commits made with --no-hash hashed, too"]
 
 
 def test_seal_of_what_cannot_be_read(program, fake):
@@ -177,4 +184,4 @@ def test_seal_of_what_cannot_be_read(program, fake):
     ran = program("seal")
     assert (ran.code, ran.out) == (5, "sealed /data: 1,200 entries; 900 of 1,000 files hashed\n")
     assert 'note: "a\\n" cannot be read: Input/output error\n' in ran.err
-    assert "error: 1 path of the dataset could not be read; all else is sealed" in ran.err
+    assert "error: 1 path could not be read; all else is sealed" in ran.err
