@@ -84,18 +84,27 @@ def written(
 
 def append(layout: Layout, db: Connection, operation: int, line: bytes) -> None:
     """Tell of an operation that has happened; of all there is, if it follows on nothing told."""
-    with suppress(OSError, DsbranchError):
-        how = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(layout.journal, how, 0o644)
-        try:
-            end = os.pread(fd, _END_BYTES, max(0, os.fstat(fd).st_size - _END_BYTES))
-            told = _END.search(end)
-            # In one piece, as others may append, too.
-            if told and int(told[1]) == operation - 1 and os.write(fd, line) == len(line):
-                return
-        finally:
-            os.close(fd)
-        write(layout, db)
+    with suppress(DsbranchError):
+        if not _appended(layout.journal, operation, line):
+            write(layout, db)
+
+
+def _appended(path: Path, operation: int, line: bytes) -> bool:
+    """Whether a line could be appended, right behind that of the operation before."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        end = os.pread(fd, _END_BYTES, max(0, os.fstat(fd).st_size - _END_BYTES))
+        told = _END.search(end)
+        # In one piece, as others may append, too.
+        follows = told is not None and int(told[1]) == operation - 1
+        return follows and os.write(fd, line) == len(line)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def write(layout: Layout, db: Connection) -> None:
