@@ -109,7 +109,6 @@ def _build(draft: Path, adoption: Adoption, prepare: Callable[[Path], None] | No
         prepare(layout.fs(layer.id))
     db = Connection(layout.db, create=True)
     try:
-        db.script("PRAGMA journal_mode = WAL;")
         journal.make_tables(db)
         with db.transaction():
             _first_rows(db, adoption, layer)

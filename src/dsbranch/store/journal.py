@@ -141,12 +141,12 @@ def remove(layout: Layout) -> None:
 
 
 def make_tables(db: Connection) -> None:
-    """The tables of a store, empty."""
+    """The tables of a store, empty, in WAL mode where they lie on a disk."""
     from importlib.resources import files
 
     schema = files("dsbranch.store").joinpath("schema.sql").read_text(encoding="utf-8")
     # At once: SQLite syncs the disk for each statement that stands alone.
-    db.script(f"BEGIN; {schema} COMMIT;")
+    db.script(f"PRAGMA journal_mode = WAL; BEGIN; {schema} COMMIT;")
 
 
 def replay(path: Path, db: Connection) -> int:
@@ -155,7 +155,7 @@ def replay(path: Path, db: Connection) -> int:
     :raises IntegrityError: it is damaged before there is anything to begin with
     :raises StorageError: it cannot be read
     """
-    last = 0
+    last, version = 0, _version(db)
     with storage(f"read {path}"), path.open("rb") as lines, db.clearing():
         for number, line in enumerate(lines):
             text = _checked(line)
@@ -165,6 +165,8 @@ def replay(path: Path, db: Connection) -> int:
                 told: Told = json.loads(text or "null")
                 if text is None or (number and told["op"] != last + 1):
                     break
+                if told.get("format", version) != version:
+                    raise ValueError(f"it is of format {told['format']}")
                 _apply(db, told)
                 last = int(told["op"])
             except _SENSELESS as error:
@@ -203,12 +205,16 @@ def _whole(db: Connection) -> Told:
         for table in _TABLES
     }
     put["layers"].sort()
-    version = db.row("PRAGMA user_version")
     assert last is not None
-    assert version is not None
     # Ids of branches that are gone must not be given to others.
     ids = [list(row) for row in db.rows("SELECT name, seq FROM sqlite_sequence ORDER BY name")]
-    return {"format": version[0], "put": put | {"sqlite_sequence": ids}, "op": last[0] or 0}
+    return {"format": _version(db), "put": put | {"sqlite_sequence": ids}, "op": last[0] or 0}
+
+
+def _version(db: Connection) -> int:
+    row = db.row("PRAGMA user_version")
+    assert row is not None
+    return int(row[0])
 
 
 def _rows(db: Connection, table: str, where: str, *values: int | str) -> list[list[Any]]:
@@ -217,9 +223,6 @@ def _rows(db: Connection, table: str, where: str, *values: int | str) -> list[li
 
 
 def _apply(db: Connection, told: Told) -> None:
-    version = db.row("PRAGMA user_version")
-    if told.get("format") not in (None, *(version or ())):
-        raise ValueError(f"it is of format {told['format']}")
     for table, keys in told.get("drop", {}).items():
         column = "id" if table == "branches" else "name"
         for key in keys:

@@ -104,7 +104,6 @@ def _nobody_else(path: Path) -> Iterator[None]:
 
 def _build(draft: Path, told: Path) -> int:
     with closing(Connection(draft, create=True)) as db:
-        db.script("PRAGMA journal_mode = WAL;")
         journal.make_tables(db)
         last = journal.replay(told, db)
         Store(Layout(draft.parent.parent), db)  # it holds a workspace
