@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import struct
-import subprocess
 import time
 from array import array
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page
-from benchmarks.scratch import machine
+from benchmarks.conftest import command
+from benchmarks.scratch import machine, new_files
 from dsbranch._core.algebra import changes
 from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
 from dsbranch._core.content import digest_files
@@ -104,23 +104,14 @@ def _empty_the_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-def _command(*words: str | Path) -> Callable[[], object]:
-    return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-
-
 # Walking and hashing
 
 
 def _make_empty(root: Path, files: int) -> None:
     """Half of the files are empty, the others hold 100 bytes."""
-    for number in range(files):
-        directory = root / f"{number // PER_DIRECTORY:06}"
-        if number % PER_DIRECTORY == 0:
-            directory.mkdir(parents=True)
-        fd = os.open(directory / f"{number:08}", os.O_CREAT | os.O_WRONLY, 0o644)
+    for number, fd in enumerate(new_files(root, files, PER_DIRECTORY)):
         if number % 2:
             os.write(fd, b"x" * 100)
-        os.close(fd)
     os.sync()
 
 
@@ -155,10 +146,10 @@ def _numbered(threads: list[int], run: Callable[[int | None], object]) -> Contes
 def _walk(root: Path, threads: list[int]) -> Contest:
     path = os.fsencode(root)
     contest = _numbered(threads, lambda number: scan(path, threads=number, xattrs=False))
-    contest["find -printf"] = _command("find", root, "-printf", "%s %T@ %m %i\n")
-    contest["du"] = _command("du", "-s", root)
+    contest["find -printf"] = command("find", root, "-printf", "%s %T@ %m %i\n")
+    contest["du"] = command("du", "-s", root)
     if fd := shutil.which("fdfind") or shutil.which("fd"):
-        contest["fd, with stat"] = _command(fd, "-u", "-t", "f", "-S", "+0b", ".", root)
+        contest["fd, with stat"] = command(fd, "-u", "-t", "f", "-S", "+0b", ".", root)
     return contest
 
 
@@ -173,11 +164,11 @@ def _hash(root: Path, threads: list[int]) -> Contest:
     # A table that has its digests is not read again, so each run gets a fresh one.
     path = os.fsencode(root)
     contest = _numbered(threads, lambda number: digest_files(scan(path), threads=number))
-    contest[f"xargs {processors} cat"] = _command(*xargs, "cat")
+    contest[f"xargs {processors} cat"] = command(*xargs, "cat")
     if shutil.which("xxhsum"):
-        contest[f"xargs {processors} xxhsum -H2"] = _command(*xargs, "xxhsum", "-H2")
+        contest[f"xargs {processors} xxhsum -H2"] = command(*xargs, "xxhsum", "-H2")
     if shutil.which("b3sum"):
-        contest["b3sum"] = _command("xargs", "-0", "-a", names, "b3sum")
+        contest["b3sum"] = command("xargs", "-0", "-a", names, "b3sum")
     return contest
 
 

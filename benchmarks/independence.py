@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import page
 from benchmarks.process import DSBRANCH
-from benchmarks.scratch import disk, machine
+from benchmarks.scratch import disk, machine, new_files
 
 if TYPE_CHECKING:
     import dsbranch
@@ -91,13 +91,8 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
 
 def _base(path: Path, files: int) -> Path:
     """Files of 4 KB that are all hole: as long to look up as any, and no bytes on the disk."""
-    for number in range(files):
-        directory = path / f"{number // PER_DIRECTORY:06}"
-        if number % PER_DIRECTORY == 0:
-            directory.mkdir(parents=True)
-        fd = os.open(directory / f"{number % PER_DIRECTORY:03}", os.O_CREAT | os.O_WRONLY, 0o644)
+    for fd in new_files(path, files, PER_DIRECTORY):
         os.ftruncate(fd, SIZE)
-        os.close(fd)
     return path
 
 

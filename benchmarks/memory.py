@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import page, process
 from benchmarks.group import group
-from benchmarks.scratch import disk, machine
+from benchmarks.scratch import disk, machine, new_files
 
 PER_DIRECTORY = 1000
 
@@ -94,13 +94,8 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
 
 
 def _make(tree: Path, files: int) -> None:
-    for number in range(files):
-        directory = tree / f"{number // PER_DIRECTORY:05}"
-        if number % PER_DIRECTORY == 0:
-            directory.mkdir()
-        fd = os.open(directory / f"{number % PER_DIRECTORY:04}", os.O_CREAT | os.O_WRONLY, 0o644)
+    for fd in new_files(tree, files, PER_DIRECTORY):
         os.ftruncate(fd, 4096)
-        os.close(fd)
 
 
 # What the page shows

@@ -79,6 +79,17 @@ def disk(place: Path, kind: str, gigabytes: int) -> Iterator[Path]:
         image.unlink()
 
 
+def new_files(root: Path, count: int, per_directory: int) -> Iterator[int]:
+    """Make files ``NNNNNN/NNN`` below `root`, and give each, open for writing, once."""
+    for number in range(count):
+        directory = root / f"{number // per_directory:06}"
+        if number % per_directory == 0:
+            directory.mkdir(parents=True)
+        fd = os.open(directory / f"{number % per_directory:03}", os.O_CREAT | os.O_WRONLY, 0o644)
+        yield fd
+        os.close(fd)
+
+
 def filesystem(path: str | Path) -> str:
     done = subprocess.run(
         ["findmnt", "-n", "-o", "FSTYPE", "-T", path], capture_output=True, text=True, check=False
