@@ -378,3 +378,17 @@ def test_the_program_says_it(bench, history):
     done = python(code, "-C", str(bench.place), "verify", "--json")
     assert done.returncode == 5
     assert '"ok": false' in done.stdout
+
+
+def test_directories_get_their_times_back_after_a_kill(bench):
+    """The kill comes between an idle copy's end and the time of the directory that held it."""
+    bench.edit(e.append("f", b"1"), e.open_and_close("d/x"))
+    layer = bench.ws._context.store.branch("main").layer
+    before = os.lstat(bench.fs(layer) / "d").st_mtime_ns
+    bench.killed("commit('main', 'x')", "dsbranch.ops.commit:remove", "before")
+    os.unlink(bench.fs(layer) / "d" / "x")
+    assert os.lstat(bench.fs(layer) / "d").st_mtime_ns != before
+    bench.ws.status("main")
+    assert os.lstat(bench.fs(layer) / "d").st_mtime_ns == before
+    assert not bench.fs(layer).with_name("work").exists()
+    whole(bench)

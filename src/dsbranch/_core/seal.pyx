@@ -151,6 +151,31 @@ def remove(Table table, paths: list) -> None:
             os.close(fd)
 
 
+def restore_times(Table table) -> None:
+    """Give the directories of the layer that `table` was opened on the times that it says.
+
+    :raises OSError: with the path
+    """
+    cdef int64_t i
+    cdef int fd
+    cdef Row *row
+    for i in range(table.count):
+        if i & 1023 == 0:
+            PyErr_CheckSignals()
+        row = table.rows + i
+        if row.kind != DIRECTORY:
+            continue
+        fd = open_below(table.root_fd, table.path_at(i), row.path.size, O_RDONLY | O_DIRECTORY)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd), os.fsdecode(table.text(row.path)))
+        try:
+            status = os.fstat(fd)
+            if status.st_mtime_ns != row.mtime_ns:
+                os.utime(fd, ns=(status.st_atime_ns, row.mtime_ns))
+        finally:
+            os.close(fd)
+
+
 def strip(Table table, *, dialect: str = "trusted") -> None:
     """Remove the xattrs that mean something in an open layer only.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dsbranch._core import syscalls
 from dsbranch._core.table import Table
-from dsbranch.errors import UsageError
+from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.model.facts import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
@@ -140,6 +140,23 @@ def sync(context: Context) -> None:
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
     if sweep.is_sealed(context.store, layer):
+        _remove(context.layout.work(layer))
+
+
+def is_unfinished(context: Context, layer: str) -> bool:
+    """Whether what sealed a layer was killed before its last step, which takes the workdir away."""
+    return context.layout.work(layer).is_dir() and sweep.is_sealed(context.store, layer)
+
+
+def finish(context: Context, layer: str) -> None:
+    """Do what is left to do in such a layer: an idle copy may have been removed whose directory
+    did not get its time back."""
+    from dsbranch._core.seal import restore_times
+    from dsbranch.ops import stacks
+
+    # Who may not is told by `verify`; nothing that a branch does depends on it.
+    with suppress(OSError, DsbranchError):
+        restore_times(stacks.sealed(context, layer))
         _remove(context.layout.work(layer))
 
 

@@ -25,7 +25,7 @@ from dsbranch.errors import (
 )
 from dsbranch.model.facts import Branch, MountRecord
 from dsbranch.model.views import MountPlan, Process
-from dsbranch.ops import stacks
+from dsbranch.ops import layers, stacks
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
@@ -160,9 +160,10 @@ def heal_if_idle(context: Context, name: str) -> None:
     without the right to mount, nothing happens.
     """
     branch = context.store.branch(name)
-    _, left = left_behind(context, branch)
+    former, left = left_behind(context, branch)
     astray = mount_of_former_name(context, branch)
-    if left or astray or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
+    undone = left or astray or layers.is_unfinished(context, former)
+    if undone or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
             pass
 
@@ -197,6 +198,8 @@ def heal(context: Context, branch: Branch) -> None:
                 _follow(context, entry, whole(here)[0])
     if former != branch.layer:
         forget(context, former)
+        if layers.is_unfinished(context, former):
+            layers.finish(context, former)
     astray = mount_of_former_name(context, branch)
     if astray is not None:
         # Where it cannot go home it works as well, as any mount elsewhere does.
