@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 from dsbranch._core.entries import own_xattrs
 from dsbranch._core.syscalls import chmod_at
 
-from dsbranch._core.files cimport open_below, open_to_read
+from dsbranch._core.files cimport FUSE_PREFIX, open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
 from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
@@ -135,6 +135,8 @@ cdef class Builder:
 
     cdef bint is_own(self, bytes name):
         """Whether an xattr is the user's; those called like overlay's are stored escaped."""
+        if self.dialect == "user" and name.startswith(<bytes>FUSE_PREFIX):
+            return False
         return not name.startswith(self.prefix) or name.startswith(self.prefix + b"overlay.")
 
     cdef bytes shown(self, bytes name):

@@ -15,6 +15,22 @@ cdef struct Scratch:
     char *link           # a path below /proc/self/fd
     size_t link_room
 
+cdef extern from *:
+    """
+    /* What fuse-overlayfs marks its upper directories with where it is not root: an opaque one has
+       this xattr, and in it two files for readers who know of no xattrs. */
+    #define FUSE_PREFIX "user.fuseoverlayfs."
+    #define FUSE_OPAQUE FUSE_PREFIX "opaque"
+    #define FUSE_ORIGIN FUSE_PREFIX "origin"
+    #define FUSE_OPAQUE_FILE ".wh..wh..opq"
+    #define FUSE_OPAQUE_WHITEOUT ".wh..opq"
+    """
+    const char *FUSE_PREFIX
+    const char *FUSE_OPAQUE
+    const char *FUSE_ORIGIN
+    const char *FUSE_OPAQUE_FILE
+    const char *FUSE_OPAQUE_WHITEOUT
+
 cdef enum:
     MOST_PROBLEMS = 10000    # entries that a job passes over before it gives up
 
@@ -26,6 +42,7 @@ cdef int open_to_read(int root, const char *path, size_t size, int flags) noexce
 cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil
 cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil
 cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil
+cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil
 cdef int read_xattrs(
     Table table, Row *row, int dir, const char *name, bint user, Scratch *scratch
 ) noexcept nogil

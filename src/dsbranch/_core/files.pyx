@@ -184,6 +184,15 @@ cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char 
     return 0
 
 
+cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil:
+    """Whether a name in a directory stands for its being opaque. Without the xattr it is a file of
+    that name, as it is of no meaning to the kernel."""
+    return (
+        (strcmp(name, FUSE_OPAQUE_FILE) == 0 or strcmp(name, FUSE_OPAQUE_WHITEOUT) == 0)
+        and fgetxattr(dir, FUSE_OPAQUE, NULL, 0) >= 0
+    )
+
+
 cdef int read_xattrs(
     Table table, Row *row, int dir, const char *name, bint user, Scratch *s
 ) noexcept nogil:
@@ -236,6 +245,10 @@ cdef int read_xattrs(
                 continue
             if result < 0:
                 return result
+        elif user and strncmp(one, FUSE_PREFIX, strlen(FUSE_PREFIX)) == 0:
+            # What fuse-overlayfs says that the kernel does not know by this name.
+            if row.kind == DIRECTORY and strcmp(one, FUSE_OPAQUE) == 0:
+                row.flags |= F_OPAQUE
         else:
             names[count] = one
             count += 1

@@ -116,9 +116,11 @@ cdef extern from *:
         unsigned char d_type
         char d_name[0]
 
+    ssize_t fgetxattr(int fd, const char *name, void *value, size_t size) nogil
     ssize_t llistxattr(const char *path, char *names, size_t size) nogil
     ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) nogil
     int lremovexattr(const char *path, const char *name) nogil
+    int removexattr(const char *path, const char *name) nogil
     int linkat(int from_dir, const char *path, int to_dir, const char *name, int flags) nogil
     ssize_t readlinkat(int dir, const char *path, char *buffer, size_t size) nogil
 

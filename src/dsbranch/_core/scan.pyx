@@ -296,6 +296,8 @@ cdef class Walk:
                 at += entry.d_reclen
                 if strcmp(entry.d_name, b".") == 0 or strcmp(entry.d_name, b"..") == 0:
                     continue
+                if self.user and is_fuse_mark(fd, entry.d_name):
+                    continue
                 size = strlen(entry.d_name) + 1
                 memmove(worker.names + used, entry.d_name, size)
                 used += size

@@ -12,7 +12,13 @@ from libc.string cimport memcmp
 from dsbranch._core.content import compare_files
 
 from dsbranch._core.sides cimport Pair, meta_differs, same_spot, same_target
-from dsbranch._core.files cimport open_below
+from dsbranch._core.files cimport (
+    FUSE_OPAQUE,
+    FUSE_OPAQUE_FILE,
+    FUSE_OPAQUE_WHITEOUT,
+    FUSE_ORIGIN,
+    open_below,
+)
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined, lower_part
@@ -226,3 +232,62 @@ def strip(Table table, *, dialect: str = "trusted") -> None:
     finally:
         if directory >= 0:
             close(directory)
+
+
+def to_kernel(Table table) -> None:
+    """Say to the kernel, in the dialect ``user``, what fuse-overlayfs said to itself in a layer.
+
+    Broken off, it can be done again. What lies in a file that its owner may not write to stays: it
+    tells of an inode's number only.
+
+    :raises OSError: with the path
+    """
+    cdef int64_t i
+    cdef int fd
+    cdef Row *row
+    cdef bytes path, link
+    for i in range(table.count):
+        if i & 1023 == 0:
+            PyErr_CheckSignals()
+        row = table.rows + i
+        if row.kind != FILE and (row.kind != DIRECTORY or not row.flags & F_OPAQUE):
+            continue
+        path = table.text(row.path)
+        if row.kind == DIRECTORY:
+            fd = open_below(table.root_fd, path, len(path), O_RDONLY | O_DIRECTORY)
+        else:
+            fd = open_below(table.root_fd, path, len(path), O_PATH)
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd), os.fsdecode(path))
+        try:
+            if row.kind == DIRECTORY:
+                say_opaque(fd)
+                continue
+            link = b"/proc/self/fd/%d" % fd
+            if removexattr(link, FUSE_ORIGIN) < 0 and errno not in (ENODATA, EPERM, EACCES):
+                raise OSError(errno, os.strerror(errno))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
+        finally:
+            os.close(fd)
+
+
+cdef say_opaque(int fd):
+    """The xattr goes last, as by it what is half done is known."""
+    if fgetxattr(fd, FUSE_OPAQUE, NULL, 0) < 0:
+        return
+    status = os.fstat(fd)
+    if not status.st_mode & 0o200:
+        os.fchmod(fd, status.st_mode | 0o200)
+    try:
+        os.setxattr(fd, b"user.overlay.opaque", b"y")
+        for name in (<bytes>FUSE_OPAQUE_FILE, <bytes>FUSE_OPAQUE_WHITEOUT):
+            try:
+                os.unlink(name, dir_fd=fd)
+            except FileNotFoundError:
+                pass  # done by who was broken off
+        os.removexattr(fd, <bytes>FUSE_OPAQUE)
+    finally:
+        os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if not status.st_mode & 0o200:
+            os.fchmod(fd, status.st_mode)
