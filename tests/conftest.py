@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from dsbranch._core import syscalls
 from tests import leaks
 from tests.overlays import Overlay
 from tests.trees import Dir
@@ -50,6 +51,11 @@ left_key = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: needs root and a kernel that mounts overlays")
+    if os.geteuid() == 0:
+        # Other runs' namespaces get no copies of our mounts, and ours none of theirs: a verb
+        # refuses to work on a branch that somebody else still shows.
+        with suppress(OSError):
+            syscalls.own_mounts(False)
     # Short: socket paths end at 108 bytes and mount(2) takes one page of options.
     temporary = Path(tempfile.mkdtemp(prefix="dsb-", dir=_place())).resolve()
     temporary.chmod(0o755)
