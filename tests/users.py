@@ -65,14 +65,14 @@ def in_child(call: Callable[[], _Result]) -> _Result:
     raise value
 
 
-def as_user(call: Callable[[], _Result]) -> _Result:
+def as_user(call: Callable[[], _Result], user: int = USER) -> _Result:
     """What `call` returns or raises as an ordinary user."""
 
     def run() -> _Result:
         if os.geteuid() == 0:
             os.setgroups([])
-            os.setresgid(USER, USER, USER)
-            os.setresuid(USER, USER, USER)
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
             # As after an exec: or else /proc/self is not the user's.
             syscalls.own_proc()
         return call()

@@ -34,7 +34,6 @@ from dsbranch.ops import refs
 from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
-from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.store import journal, manifest, sweep
 from dsbranch.store.connection import Connection
 from dsbranch.store.database import Store
@@ -141,7 +140,7 @@ def _store(place: Path) -> Context:
     for name in ("ws", "data"):
         (place / name).mkdir()
     store = Store.create(place / "ws", place / "data", "trusted", author="ada")
-    return Context(store, KernelDriver())
+    return Context(store)
 
 
 def of_ref(place: Path) -> Target:

@@ -16,6 +16,7 @@ from dsbranch._core import syscalls
 from dsbranch.model.facts import Dialect
 from dsbranch.model.views import MountPlan
 from dsbranch.overlay import mountinfo
+from dsbranch.overlay.driver import Driver
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.plan import plan, source
 
@@ -25,9 +26,12 @@ WAIT_S = 10
 class Place:
     """A directory with lowers, an upper and a mount point; everything mounted below is swept."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, driver: Driver | None = None, *, dialect: Dialect = "trusted"
+    ) -> None:
         self.root = root
-        self.driver = KernelDriver()
+        self.driver = driver or KernelDriver()
+        self.dialect = dialect
         self.base = self.directory("base")
         self.target = self.directory("view")
 
@@ -42,9 +46,10 @@ class Place:
         return self.directory(f"ws/.dsbranch/layers/{name}/fs")
 
     def plan(
-        self, layer: str | None, lowers: Sequence[Path] = (), dialect: Dialect = "trusted"
+        self, layer: str | None, lowers: Sequence[Path] = (), dialect: Dialect | None = None
     ) -> MountPlan:
         """`layer` over `lowers` over the base; without a layer a read-only view."""
+        dialect = dialect or self.dialect
         if layer is None:
             return plan(
                 lowers=[*lowers, self.base, self.directory("ws/.dsbranch/empty")],

@@ -128,6 +128,35 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     return found
 
 
+def copied_links(View view) -> list:
+    """Paths of the topmost layer's files that cover one that has other names as well."""
+    cdef list rest = [view.root]
+    cdef list found = []
+    cdef Node node, inner
+    cdef Pair pair
+    cdef Row *under
+    cdef int64_t steps = 0
+    if view.depth == 1:
+        return found
+    pair = Pair(View(view.tables[1:]), view)
+    while rest:
+        node = rest.pop()
+        pair.open(lower_part(node, 1), node, 0, 1)
+        while pair.step():
+            steps += 1
+            if steps & 1023 == 0:
+                PyErr_CheckSignals()
+            inner = pair.inner()
+            if inner is not None and inner.spots[0].layer == 0:
+                rest.append(inner)
+            if inner is not None or pair.after.entry.layer != 0 or pair.before.entry.layer < 0:
+                continue
+            under = pair.old.row(pair.before.entry)
+            if under.kind == FILE and (under.nlink > 1 or under.group):
+                found.append(joined(node.path, pair.name()))
+    return found
+
+
 def remove(Table table, paths: list) -> None:
     """Unlink `paths` of the layer that `table` was read from; directories keep their times.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dsbranch.cli import render
 from dsbranch.cli.wording import plural
-from dsbranch.model.views import Process
+from dsbranch.model.views import LOST, Process
 
 
 def others(items: Sequence[Process]) -> tuple[Process, ...]:
@@ -16,6 +16,14 @@ def others(items: Sequence[Process]) -> tuple[Process, ...]:
 
 
 def note_old_views(branch: str, stale: Sequence[Process], elsewhere: Sequence[Process]) -> None:
+    lost = [item for item in stale if item.what == LOST]
+    if lost:
+        render.note(
+            f"{plural(len(lost), 'process has', 'processes have')} lost the directory in {branch}"
+            " that it stood in; `cd .` there gets it again"
+        )
+        render.processes(lost)
+    stale = [item for item in stale if item.what != LOST]
     if stale:
         render.note(
             f"{plural(len(stale), 'process still sees', 'processes still see')} the old view of "

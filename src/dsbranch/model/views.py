@@ -31,6 +31,10 @@ class Process(NamedTuple):
     what: str = "open for writing"
 
 
+LOST = "lost its directory"
+"""`Process.what` of one that stood in a view that ended."""
+
+
 class BranchInfo(NamedTuple):
     """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
 

@@ -22,7 +22,7 @@ from dsbranch._core.view import View
 from dsbranch.errors import NothingToCommit
 from dsbranch.model.answers import Committed
 from dsbranch.model.facts import Branch, Layer
-from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops import layers, mounting, serving, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
@@ -131,6 +131,8 @@ def _examine(
     covered = [*pending, *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
+        if context.layout.served(branch.layer).exists():
+            serving.note_links(context, View([table, *covered], below))
         idle = idle_copies(
             View([table, *covered], below),
             known=context.digests,

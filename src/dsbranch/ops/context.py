@@ -6,6 +6,7 @@ import os
 import pwd
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
@@ -16,6 +17,7 @@ from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
+from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store.database import Store
 from dsbranch.store.digests import Digests
@@ -32,13 +34,13 @@ class Context:
     nobody, or one. `ladder` says when checkpoints are made.
     """
 
-    def __init__(self, store: Store, driver: Driver, ladder: Ladder | None = None) -> None:
+    def __init__(self, store: Store, ladder: Ladder | None = None) -> None:
         self.store = store
-        self.driver = driver
         self.ladder = ladder or Ladder()
         self.tables: dict[str, Table] = {}
         self.listeners: list[Progress] = []
         self.notes: list[str] = []
+        self._drivers: dict[str, Driver] = {}
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
@@ -56,6 +58,32 @@ class Context:
     def sees_markers(self) -> bool:
         """Whether what the layers' markers say is shown to this process."""
         return self.store.dialect != "trusted" or sees_trusted()
+
+    @cached_property
+    def served(self) -> bool:
+        """Whether new mounts are made by fuse-overlayfs, and not by the kernel."""
+        return os.geteuid() != 0 and not self.private and _fuse().chosen()
+
+    @cached_property
+    def driver(self) -> Driver:
+        """What makes new mounts."""
+        return self._driver(SERVED if self.served else "overlay")
+
+    @property
+    def kernel(self) -> Driver:
+        """What makes mounts in a namespace of one's own."""
+        return self._driver("overlay")
+
+    def driver_of(self, entry: MountEntry) -> Driver:
+        """What the mount is of, and can be changed by."""
+        return self._driver(entry.fstype)
+
+    def _driver(self, fstype: str) -> Driver:
+        driver = self._drivers.get(fstype)
+        if driver is None:
+            driver = _fuse().FuseDriver() if fstype == SERVED else KernelDriver()
+            self._drivers[fstype] = driver
+        return driver
 
     @cached_property
     def private(self) -> bool:
@@ -91,7 +119,14 @@ def open_context(start: Path) -> Context:
     except BaseException:
         store.close()
         raise
-    return Context(store, KernelDriver())
+    return Context(store)
+
+
+def _fuse() -> ModuleType:
+    """Imported by those alone who need it."""
+    from dsbranch.overlay import fuse
+
+    return fuse
 
 
 def workspace_root(start: Path) -> Path:

@@ -28,7 +28,7 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
     check_name(name)
     origin = FIRST_BRANCH if start is None else start
     target = context.root / name
-    here = mount and may_mount(f"mount {target}")
+    here = mount and (may_mount(f"mount {target}") or context.served)
     # Looked at first: others need not wait for it.
     dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
     with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):

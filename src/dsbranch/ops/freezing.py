@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
 from dsbranch.model.facts import Branch
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, serving
 from dsbranch.ops.context import Context
 from dsbranch.overlay import namespaces
-from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.mountinfo import SERVED, MountEntry
 
 _POLL_SECONDS = 0.1
 
@@ -46,6 +46,8 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         time.sleep(_POLL_SECONDS)
     path = mounts[0].place
     try:
+        if mounts[0].fstype == SERVED:
+            serving.translate(context, branch.layer)
         yield mounting.whole(mounts)
     except BaseException as error:
         try:

@@ -13,7 +13,6 @@ from dsbranch.ops import mounting
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.mountpoints import make_mountpoint
 from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
-from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.markers import copy_root
 from dsbranch.overlay.privilege import may_mount
 from dsbranch.overlay.probe import PROBE_PREFIX, probe_store
@@ -31,7 +30,7 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
         dialect = probe_store(root, base)
-        here = mount and may_mount(f"mount {root / FIRST_BRANCH}")
+        here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or _served())
         if here and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
         store = Store.create(
@@ -39,7 +38,7 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         )
         undo.callback(shutil.rmtree, root / DOT, ignore_errors=True)
         undo.callback(store.close)
-        context = Context(store, KernelDriver())
+        context = Context(store)
         if here:
             with mounting.locked(context, FIRST_BRANCH, "init") as branch:
                 mounting.mount_branch(context, branch, root / FIRST_BRANCH)
@@ -49,6 +48,12 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
             note_foreign(context)
         undo.pop_all()
     return context
+
+
+def _served() -> bool:
+    from dsbranch.overlay import fuse
+
+    return fuse.chosen()
 
 
 def _check_dataset(dataset: Path) -> Path:

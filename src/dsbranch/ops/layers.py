@@ -140,6 +140,8 @@ def sync(context: Context) -> None:
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
     if sweep.is_sealed(context.store, layer):
+        with suppress(OSError):
+            context.layout.served(layer).unlink()
         _remove(context.layout.work(layer))
 
 

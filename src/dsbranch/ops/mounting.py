@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dsbranch.errors import (
     AlreadyExists,
+    BadPath,
     BusyError,
     DsbranchError,
     Locked,
@@ -25,7 +26,7 @@ from dsbranch.errors import (
 )
 from dsbranch.model.facts import Branch, MountRecord
 from dsbranch.model.views import MountPlan, Process
-from dsbranch.ops import layers, stacks
+from dsbranch.ops import layers, serving, stacks
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
@@ -196,6 +197,9 @@ def heal(context: Context, branch: Branch) -> None:
                 detach(context, entry)
             else:
                 _follow(context, entry, whole(here)[0])
+    serving.settle(context, branch.layer, here)
+    if not here and not left:
+        _serve_again(context, branch, former)
     if former != branch.layer:
         forget(context, former)
         if layers.is_unfinished(context, former):
@@ -207,6 +211,22 @@ def heal(context: Context, branch: Branch) -> None:
             require_bare([astray])
             make_mountpoint(context.root / branch.name)
             move_home(context, branch, astray)
+
+
+def _serve_again(context: Context, branch: Branch, former: str) -> None:
+    """Mount what a server of this boot showed and nobody unmounted: it was ended by a command that
+    was killed before it started the next one, or by something else."""
+    records = {branch.layer: context.store.records_for_layer(branch.layer)}
+    records[former] = context.store.records_for_layer(former)
+    here = (mountinfo.boot_id(), mountinfo.namespace())
+    lost = [r for found in records.values() for r in found if (r.boot_id, r.namespace) == here]
+    if lost and context.served:
+        # Unmounted the branch is as whole as before.
+        with suppress(AlreadyExists, BadPath, BusyError, MountRefused):
+            make_mountpoint(lost[-1].path)
+            for layer in records:
+                forget(context, layer)
+            mount_branch(context, branch, lost[-1].path)
 
 
 def mount_at_place_of(context: Context, branch: Branch, name: str) -> MountEntry | None:
@@ -229,7 +249,7 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
     """
     old, new = entry.place, context.root / branch.name
     standing = _who_stands_in(old)
-    moved = context.driver.move(old, new)
+    moved = context.driver_of(entry).move(old, new)
     known = context.store.records_for_layer(branch.layer)
     forget(context, branch.layer)
     there = mount_at(new)
@@ -252,15 +272,15 @@ def forget(context: Context, layer: str) -> None:
 
 def set_read_only(context: Context, entry: MountEntry) -> bool:
     """As the driver's, in the namespace of a mount."""
-    return namespaces.within(entry.pid, lambda: context.driver.set_read_only(entry.place))
+    return namespaces.within(entry.pid, lambda: context.driver_of(entry).set_read_only(entry.place))
 
 
 def set_writable(context: Context, entry: MountEntry) -> None:
-    namespaces.within(entry.pid, lambda: context.driver.set_writable(entry.place))
+    namespaces.within(entry.pid, lambda: context.driver_of(entry).set_writable(entry.place))
 
 
 def detach(context: Context, entry: MountEntry) -> None:
-    namespaces.within(entry.pid, lambda: context.driver.detach(entry.place, lazy=True))
+    namespaces.within(entry.pid, lambda: context.driver_of(entry).detach(entry.place, lazy=True))
 
 
 def branch_plan(
@@ -356,7 +376,8 @@ def prepare_layer(
     Root makes all of them here. Others can only where these lie, in their user namespace.
     """
     pid = mounts[0].pid if mounts and os.geteuid() != 0 else 0
-    return context.driver.prepare(branch_plan(context, stack, layer, private=pid != 0), pid=pid)
+    driver = context.driver_of(mounts[0]) if mounts else context.driver
+    return driver.prepare(branch_plan(context, stack, layer, private=pid != 0), pid=pid)
 
 
 def require_unused(context: Context, branch: Branch) -> None:
@@ -366,8 +387,11 @@ def require_unused(context: Context, branch: Branch) -> None:
     asked for another superblock. Without the right to ask there can be none of ours either.
     """
 
+    serving.require_unserved(context, branch.layer)
+    plan = branch_plan(context, stack_below(context, branch), branch.layer)
+
     def prepare() -> None:
-        with prepare_view(context, branch, []):
+        with context.kernel.prepare(plan):
             pass
 
     with suppress(NoPrivilege):
@@ -424,6 +448,8 @@ def attach(
     beneath: bool = False,
 ) -> None:
     """Attach a prepared view and remember it."""
+    if layer is not None and context.served:
+        serving.expect(context, layer)
     mount_id = prepared.attach(target, beneath=beneath)
     lowers = context.layout.layers_among(prepared.plan.lowers)
     _remember(context, target, mount_id, lowers, commit=commit, layer=layer)
@@ -473,13 +499,19 @@ def settle(
             standing = replace(context, branch, before.layer, mounts, view)
         except MountRefused as error:
             raise MountRefused(
-                f"{done}, but {before.name} still shows the old view, read-only: {error}",
+                f"{done}, but {before.name} {_still(mounts)}: {error}",
                 errno=error.errno,
                 kernel=error.kernel,
                 hint=f"`dsbranch mount {before.name}` tries again to show the new one",
             ) from error
     # Asked afterwards: namespaces that mounts propagate to have followed.
     return standing, _who_keeps(layer_source(context, before.layer))
+
+
+def _still(mounts: list[MountEntry]) -> str:
+    if mountinfo.by_id(mounts[0].mount_id) is None:
+        return "is not mounted any more"
+    return "still shows the old view, read-only"
 
 
 def replace(
@@ -492,7 +524,9 @@ def replace(
     """
     first = _first(context, branch, old)
     target = first.place
-    standing = _who_stands_in(target) if first.pid == 0 else ()
+    standing = context.driver_of(first).evicted(target)
+    if first.pid == 0 and mountinfo.by_id(first.mount_id) is not None:
+        standing += _who_stands_in(target)
     beneath = _can_mount_beneath(context, first)
     if not beneath:
         detach(context, first)
@@ -510,7 +544,8 @@ def replace(
 
 
 def _can_mount_beneath(context: Context, entry: MountEntry) -> bool:
-    return namespaces.within(entry.pid, lambda: context.driver.can_mount_beneath)
+    driver = context.driver_of(entry)
+    return namespaces.within(entry.pid, lambda: driver.can_mount_beneath)
 
 
 def _follow(context: Context, entry: MountEntry, shown: MountEntry) -> None:
@@ -524,7 +559,7 @@ def _follow(context: Context, entry: MountEntry, shown: MountEntry) -> None:
     if namespaces.within(shown.pid, lambda: source.exists() and not source.is_symlink()):
         if not beneath:
             detach(context, entry)
-        context.driver.bind(
+        context.driver_of(shown).bind(
             source,
             entry.place,
             beneath=beneath,

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, BadPath
+from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.plan import parse_source
 from dsbranch.store.faults import storage
@@ -29,7 +30,8 @@ def make_mountpoint(path: Path) -> bool:
             path.mkdir()
             return True
         except FileExistsError:
-            pass
+            if mountinfo.is_dead(path):
+                _clear(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BadPath(f"{path.parent} is no directory", hint="make it first") from error
     if path.is_symlink() or not path.is_dir():
@@ -44,3 +46,9 @@ def make_mountpoint(path: Path) -> bool:
             f"{path} exists and is not empty", hint="choose another name, or move it away"
         )
     return False
+
+
+def _clear(path: Path) -> None:
+    from dsbranch.overlay import fuse
+
+    fuse.clear(path)

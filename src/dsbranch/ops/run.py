@@ -17,6 +17,7 @@ from dsbranch.errors import BadPath, BusyError, MountRefused, NoPrivilege
 from dsbranch.model.facts import Branch
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
+from dsbranch.ops.mount import mount_branch
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import parse_source
@@ -25,6 +26,8 @@ from dsbranch.store.faults import storage
 
 def enter(context: Context, name: str, *, at: Path | None) -> Path:
     """Move this process, which must have one thread, to where the branch is shown; that place."""
+    if context.served:
+        return _serve(context, name, at)
     target = Path(os.path.abspath(at)) if at else context.store.base
     if not target.is_dir():
         raise BadPath(f"{target} is no directory", hint=f"`mkdir {target}`, or choose another one")
@@ -41,6 +44,23 @@ def enter(context: Context, name: str, *, at: Path | None) -> Path:
             mounting.refuse(elsewhere)
             _show(context, branch, here, target)
     return target
+
+
+def _serve(context: Context, name: str, at: Path | None) -> Path:
+    """Without a namespace of its own a process can be shown a branch at no place that others see
+    something else at, the dataset's above all."""
+    if at is None:
+        raise NoPrivilege(
+            f"{name} cannot be shown at {context.store.base} to one command alone: this system lets"
+            " no ordinary user make a user namespace",
+            hint=f"`--at {context.root / name}` shows it there, by fuse-overlayfs, until it is"
+            f" unmounted; or let root allow namespaces: `{namespaces.switch()}`",
+        )
+    with mounting.locked(context, name, "run") as branch:
+        done = mount_branch(context, branch, at)
+    if not done.already:
+        context.notes.append(f"{name} stays at {done.path} until `dsbranch umount {name}`")
+    return done.path
 
 
 def _join(branch: Branch, private: list[MountEntry], target: Path) -> None:
@@ -67,11 +87,11 @@ def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path
     if not nested:
         # By this who comes later looks into the dataset, which the branch may hide, and knows
         # the namespace for one of ours.
-        context.driver.bind(context.store.base, keep, whole=True)
+        context.kernel.bind(context.store.base, keep, whole=True)
     if here:
-        context.driver.bind(here[0].place, target)
+        context.kernel.bind(here[0].place, target)
     else:
-        with context.driver.prepare(plan) as view:
+        with context.kernel.prepare(plan) as view:
             view.attach(target)
 
 
@@ -85,4 +105,4 @@ def _let_go(context: Context, branch: Branch) -> None:
         if written and entry.source != own and not entry.follows:
             # Without root no mount that was there before can be taken off.
             with suppress(MountRefused, NoPrivilege):
-                context.driver.detach(entry.place, lazy=True)
+                context.driver_of(entry).detach(entry.place, lazy=True)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dsbranch.errors import BadPath
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, serving
 from dsbranch.ops.context import Context
 from dsbranch.ops.freezing import writers_present
 from dsbranch.ops.refs import is_branch
@@ -35,7 +35,7 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
         owner = context.store.branch_of_layer(shown[1])
         if owner is not None:
             return umount_branch(context, owner.name, lazy=lazy)
-    context.driver.detach(path, lazy=lazy)
+    context.driver_of(entry).detach(path, lazy=lazy)
     _forget_path(context, path)
     return [path]
 
@@ -55,6 +55,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")
         for layer in {branch.layer, former}:
             mounting.forget(context, layer)
+        serving.settle(context, branch.layer, [])
         return gone
 
 
@@ -65,7 +66,7 @@ def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> lis
         path = entry.place
         # Where mounts propagate, taking one off takes its peers off, too.
         if mountinfo.by_id(entry.mount_id) is not None:
-            context.driver.detach(path, lazy=lazy)
+            context.driver_of(entry).detach(path, lazy=lazy)
         gone.append(path)
     return gone
 

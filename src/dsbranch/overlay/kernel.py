@@ -17,11 +17,11 @@ from typing import Self
 
 from dsbranch._core import syscalls
 from dsbranch.errors import MountInUse, UnsupportedError
-from dsbranch.model.views import MountPlan
+from dsbranch.model.views import MountPlan, Process
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.log import KernelLog
-from dsbranch.overlay.mountinfo import by_id, children
-from dsbranch.overlay.refusal import refusal
+from dsbranch.overlay.mountinfo import by_id
+from dsbranch.overlay.refusal import in_use, refusal
 
 _STRING_LIMIT = 255
 # fs/overlayfs/super.c, ovl_report_in_use: what is said of a mount that no mount table shows.
@@ -144,12 +144,15 @@ class KernelDriver:
     def set_writable(self, path: Path) -> None:
         _reconfigure(path, b"rw")
 
+    def evicted(self, path: Path) -> tuple[Process, ...]:  # noqa: ARG002 - they keep it
+        return ()
+
     def detach(self, path: Path, *, lazy: bool) -> None:
         try:
             syscalls.umount(os.fsencode(path), lazy)
         except OSError as error:
             if error.errno == errno.EBUSY:
-                raise _in_use(path) from error
+                raise in_use(path) from error
             if error.errno == errno.EINVAL:
                 raise refusal(f"unmount {path}, it is no mount point", error) from error
             raise refusal(f"unmount {path}", error) from error
@@ -287,21 +290,3 @@ def _reconfigure(path: Path, flag: bytes) -> bool:
 def _is_mount_point(path: Path, fd: int) -> bool:
     entry = by_id(syscalls.mount_id_of(fd))
     return entry is not None and entry.path == os.fsencode(path)
-
-
-def _in_use(path: Path) -> MountInUse:
-    inner = children(path)
-    if inner:
-        return MountInUse(
-            f"{path} is in use: {os.fsdecode(inner[0].path)} is mounted inside",
-            hint=f"unmount {os.fsdecode(inner[0].path)} first",
-        )
-    from dsbranch.overlay.writers import find_users
-
-    users = find_users(path)
-    names = ", ".join(f"{user.command} ({user.pid})" for user in users[:3])
-    return MountInUse(
-        f"{path} is in use" + (f" by {names}" if names else "") + (", …" if users[3:] else ""),
-        processes=users,
-        hint="close these files and leave the directory, or unmount lazily",
-    )

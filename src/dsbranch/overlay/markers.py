@@ -13,6 +13,8 @@ from dsbranch.model.facts import Dialect
 
 _PREFIXES: dict[Dialect, bytes] = {"trusted": b"trusted.overlay.", "user": b"user.overlay."}
 
+FUSE_PREFIX = b"user.fuseoverlayfs."
+
 _COPIED = ("user.", "trusted.", "security.", "system.posix_acl_")
 _ACL = "system.posix_acl_"
 # A keyed hash over the inode itself, which the kernel computes and nobody can set.
@@ -27,9 +29,10 @@ def prefix(dialect: Dialect) -> bytes:
 def is_marker(name: bytes) -> bool:
     """Whether an xattr of this name belongs to overlay, in either dialect.
 
-    A user's own xattr of such a name is stored with ``overlay.`` twice and belongs to the user.
+    What fuse-overlayfs says to itself counts, too. A user's own xattr of overlay's names is stored
+    with ``overlay.`` twice and belongs to the user.
     """
-    return any(
+    return name.startswith(FUSE_PREFIX) or any(
         name.startswith(prefix) and not name.startswith(prefix + b"overlay.")
         for prefix in _PREFIXES.values()
     )

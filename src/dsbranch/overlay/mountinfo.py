@@ -19,6 +19,10 @@ from dsbranch.overlay.processes import VANISHED, command, pids, read
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _OURS = b"dsbranch:"
 
+SERVED = "fuse.fuse-overlayfs"
+"""The type of those mounts whose source and options their server knows, not the table."""
+_SERVED = b" - fuse.fuse-overlayfs "
+
 
 class MountEntry(NamedTuple):
     """One line of mountinfo.
@@ -116,7 +120,8 @@ def current() -> list[MountEntry]:
 
 def ours() -> list[MountEntry]:
     """The mounts of this namespace that dsbranch made, of any workspace."""
-    return [entry for entry in select(table(), _OURS) if parse_source(entry.source)]
+    data = table()
+    return [e for e in [*select(data, _OURS), *_served(data)] if parse_source(e.source)]
 
 
 def find(source: str) -> list[MountEntry]:
@@ -125,13 +130,41 @@ def find(source: str) -> list[MountEntry]:
 
 
 def _with_source(data: bytes, source: str) -> list[MountEntry]:
-    return [entry for entry in select(data, os.fsencode(source)) if entry.source == source]
+    found = [*select(data, os.fsencode(source)), *_served(data)]
+    return [entry for entry in found if entry.source == source]
+
+
+def _served(data: bytes) -> list[MountEntry]:
+    """The mounts of fuse-overlayfs, each with what its server says of it: they then look like the
+    kernel's own. One whose server is gone, or not to be asked, is as the table has it."""
+    entries = select(data, _SERVED)
+    if not entries:
+        return []
+    from dsbranch.overlay import served
+
+    plans = {os.fsencode(server.target): server.plan for server in served.servers()}
+    return [
+        entry._replace(source=plan.source, super_options=served.super_options(plan))
+        if entry.fstype == SERVED and (plan := plans.get(entry.path)) is not None
+        else entry
+        for entry in entries
+    ]
+
+
+def is_dead(path: Path) -> bool:
+    """Whether a mount of fuse-overlayfs is at `path` that no process of ours serves."""
+    name = os.fsencode(path)
+    there = [entry for entry in _served(table()) if entry.path == name]
+    return any(entry.fstype == SERVED and not parse_source(entry.source) for entry in there)
 
 
 def by_id(mount_id: int) -> MountEntry | None:
     """The mount of that id in this namespace."""
-    lines = select(table(), b"%d " % mount_id)
-    return next((entry for entry in lines if entry.mount_id == mount_id), None)
+    data = table()
+    found = next((e for e in select(data, b"%d " % mount_id) if e.mount_id == mount_id), None)
+    if found is not None and found.fstype == SERVED:
+        return next(entry for entry in _served(data) if entry.mount_id == mount_id)
+    return found
 
 
 def children(path: Path) -> list[MountEntry]:
@@ -214,7 +247,7 @@ def everywhere(prefix: str) -> list[MountEntry]:
     return [
         entry
         for data in (table(), *(data for _, _, data in _foreign()))
-        for entry in select(data, os.fsencode(prefix))
+        for entry in [*select(data, os.fsencode(prefix)), *_served(data)]
         if entry.source.startswith(prefix)
     ]
 

@@ -54,6 +54,15 @@ def enter_own() -> None:
         raise refusal("make a private view", error) from error
 
 
+def allowed() -> bool:
+    """Whether this user may make such a namespace."""
+    try:
+        within_own(lambda: None)
+    except NoPrivilege:
+        return False
+    return True
+
+
 def knows(status: os.stat_result) -> bool:
     """Whether who a file belongs to has a number in a namespace of `enter_own` by an ordinary user.
 
@@ -69,7 +78,8 @@ def _forbidden(user: int) -> NoPrivilege:
         return no_privilege(doing)
     return NoPrivilege(
         f"cannot {doing}: this system lets no ordinary user make a user namespace",
-        hint=f"let root allow it (`{switch()}`), or run the command as root",
+        hint=f"let root allow it (`{switch()}`) or install fuse-overlayfs and fuse3,"
+        " or run the command as root",
     )
 
 

@@ -89,7 +89,39 @@ def probe_store(directory: Path, base: Path) -> Dialect:
     """
     if may_mount(f"hold branches in {directory}"):
         return _probe(directory, base)
+    from dsbranch.overlay import fuse
+
+    if fuse.chosen():
+        return _probe_served(directory, base)
     return within_own(lambda: _probe(directory, base))
+
+
+def _probe_served(directory: Path, base: Path) -> Dialect:
+    with scratch_in(directory, base) as scratch:
+        dialect = dialect_of(scratch, ["user"])
+        with served(scratch, dialect) as view:
+            delete(scratch, view)
+        return dialect
+
+
+@contextmanager
+def served(scratch: Scratch, dialect: Dialect) -> Iterator[int]:
+    """As `mounted`, by fuse-overlayfs."""
+    from dsbranch.overlay import fuse
+
+    _fill(scratch)
+    driver, target = fuse.FuseDriver(), scratch.path / "view"
+    target.mkdir()
+    with driver.prepare(scratch.plan(dialect, with_base=True)) as prepared:
+        prepared.attach(target)
+    try:
+        view = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield view
+        finally:
+            os.close(view)
+    finally:
+        driver.detach(target, lazy=False)
 
 
 def _probe(directory: Path, base: Path) -> Dialect:

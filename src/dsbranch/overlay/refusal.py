@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dsbranch.errors import MountRefused, NoPrivilege
+from dsbranch.errors import MountInUse, MountRefused, NoPrivilege
 
 _AS_ROOT = (
     "in a workspace of your own, `dsbranch shell BRANCH` shows one without; in root's, run the same"
@@ -48,6 +48,26 @@ def refusal(
         errno=code,
         kernel=kernel,
         hint=_hint(code, reason, work),
+    )
+
+
+def in_use(path: Path) -> MountInUse:
+    """The error for a mount that something keeps from being taken off."""
+    from dsbranch.overlay.mountinfo import children
+    from dsbranch.overlay.writers import find_users
+
+    inner = children(path)
+    if inner:
+        return MountInUse(
+            f"{path} is in use: {os.fsdecode(inner[0].path)} is mounted inside",
+            hint=f"unmount {os.fsdecode(inner[0].path)} first",
+        )
+    users = find_users(path)
+    names = ", ".join(f"{user.command} ({user.pid})" for user in users[:3])
+    return MountInUse(
+        f"{path} is in use" + (f" by {names}" if names else "") + (", …" if users[3:] else ""),
+        processes=users,
+        hint="close these files and leave the directory, or unmount lazily",
     )
 
 

@@ -8,7 +8,7 @@ then. It never decides whether a commit may go on.
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +76,15 @@ def find_users(mount_path: Path) -> list[Process]:
 
     This one mount alone: users of its bind mounts do not keep it from being unmounted.
     """
+    return _users(mount_path, lambda _hold: True)
+
+
+def find_holding(mount_path: Path) -> list[Process]:
+    """Of `find_users` those who have more there than a working directory."""
+    return _users(mount_path, lambda hold: hold.what != _STANDING)
+
+
+def _users(mount_path: Path, counts: Callable[[_Hold], bool]) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
@@ -85,7 +94,8 @@ def find_users(mount_path: Path) -> list[Process]:
     for pid in pids():
         try:
             # A mapping tells its device but not its mount; another namespace has its own one.
-            hold = next(_holds(pid, mounts, mappings=namespace(pid) == here), None)
+            holds = _holds(pid, mounts, mappings=namespace(pid) == here)
+            hold = next(filter(counts, holds), None)
             if hold is not None:
                 found.append(Process(pid, command(pid), hold.path, hold.what))
         except VANISHED:
