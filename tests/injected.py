@@ -70,6 +70,7 @@ def dsbranch(
         check=False,
         env=children.environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
+    assert report.exists(), (fault, done.stderr)
     lines = report.read_text(errors="replace").splitlines()
     report.unlink()
     return Ended(done.returncode, done.stdout, done.stderr, list(_numbered(lines)))
@@ -79,7 +80,8 @@ def _numbered(lines: Sequence[str]) -> Iterator[Call]:
     seen: Counter[tuple[str, str]] = Counter()
     for line in lines:
         thread, _, call = line.partition(" ")
-        if " resumed>" not in call and "(" in call:
+        # Into a call that it has no name for strace injects nothing.
+        if " resumed>" not in call and "(" in call and not call.startswith("syscall_0x"):
             name = call.strip().partition("(")[0]
             seen[thread, name] += 1
             yield Call(name, seen[thread, name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -39,6 +40,8 @@ def as_served(call: Callable[[], _Result]) -> _Result:
             for entry in mountinfo.current():
                 if entry.fstype == mountinfo.SERVED and entry.path.startswith(ours):
                     fuse.clear(entry.place)
+            for server in served.servers():
+                os.kill(server.pid, signal.SIGTERM)
 
     return as_user(run, USER)
 

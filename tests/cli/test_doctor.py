@@ -52,6 +52,25 @@ def test_what_cannot_be_ends_with_6(program: Program, monkeypatch: pytest.Monkey
     ]
 
 
+def test_what_cannot_be_is_told_though_nobody_reads_the_page(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever read it may have left between two lines."""
+
+    flushed: list[bool] = []
+
+    def gone() -> None:
+        flushed.append(True)
+        if len(flushed) == 1:
+            raise BrokenPipeError(32, "Broken pipe", "standard output")
+
+    answer(monkeypatch, BAD)
+    monkeypatch.setattr("dsbranch.cli.render.flush", gone)
+    ran = program("doctor", "/ws")
+    assert ran.code == 6
+    assert ran.err.startswith("error: branches cannot work here")
+
+
 @pytest.mark.parametrize("checks", [(GOOD, SO_SO), (BAD,)])
 def test_json(program: Program, monkeypatch: pytest.MonkeyPatch, checks: tuple[Check, ...]) -> None:
     answer(monkeypatch, *checks)

@@ -669,6 +669,41 @@ def test_fuse_overlayfs_and_the_kernel_take_turns(monkeypatch):
 
 
 @pytest.mark.root
+def test_a_private_view_of_what_fuse_overlayfs_shows():
+    def test(bench: Own) -> None:
+        ready, end = os.pipe(), os.pipe()
+        del os.environ[fuse.CHOICE]
+        child = os.fork()
+        if not child:
+            try:
+                with dsbranch.open(bench.root) as ws:
+                    place = ws.enter("main")
+                (place / "new").touch()
+                os.write(ready[1], b".")
+                os.read(end[0], 1)
+            finally:
+                os._exit(0)
+        try:
+            os.close(ready[1])
+            assert os.read(ready[0], 1) == b"."
+            assert not (bench.data / "new").exists()
+            with dsbranch.open(bench.root) as ws:
+                assert ws.status("main").counts == {"A": 1}
+                for refused in (lambda: ws.commit("main", "x"), lambda: ws.umount("main")):
+                    with pytest.raises(errors.BusyError):
+                        refused()
+                assert (bench.root / "main/new").exists()
+        finally:
+            os.write(end[1], b".")
+            os.waitpid(child, 0)
+        bench.ws.commit("main", "x")
+        assert b"new" in bench.see()
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
 def test_a_server_that_is_killed_comes_back_with_the_next_command():
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))

@@ -25,7 +25,9 @@ _HINTS = {
     errno.EIO: "the disk or its connection fails: look into `dmesg`",
     errno.EROFS: "make that filesystem writable, or choose another place",
     errno.EMFILE: "raise the limit of open files: `ulimit -n`",
+    errno.ENOMEM: "end what else needs memory, or raise its limit, then run the command again",
 }
+_HINT = "the kernel's log may say more: `dmesg | tail`"
 
 
 class Fault(NamedTuple):
@@ -52,4 +54,4 @@ def _system(error: OSError) -> Fault | None:
     sentence = where + os.strerror(error.errno)
     if error.errno in (errno.EACCES, errno.EPERM):
         return Fault(NoPrivilege.exit_code, sentence, "run the command as root: `sudo dsbranch …`")
-    return Fault(IntegrityError.exit_code, sentence, _HINTS.get(error.errno))
+    return Fault(IntegrityError.exit_code, sentence, _HINTS.get(error.errno, _HINT))

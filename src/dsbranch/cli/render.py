@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dsbranch.cli.faults import Fault
@@ -122,7 +123,9 @@ def processes(items: Sequence[Process]) -> None:
 
 
 def fault(item: Fault) -> None:
-    """``error:``, the processes in the way, ``hint:``."""
+    """``error:``, the processes in the way, ``hint:``; also where nobody reads the answer."""
+    with suppress(OSError):
+        flush()
     _tell(f"{_paint('error:', sys.stderr, _RED, _BOLD)} {one_line(item.sentence)}")
     processes(item.processes)
     if item.hint:

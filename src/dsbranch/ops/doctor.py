@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,9 +18,10 @@ from dsbranch.errors import BadPath, DsbranchError
 from dsbranch.model.health import Check, Checkup
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context, open_context
-from dsbranch.overlay import features, mountinfo, namespaces
+from dsbranch.overlay import features, fuse, mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at, workspace_of_mount
 from dsbranch.overlay.plan import MAX_LOWERS
+from dsbranch.overlay.served import PROGRAM
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import find_workspace
 
@@ -50,13 +50,14 @@ def doctor(start: Path, dataset: Path | None) -> Checkup:
         if context is not None:
             stack.callback(context.close)
         base, gone = _dataset(context, dataset)
+        userns = features.user_namespaces()
         checks = [
             _kernel(),
             *checks,
             *gone,
             features.mounting(),
-            features.user_namespaces(),
-            _fuse(),
+            userns,
+            _fuse(userns),
         ]
         found = features.store_features(place, base)
         glance = None
@@ -125,10 +126,18 @@ def _kernel() -> Check:
     return Check("kernel", "ok", f"Linux {release}")
 
 
-def _fuse() -> Check:
-    found = shutil.which("fuse-overlayfs")
-    said = "not installed" if found is None else found
-    return Check("fuse-overlayfs", "ok", f"{said}; not needed")
+def _fuse(userns: Check) -> Check:
+    lack = fuse.missing()
+    if os.geteuid() == 0:
+        return Check(PROGRAM, "ok", f"{lack or 'there'}; not needed by root")
+    if lack is None:
+        said = "makes the mounts of ordinary users"
+        if not fuse.chosen():
+            said = f"there; makes mounts if {fuse.CHOICE}={PROGRAM} is set"
+        return Check(PROGRAM, "ok", said)
+    if userns.state == "ok":
+        return Check(PROGRAM, "ok", f"{lack}; not needed")
+    return Check(PROGRAM, "warn", lack, f"install {PROGRAM} and fuse3: it would show branches here")
 
 
 def _look(base: Path) -> _Glance:

@@ -39,6 +39,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
             hint=f"run the command outside of it, as in `dsbranch -C {context.root} …`",
         )
     mounting.require_bare(mounts)
+    serving.require_one_place(branch, mounts)
     deadline = time.monotonic() + wait
     while not mounting.set_read_only(context, mounts[0]):
         if time.monotonic() >= deadline:

@@ -387,7 +387,6 @@ def require_unused(context: Context, branch: Branch) -> None:
     asked for another superblock. Without the right to ask there can be none of ours either.
     """
 
-    serving.require_unserved(context, branch.layer)
     plan = branch_plan(context, stack_below(context, branch), branch.layer)
 
     def prepare() -> None:
@@ -404,6 +403,7 @@ def require_unused(context: Context, branch: Branch) -> None:
 
 def require_nowhere_else(context: Context, layer: str) -> None:
     """:raises BusyError: the layer is mounted in another mount namespace, out of our reach"""
+    serving.require_unserved(context, layer)
     refuse(mounted_elsewhere(context, layer))
 
 

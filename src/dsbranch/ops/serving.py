@@ -12,9 +12,10 @@ from contextlib import suppress
 
 from dsbranch._core.view import View
 from dsbranch.errors import BusyError
+from dsbranch.model.facts import Branch
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
-from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.mountinfo import SERVED, MountEntry, current
 from dsbranch.store.faults import storage
 
 
@@ -50,12 +51,26 @@ def require_unserved(context: Context, layer: str) -> None:
     if not context.layout.served(layer).exists():
         return
     upper = context.layout.fs(layer)
+    attached = {entry.place for entry in current() if entry.fstype == SERVED}
     for server in served.servers():
-        if server.plan.upper == upper:
+        if server.plan.upper == upper and server.target not in attached:
             raise BusyError(
                 f"a view of the branch that was taken off {server.target} still has users",
                 hint=f"end them, or the process that serves them: `kill {server.pid}`",
             )
+
+
+def require_one_place(branch: Branch, mounts: list[MountEntry]) -> None:
+    """:raises BusyError: the branch's view is fuse-overlayfs's and shown elsewhere, too: it ends
+    everywhere when it is frozen, and can be mounted anew in one place only
+    """
+    if mounts[0].fstype == SERVED and mounts[1:]:
+        other = mounts[1]
+        whose = f" of process {other.pid}" if other.pid else ""
+        raise BusyError(
+            f"{branch.name}, which fuse-overlayfs shows, is shown at {other.place}{whose} as well",
+            hint="wait for the end of what looks at it there, or unmount it there",
+        )
 
 
 def note_links(context: Context, view: View) -> None:

@@ -47,6 +47,9 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         mounting.require_bare(mounts)
+        if mounts:
+            private = mounting.private_views(context, branch.layer)
+            serving.require_one_place(branch, [*mounts, *private])
         # Whoever stays in the old view must not write into a layer that is mounted anew.
         if lazy and mounts and not mounting.set_read_only(context, mounts[0]):
             raise writers_present(branch, mounts[0])

@@ -17,6 +17,7 @@ from dsbranch._core import syscalls
 from dsbranch.errors import DsbranchError, MountRefused, NoPrivilege
 from dsbranch.model.facts import Dialect
 from dsbranch.model.health import Check, State
+from dsbranch.overlay import fuse
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.namespaces import enter_own, within_own
 from dsbranch.overlay.privilege import may_mount
@@ -29,9 +30,11 @@ from dsbranch.overlay.probe import (
     mounted,
     rename,
     scratch_in,
+    served,
     unsupported,
 )
 from dsbranch.overlay.refusal import refusal
+from dsbranch.overlay.served import PROGRAM
 
 DATASET, REFLINK = "dataset", "reflink"
 """Two checks that ops completes, which knows whether both filesystems are one."""
@@ -50,12 +53,10 @@ def mounting() -> Check:
             return Check(name, "ok", "this process may mount overlays")
     except (MountRefused, NoPrivilege) as error:
         return Check(name, "fail", str(error), error.hint)
-    return Check(
-        name,
-        "warn",
-        "this process may not mount overlays for all to see",
-        "`dsbranch run` and `dsbranch shell` show a branch to what they run; `mount` takes root",
-    )
+    way = "`dsbranch run` and `dsbranch shell` show a branch to what they run; `mount` takes root"
+    if fuse.chosen():
+        way = f"`dsbranch mount` has {PROGRAM} make them"
+    return Check(name, "warn", "this process may not mount overlays for all to see", way)
 
 
 def user_namespaces() -> Check:
@@ -98,6 +99,8 @@ def store_features(directory: Path, base: Path | None) -> list[Check]:
     Where this process may not mount, what it could do in a user namespace.
     """
     try:
+        if fuse.chosen():
+            return _served_features(directory, base)
         return within_own(lambda: _features(directory, base))
     except DsbranchError as error:
         return [Check("store", "fail", str(error), error.hint)]
@@ -116,8 +119,31 @@ def _features(directory: Path, base: Path | None) -> list[Check]:
         return found
 
 
+def _served_features(directory: Path, base: Path | None) -> list[Check]:
+    with scratch_in(directory, base) as scratch:
+        dialect = dialect_of(scratch, ["user"])
+        kind = filesystem(directory)
+        with served(scratch, dialect) as view:
+            found = [Check("store", "ok", f"{kind} can hold the layers")]
+            if base is not None:
+                found.append(Check(DATASET, "ok", f"{filesystem(base)} can lie below them"))
+            found.append(_whiteouts(scratch, view))
+        way = "let root allow user namespaces: the kernel does better"
+        return [
+            *found,
+            Check("metacopy", "warn", f"{PROGRAM} copies all data for a chmod", way),
+            Check("redirect_dir", "warn", f"{PROGRAM} copies a directory for a `mv`", way),
+            Check("live commit", "warn", "all files of a branch have to be closed for it", way),
+            _reflink(scratch, kind),
+        ]
+
+
+def _whiteouts(scratch: Scratch, view: int) -> Check:
+    return _tried("whiteouts", "a deleted file leaves one", lambda: delete(scratch, view))
+
+
 def _uses(scratch: Scratch, view: int, dialect: Dialect) -> list[Check]:
-    found = [_tried("whiteouts", "a deleted file leaves one", lambda: delete(scratch, view))]
+    found = [_whiteouts(scratch, view)]
     if dialect == "trusted":
         found += [
             _tried("metacopy", "chmod and chown copy no data", lambda: change_mode(scratch, view)),

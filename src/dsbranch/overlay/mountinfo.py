@@ -143,9 +143,11 @@ def _served(data: bytes) -> list[MountEntry]:
     from dsbranch.overlay import served
 
     plans = {os.fsencode(server.target): server.plan for server in served.servers()}
+    # Binds of a mount, and its copies in other namespaces, are told by the filesystem.
+    made = {e.dev: plans[e.path] for e in [*entries, *select(table(), _SERVED)] if e.path in plans}
     return [
         entry._replace(source=plan.source, super_options=served.super_options(plan))
-        if entry.fstype == SERVED and (plan := plans.get(entry.path)) is not None
+        if entry.fstype == SERVED and (plan := made.get(entry.dev)) is not None
         else entry
         for entry in entries
     ]

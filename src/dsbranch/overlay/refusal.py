@@ -10,7 +10,8 @@ from pathlib import Path
 from dsbranch.errors import MountInUse, MountRefused, NoPrivilege
 
 _AS_ROOT = (
-    "in a workspace of your own, `dsbranch shell BRANCH` shows one without; in root's, run the same"
+    "in a workspace of your own, `dsbranch shell BRANCH` shows one without, and with"
+    " DSBRANCH_DRIVER=fuse-overlayfs in the environment that mounts it; in root's, run the same"
     " command as root, for example with sudo"
 )
 

@@ -59,16 +59,16 @@ def find_writers(mount_path: Path) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
-    mounts = _everywhere(entry)
-    found = []
-    for pid in pids():
-        try:
-            hold = next((h for h in _holds(pid, mounts, mappings=True) if h.writes), None)
-            if hold is not None:
-                found.append(Process(pid, command(pid), hold.path, hold.what))
-        except VANISHED:
-            continue
-    return found
+    return _holders(_everywhere(entry), lambda hold: hold.writes)
+
+
+def find_holding(mount_path: Path) -> list[Process]:
+    """Who has more than a working directory in a mount of the superblock mounted at `mount_path`,
+    by pid; looked for as in `find_writers`."""
+    entry = mount_at(mount_path)
+    if entry is None:
+        return []
+    return _holders(_everywhere(entry), lambda hold: hold.what != _STANDING)
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -76,15 +76,6 @@ def find_users(mount_path: Path) -> list[Process]:
 
     This one mount alone: users of its bind mounts do not keep it from being unmounted.
     """
-    return _users(mount_path, lambda _hold: True)
-
-
-def find_holding(mount_path: Path) -> list[Process]:
-    """Of `find_users` those who have more there than a working directory."""
-    return _users(mount_path, lambda hold: hold.what != _STANDING)
-
-
-def _users(mount_path: Path, counts: Callable[[_Hold], bool]) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
@@ -94,8 +85,7 @@ def _users(mount_path: Path, counts: Callable[[_Hold], bool]) -> list[Process]:
     for pid in pids():
         try:
             # A mapping tells its device but not its mount; another namespace has its own one.
-            holds = _holds(pid, mounts, mappings=namespace(pid) == here)
-            hold = next(filter(counts, holds), None)
+            hold = next(_holds(pid, mounts, mappings=namespace(pid) == here), None)
             if hold is not None:
                 found.append(Process(pid, command(pid), hold.path, hold.what))
         except VANISHED:
@@ -117,6 +107,18 @@ def find_standing(mount_path: Path) -> list[Process]:
         try:
             hold = next(_places(pid, mounts), None)
             if hold is not None and hold.what == _STANDING:
+                found.append(Process(pid, command(pid), hold.path, hold.what))
+        except VANISHED:
+            continue
+    return found
+
+
+def _holders(mounts: _Mounts, counts: Callable[[_Hold], bool]) -> list[Process]:
+    found = []
+    for pid in pids():
+        try:
+            hold = next(filter(counts, _holds(pid, mounts, mappings=True)), None)
+            if hold is not None:
                 found.append(Process(pid, command(pid), hold.path, hold.what))
         except VANISHED:
             continue

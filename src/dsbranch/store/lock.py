@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
@@ -128,8 +128,10 @@ def _locked(path: Path, what: str, *, verb: str, timeout: float) -> Iterator[Non
         try:
             yield
         finally:
-            # Emptied before it is free, so that the next holder is never taken for this one.
-            os.ftruncate(fd, 0)
+            # Emptied before it is free, so that the next holder is never taken for this one. Should
+            # that fail, it tells of a process that is gone; what was done under it is done.
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
             # Said outright, as a forked child may hold a copy of the descriptor.
             fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
