@@ -33,7 +33,11 @@ def run(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Mount a branch for work, or any commit read-only."""
+    """Mount a branch for work, or any commit read-only.
+
+    For all to see this takes root. An ordinary user's own mounts are made by fuse-overlayfs, where
+    user namespaces are forbidden or DSBRANCH_DRIVER=fuse-overlayfs is set.
+    """
     if everything and (ref is not None or at is not None or read_only):
         raise UsageError("--all mounts every branch at its own place and takes nothing else")
     with open_workspace(call) as workspace:
