@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import dsbranch
+from dsbranch.cli import _terminate
 from tests import children, leaks
 
 pytestmark = pytest.mark.root
@@ -136,3 +137,61 @@ def test_where_python_makes_code_of_text(place: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr.splitlines()[0]) == (130, "error: interrupted")
+
+
+def test_one_that_comes_where_python_would_forget_it() -> None:
+    """What a callback of the import system raises is printed and nothing else."""
+    source = "def cb(signal):\n    signal.raise_signal(signal.SIGINT)\n    heard.append(1)\n"
+    names: dict[str, list[int]] = {"heard": []}
+    exec(compile(source, "<frozen importlib._bootstrap>", "exec"), names)
+
+    def interrupted() -> None:
+        names["cb"](signal)  # type: ignore[operator]
+        time.sleep(1)
+
+    former = signal.signal(signal.SIGINT, _terminate)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert names["heard"] == [1]
+
+
+def test_one_while_typer_reads_the_call(place: Path) -> None:
+    code = (
+        "import signal, sys; from dsbranch import cli; import typer.main;"
+        " typer.main.get_command = lambda *_: signal.raise_signal(signal.SIGINT);"
+        " sys.argv[1:] = ['list', '--what']; sys.exit(cli.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+def test_one_while_the_disk_takes_what_was_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_fd: int) -> None:
+        time.sleep(2)
+
+    def interrupt(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsbranch.ops.layers._unwritten", lambda: 1 << 40)
+    monkeypatch.setattr("dsbranch._core.syscalls.syncfs", slow)
+    with dsbranch.open(place) as ws:
+        former = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        began = time.monotonic()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                ws.commit("main", "x", allow_empty=True)
+            assert time.monotonic() - began < 1.5
+        finally:
+            signal.signal(signal.SIGALRM, former)
+            os.wait()
+        monkeypatch.undo()
+        assert ws.commit("main", "x", allow_empty=True)

@@ -17,10 +17,19 @@ from dsbranch.cli.perform import perform
 from dsbranch.cli.quick import read
 from dsbranch.errors import Interrupted
 
+# A callback of the import system: what is raised in it is printed and forgotten.
+_DEAF = ("<frozen importlib._bootstrap>", "cb")
+
 _COMPLETE = "_DSBRANCH_COMPLETE"  # by which a shell asks what to offer
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
+def _terminate(_signal: int, frame: FrameType | None) -> None:
+    code = None if frame is None else frame.f_code
+    if code is not None and (code.co_filename, code.co_name) == _DEAF:
+        # Said again in a moment, when that is over.
+        signal.signal(signal.SIGALRM, _terminate)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        return
     raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Complete, Parameter, Parse, parameters, tail
 from dsbranch.cli.perform import perform
 from dsbranch.cli.verbs import GROUPS, VERBS, module
-from dsbranch.errors import UsageError
+from dsbranch.errors import Interrupted, UsageError
 
 FIRST_WORDS = tuple(dict.fromkeys(verb.partition(" ")[0] for verb in VERBS))
 
@@ -124,6 +124,9 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(
             message[:1].lower() + message[1:], hint=f"`{path} --help` shows how it is called"
         ) from None
+    if code == Interrupted.exit_code:
+        # What Typer makes of a Ctrl-C, without a word. No verb returns that.
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

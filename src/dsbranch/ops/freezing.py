@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
 from dsbranch.model.facts import Branch
-from dsbranch.ops import mounting, serving
+from dsbranch.ops import layers, mounting, serving
 from dsbranch.ops.context import Context
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
@@ -40,6 +40,8 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         )
     mounting.require_bare(mounts)
     serving.require_one_place(branch, mounts)
+    # Which becoming read-only would wait for.
+    layers.flush(context)
     deadline = time.monotonic() + wait
     while not mounting.set_read_only(context, mounts[0]):
         if time.monotonic() >= deadline:

@@ -216,6 +216,8 @@ def heal(context: Context, branch: Branch) -> None:
 def _serve_again(context: Context, branch: Branch, former: str) -> None:
     """Mount what a server of this boot showed and nobody unmounted: it was ended by a command that
     was killed before it started the next one, or by something else."""
+    if context.store.dialect != "user":
+        return  # no server writes to what only the kernel can read
     records = {branch.layer: context.store.records_for_layer(branch.layer)}
     records[former] = context.store.records_for_layer(former)
     here = (mountinfo.boot_id(), mountinfo.namespace())
