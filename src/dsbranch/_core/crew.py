@@ -6,14 +6,16 @@ Python owns the threads; each enters the core once, with the GIL released, and l
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 TICK_SECONDS = 0.1
 _MOST = 8
-# A job that goes on for so long gets more threads than processors: it may be waiting for a disk or
-# a network, which answer many at once, and where it is not they cost nothing.
+# A job that leaves its processors idle for so long gets more threads than there are: it waits for a
+# disk or a network, which answer many at once. Where it does not, they would cost a sixth.
 _LATE_SECONDS = 0.02
 _LATE = 14
+_BUSY = 0.5
 
 
 def crew_size(threads: int | None) -> int:
@@ -36,19 +38,30 @@ def run_threads(
     """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
 
     `tick`, if given, is called ten times a second meanwhile. `late` more threads join a job that
-    takes long.
+    waits.
     """
     from threading import Thread
 
-    crew = [Thread(target=work, args=(i,), daemon=True) for i in range(threads + late)]
+    crew: list[Thread] = []
+
+    def start(count: int) -> None:
+        for _ in range(count):
+            crew.append(Thread(target=work, args=(len(crew),), daemon=True))
+            crew[-1].start()
+
     try:
-        for thread in crew[:threads]:
-            thread.start()
-        crew[0].join(_LATE_SECONDS)
-        if not crew[0].is_alive():
-            del crew[threads:]
-        for thread in crew[threads:]:
-            thread.start()
+        start(threads)
+        ticked = time.monotonic()
+        while crew[0].is_alive() and late:
+            began, spent = time.monotonic(), time.process_time()
+            crew[0].join(_LATE_SECONDS)
+            now = time.monotonic()
+            if crew[0].is_alive() and time.process_time() - spent < _BUSY * threads * (now - began):
+                start(late)
+                break
+            if tick is not None and now - ticked >= TICK_SECONDS:
+                tick()
+                ticked = now
         for thread in crew:
             thread.join(None if tick is None else TICK_SECONDS)
             while tick is not None and thread.is_alive():
@@ -57,6 +70,5 @@ def run_threads(
     except BaseException:
         cancel()
         for thread in crew:
-            if thread.ident is not None:
-                thread.join()
+            thread.join()
         raise
