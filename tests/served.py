@@ -31,7 +31,7 @@ def as_served(call: Callable[[], _Result]) -> _Result:
     """What `call` returns or raises as that user. Whatever it leaves mounted is taken off."""
 
     def run() -> _Result:
-        os.environ[fuse.CHOICE] = served.PROGRAM
+        os.environ[served.CHOICE] = served.PROGRAM
         ours = os.fsencode(tempfile.gettempdir()) + b"/"
         try:
             return call()
@@ -41,7 +41,8 @@ def as_served(call: Callable[[], _Result]) -> _Result:
                 if entry.fstype == mountinfo.SERVED and entry.path.startswith(ours):
                     fuse.clear(entry.place)
             for server in served.servers():
-                os.kill(server.pid, signal.SIGTERM)
+                if os.fsencode(server.target).startswith(ours):
+                    os.kill(server.pid, signal.SIGTERM)
 
     return as_user(run, USER)
 
@@ -62,10 +63,13 @@ def home() -> Iterator[Path]:
     own = place / "own"
     own.mkdir()
     os.chown(own, USER, USER)
-    subprocess.run(["mount", "--bind", device, DEVICE], check=True)
+    bound = False
     try:
+        subprocess.run(["mount", "--bind", device, DEVICE], check=True)
+        bound = True
         yield own
     finally:
-        syscalls.umount(os.fsencode(DEVICE), lazy=True)
+        if bound:
+            syscalls.umount(os.fsencode(DEVICE), lazy=True)
         subprocess.run(["chmod", "-R", "u+rwx", str(place)], check=True)
         shutil.rmtree(place)

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,7 +19,8 @@ import pytest
 import dsbranch
 from dsbranch import errors
 from dsbranch._core import syscalls
-from dsbranch.overlay import fuse, mountinfo, namespaces
+from dsbranch.ops.mounting import branch_plan
+from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay import served as served_by
 from tests import edits as e
 from tests import served
@@ -565,6 +567,9 @@ UNSERVABLE = (
 )
 
 
+SERVABLE = [case for case in WORKABLE if not case.id.startswith(UNSERVABLE)]
+
+
 def done(layer: Sequence[Edit], root: Path = HERE) -> bool:
     try:
         for edit in layer:
@@ -598,29 +603,34 @@ def without_renames(lines: Sequence[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("case", WORKABLE, ids=lambda case: case.id)
-def test_a_case(anyhow, case):
-    if anyhow.act is served.as_served and case.id.startswith(UNSERVABLE):
+def test_a_case(place, case):
+    own(place, partial(_try_case, case), case.base)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("case", SERVABLE, ids=lambda case: case.id)
+def test_a_case_by_fuse_overlayfs(case):
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(partial(_try_case, case), case.base)
+
+
+def _try_case(case: Case, bench: Own) -> None:
+    ws = bench.ws
+    root = ws.branch("main").head
+    if not can_be_built(bench, case):
         return
-
-    def test(bench: Own) -> None:
-        ws = bench.ws
-        root = ws.branch("main").head
-        if not can_be_built(bench, case):
-            return
-        view = bench.see()
-        expected = without_renames(case.expected)
-        assert sorted(said(ws.diff("main", renames=False))) == expected
-        ws.commit("main", "last", allow_empty=True)
-        assert_same(bench.see(), view)
-        assert sorted(said(ws.diff(root, "main", renames=False))) == expected
-        assert ws.status("main").clean
-        ws.commit("main", "nothing", allow_empty=True)
-        ws.squash("main", since=root)
-        assert_same(bench.see(), view)
-        assert sorted(said(ws.diff(root, "main", renames=False))) == expected
-        assert not ws.verify(full=True).findings
-
-    anyhow(test, case.base)
+    view = bench.see()
+    expected = without_renames(case.expected)
+    assert sorted(said(ws.diff("main", renames=False))) == expected
+    ws.commit("main", "last", allow_empty=True)
+    assert_same(bench.see(), view)
+    assert sorted(said(ws.diff(root, "main", renames=False))) == expected
+    assert ws.status("main").clean
+    ws.commit("main", "nothing", allow_empty=True)
+    ws.squash("main", since=root)
+    assert_same(bench.see(), view)
+    assert sorted(said(ws.diff(root, "main", renames=False))) == expected
+    assert not ws.verify(full=True).findings
 
 
 @pytest.mark.root
@@ -653,12 +663,12 @@ def test_fuse_overlayfs_and_the_kernel_take_turns(monkeypatch):
         ws.umount("main")
         assert os.listxattr(layer / "d") == ["user.overlay.opaque"]
         assert os.listdir(layer / "d") == ["new"]
-        del os.environ[fuse.CHOICE]
+        del os.environ[served_by.CHOICE]
         with dsbranch.open(bench.root) as opened:
             assert_same(inside(bench.root, "main", lambda: snapshot(HERE)), shown)
             inside(bench.root, "main", lambda: e.add("d/more", File(b"m"))(HERE))
             assert opened.status("main").counts["A"] == 2
-        os.environ[fuse.CHOICE] = "fuse-overlayfs"
+        os.environ[served_by.CHOICE] = "fuse-overlayfs"
         ws.mount("main")
         assert bench.see().keys() == shown.keys() | {b"d/more"}
         ws.commit("main", "all")
@@ -672,7 +682,7 @@ def test_fuse_overlayfs_and_the_kernel_take_turns(monkeypatch):
 def test_a_private_view_of_what_fuse_overlayfs_shows():
     def test(bench: Own) -> None:
         ready, end = os.pipe(), os.pipe()
-        del os.environ[fuse.CHOICE]
+        del os.environ[served_by.CHOICE]
         child = os.fork()
         if not child:
             try:
@@ -703,15 +713,19 @@ def test_a_private_view_of_what_fuse_overlayfs_shows():
         Anyhow(directory, served.as_served)(test)
 
 
+def _kill_servers() -> None:
+    (server,) = served_by.servers()
+    pidfd = os.pidfd_open(server.pid)
+    os.kill(server.pid, signal.SIGKILL)
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+
+
 @pytest.mark.root
 def test_a_server_that_is_killed_comes_back_with_the_next_command():
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))
-        (server,) = served_by.servers()
-        pidfd = os.pidfd_open(server.pid)
-        os.kill(server.pid, signal.SIGKILL)
-        assert select.select([pidfd], [], [], 10)[0]
-        os.close(pidfd)
+        _kill_servers()
         with pytest.raises(OSError, match="not connected"):
             os.listdir(bench.root / "main")
         assert bench.ws.status("main").counts == {"A": 1}
@@ -763,12 +777,13 @@ def test_a_commit_killed_while_nothing_is_mounted(step):
 
 
 @pytest.mark.root
-def test_where_namespaces_are_forbidden_run_wants_a_place(monkeypatch):
+def test_by_fuse_overlayfs_run_wants_a_place():
     def test(bench: Own) -> None:
         bench.ws.umount("main")
         with pytest.raises(errors.NoPrivilege) as caught:
             bench.ws.enter("main")
-        assert "lets no ordinary user make a user namespace" in str(caught.value)
+        assert f"{served_by.CHOICE} asks for fuse-overlayfs" in str(caught.value)
+        assert f"`unset {served_by.CHOICE}`" in (caught.value.hint or "")
         assert f"`--at {bench.root / 'main'}`" in (caught.value.hint or "")
         bench.ws.enter("main", at=bench.root / "elsewhere")
         assert (bench.root / "elsewhere/f").exists()
@@ -776,6 +791,107 @@ def test_where_namespaces_are_forbidden_run_wants_a_place(monkeypatch):
         bench.ws.enter("main", at=bench.root / "elsewhere")
         with pytest.raises(errors.AlreadyExists):
             bench.ws.enter("main", at=bench.root / "third")
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_view_that_was_asked_for_is_kept_by_commands_that_do_not_ask():
+    """The variable is set in one shell and not in another; namespaces are allowed."""
+
+    def test(bench: Own) -> None:
+        del os.environ[served_by.CHOICE]
+        with dsbranch.open(bench.root) as ws:
+            ws.commit("main", "nothing", allow_empty=True)
+            bench.edit(e.rmtree("d"), e.add("d", Dir({"new": File(b"n")})))
+            shown = bench.see()
+            ws.umount("main")
+            assert_same(inside(bench.root, "main", lambda: snapshot(HERE)), shown)
+            ws.commit("main", "new")
+            assert_same(inside(bench.root, "main", lambda: snapshot(HERE)), shown)
+            assert not ws.verify(full=True).findings
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_place_behind_a_symlink():
+    def test(bench: Own) -> None:
+        bench.ws.umount("main")
+        (bench.root / "real").mkdir()
+        (bench.root / "link").symlink_to("real")
+        with pytest.raises(errors.AlreadyExists):
+            bench.ws.mount("main", at=bench.root / "link")
+        (bench.root / "dir").mkdir()
+        (bench.root / "way").symlink_to(bench.root / "dir")
+        bench.ws.mount("main", at=bench.root / "way/view")
+        assert (bench.root / "dir/view/f").exists()
+        bench.ws.umount("main")
+        assert not served_by.servers()
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_dead_view_can_be_unmounted():
+    def test(bench: Own) -> None:
+        bench.edit(e.add("new", File(b"n")))
+        _kill_servers()
+        assert bench.ws.umount("main") == [bench.root / "main"]
+        assert os.listdir(bench.root / "main") == []
+        with pytest.raises(errors.BadPath):
+            bench.ws.umount("main")
+        bench.ws.mount("main")
+        assert (bench.root / "main/new").exists()
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_mount_that_is_nobodys_of_ours_is_left_alone():
+    """As a container's: it shows no branch, and lives."""
+
+    def test(bench: Own) -> None:
+        other = bench.root / "other"
+        other.mkdir()
+        plan = branch_plan(bench.ws._context, [], "0123456789")._replace(upper=None, work=None)
+        options = f"lowerdir={plan.lowers[-1]}:{bench.upper()}"
+        subprocess.run(["fuse-overlayfs", "-o", options, other], check=True)
+        with pytest.raises(errors.AlreadyExists):
+            bench.ws.create("second") and bench.ws.mount("second", at=other)
+        assert os.path.ismount(other)
+        subprocess.run(["fusermount3", "-u", other], check=True)
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_who_reads_keeps_a_view_and_who_stands_there_moves_with_its_name():
+    def test(bench: Own) -> None:
+        with (bench.root / "main/f").open("rb") as file:
+            for refused in (
+                lambda: bench.ws.commit("main", "x", allow_empty=True),
+                lambda: bench.ws.rename("main", "trunk"),
+            ):
+                with pytest.raises(errors.WritersPresent) as caught:
+                    refused()
+                assert [process.pid for process in caught.value.processes] == [os.getpid()]
+                assert "open" in str(caught.value)
+            assert file.read()
+        os.chdir(bench.root / "main")
+        try:
+            bench.ws.rename("main", "trunk")
+        finally:
+            os.chdir("/")
+        assert (bench.root / "trunk/f").exists()
+        with pytest.raises(errors.NothingToCommit):
+            bench.ws.commit("trunk", "x")
+        assert not bench.ws.notes
 
     with served.home() as directory:
         Anyhow(directory, served.as_served)(test)

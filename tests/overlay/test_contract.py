@@ -64,7 +64,7 @@ def test_a_mount_shows_what_was_planned(keeps):
         (entry,) = mountinfo.find("dsbranch:w:l1")
         assert (entry.mount_id, entry.place) == (mount_id, place.target)
         assert mountinfo.by_id(mount_id) == entry
-        assert mountinfo.ours() == [entry]
+        assert entry in mountinfo.ours()
         assert entry.super_option(b"lowerdir+") == [os.fsencode(place.base)]
         assert entry.super_option(b"upperdir") == [os.fsencode(place.layer("l1"))]
         assert b"rw" in entry.super_options.split(b",")
@@ -210,9 +210,10 @@ except OSError as error:
         holder = Holder(code, place.target)
         try:
             assert place.driver.set_read_only(place.target)
-            pids = [process.pid for process in place.driver.evicted(place.target)]
-            assert pids in ([], [holder.pid])
-            assert place.driver.evicted(place.target) == ()
+            if isinstance(place.driver, FuseDriver):
+                pids = [process.pid for process in place.driver.evicted(place.target)]
+                assert pids == [holder.pid]
+                assert place.driver.evicted(place.target) == ()
             assert holder.process.stdin is not None
             assert holder.process.stdout is not None
             holder.process.stdin.write(b"\n")
@@ -287,6 +288,7 @@ def test_what_cannot_be_mounted_says_so(keeps):
 
 def test_what_is_written_while_a_view_is_replaced_does_not_get_lost_below_it():
     def test(place: Place) -> None:
+        place.target.chmod(0o1775)
         place.mount(place.plan("l1"))
         assert place.driver.set_read_only(place.target)
         with pytest.raises(PermissionError):
@@ -295,6 +297,7 @@ def test_what_is_written_while_a_view_is_replaced_does_not_get_lost_below_it():
         (place.target / "file").touch()
         place.driver.detach(place.target, lazy=False)
         (place.target / "below").touch()
+        assert stat.S_IMODE(place.target.stat().st_mode) == 0o1775
 
     with served.home() as own:
         served.as_served(lambda: _run(test, Place(own, FuseDriver(), dialect="user")))

@@ -301,10 +301,10 @@ def to_kernel(Table table) -> None:
             os.close(fd)
 
 
-cdef say_opaque(int fd):
+cdef int say_opaque(int fd) except -1:
     """The xattr goes last, as by it what is half done is known."""
     if fgetxattr(fd, FUSE_OPAQUE, NULL, 0) < 0:
-        return
+        return 0
     status = os.fstat(fd)
     if not status.st_mode & 0o200:
         os.fchmod(fd, status.st_mode | 0o200)

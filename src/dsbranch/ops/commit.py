@@ -26,7 +26,7 @@ from dsbranch.ops import layers, mounting, serving, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import compare, count
+from dsbranch.ops.diff import compare, count, is_dirty
 from dsbranch.store.faults import storage
 
 
@@ -64,17 +64,19 @@ def _commit(
     hash: bool,
     author: str,
 ) -> Committed:
-    with (
-        mounting.locked(context, name, "commit") as branch,
-        switching(context, branch, wait) as switch,
-    ):
+    with mounting.locked(context, name, "commit") as branch, ExitStack() as frozen:
+        if (
+            not allow_empty
+            and serving.is_expected(context, branch.layer)
+            and not is_dirty(context, name)
+        ):
+            # Told before freezing ends the view for who stands in it.
+            raise _nothing(name)
+        switch = frozen.enter_context(switching(context, branch, wait))
         place = context.layout.fs(branch.layer)
         table, idle, counts = _examine(context, branch, hash=hash)
         if not counts and not allow_empty:
-            raise NothingToCommit(
-                f"nothing to commit: {name} has no uncommitted changes",
-                hint="`--allow-empty` makes a commit all the same",
-            )
+            raise _nothing(name)
         open_layer = context.store.layer(branch.layer)
         with layers.sealing(context, open_layer, table) as (sealed, own), ExitStack() as held:
             with storage(f"write {place}"):
@@ -99,6 +101,13 @@ def _commit(
         mountpoint=switch.mountpoint,
         stale=switch.stale,
         elsewhere=switch.elsewhere,
+    )
+
+
+def _nothing(name: str) -> NothingToCommit:
+    return NothingToCommit(
+        f"nothing to commit: {name} has no uncommitted changes",
+        hint="`--allow-empty` makes a commit all the same",
     )
 
 
@@ -131,7 +140,7 @@ def _examine(
     covered = [*pending, *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
-        if context.layout.served(branch.layer).exists():
+        if serving.is_expected(context, branch.layer):
             serving.note_links(context, View([table, *covered], below))
         idle = idle_copies(
             View([table, *covered], below),

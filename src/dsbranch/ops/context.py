@@ -6,7 +6,6 @@ import os
 import pwd
 from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
@@ -25,6 +24,7 @@ from dsbranch.store.layout import Layout, find_workspace
 
 if TYPE_CHECKING:
     from dsbranch.overlay.driver import Driver
+    from dsbranch.overlay.fuse import FuseDriver
 
 
 class Context:
@@ -40,7 +40,6 @@ class Context:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Progress] = []
         self.notes: list[str] = []
-        self._drivers: dict[str, Driver] = {}
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
@@ -60,30 +59,29 @@ class Context:
         return self.store.dialect != "trusted" or sees_trusted()
 
     @cached_property
-    def served(self) -> bool:
+    def by_fuse(self) -> bool:
         """Whether new mounts are made by fuse-overlayfs, and not by the kernel."""
-        return os.geteuid() != 0 and not self.private and _fuse().chosen()
+        return os.geteuid() != 0 and not self.private and _chosen()
 
     @cached_property
-    def driver(self) -> Driver:
-        """What makes new mounts."""
-        return self._driver(SERVED if self.served else "overlay")
+    def kernel(self) -> Driver:
+        """What makes mounts in a namespace of one's own, and for root."""
+        return KernelDriver()
+
+    @cached_property
+    def fuse(self) -> FuseDriver:
+        from dsbranch.overlay.fuse import FuseDriver
+
+        return FuseDriver()
 
     @property
-    def kernel(self) -> Driver:
-        """What makes mounts in a namespace of one's own."""
-        return self._driver("overlay")
+    def driver(self) -> Driver:
+        """What makes new mounts."""
+        return self.fuse if self.by_fuse else self.kernel
 
     def driver_of(self, entry: MountEntry) -> Driver:
-        """What the mount is of, and can be changed by."""
-        return self._driver(entry.fstype)
-
-    def _driver(self, fstype: str) -> Driver:
-        driver = self._drivers.get(fstype)
-        if driver is None:
-            driver = _fuse().FuseDriver() if fstype == SERVED else KernelDriver()
-            self._drivers[fstype] = driver
-        return driver
+        """What a mount is of, and can be changed by."""
+        return self.fuse if entry.fstype == SERVED else self.kernel
 
     @cached_property
     def private(self) -> bool:
@@ -122,11 +120,10 @@ def open_context(start: Path) -> Context:
     return Context(store)
 
 
-def _fuse() -> ModuleType:
-    """Imported by those alone who need it."""
-    from dsbranch.overlay import fuse
+def _chosen() -> bool:
+    from dsbranch.overlay.served import chosen
 
-    return fuse
+    return chosen()
 
 
 def workspace_root(start: Path) -> Path:

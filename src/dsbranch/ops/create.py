@@ -28,7 +28,7 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
     check_name(name)
     origin = FIRST_BRANCH if start is None else start
     target = context.root / name
-    here = mount and (may_mount(f"mount {target}") or context.served)
+    here = mount and (may_mount(f"mount {target}") or context.by_fuse)
     # Looked at first: others need not wait for it.
     dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
     with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):
@@ -52,8 +52,9 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
     try:
         with ExitStack() as held:
             with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
-                plan = mounting.branch_plan(context, mountable(context, head), layer.id)
-                view = held.enter_context(context.driver.prepare(plan))
+                view = held.enter_context(
+                    mounting.prepare_layer(context, mountable(context, head), layer.id, [])
+                )
 
                 def claim(id: int) -> None:
                     held.enter_context(branch_lock(context.layout, id, verb=f"create {name}"))

@@ -18,7 +18,7 @@ from dsbranch.errors import BadPath, DsbranchError
 from dsbranch.model.health import Check, Checkup
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context, open_context
-from dsbranch.overlay import features, fuse, mountinfo, namespaces
+from dsbranch.overlay import features, mountinfo, namespaces, served
 from dsbranch.overlay.locate import mount_at, workspace_of_mount
 from dsbranch.overlay.plan import MAX_LOWERS
 from dsbranch.overlay.served import PROGRAM
@@ -127,17 +127,17 @@ def _kernel() -> Check:
 
 
 def _fuse(userns: Check) -> Check:
-    lack = fuse.missing()
+    lack = served.missing()
     if os.geteuid() == 0:
         return Check(PROGRAM, "ok", f"{lack or 'there'}; not needed by root")
     if lack is None:
-        said = "makes the mounts of ordinary users"
-        if not fuse.chosen():
-            said = f"there; makes mounts if {fuse.CHOICE}={PROGRAM} is set"
-        return Check(PROGRAM, "ok", said)
+        by_choice = f"there; makes mounts if {served.CHOICE}={PROGRAM} is set"
+        return Check(
+            PROGRAM, "ok", by_choice if userns.state == "ok" else "makes the mounts of branches"
+        )
     if userns.state == "ok":
         return Check(PROGRAM, "ok", f"{lack}; not needed")
-    return Check(PROGRAM, "warn", lack, f"install {PROGRAM} and fuse3: it would show branches here")
+    return Check(PROGRAM, "warn", lack, f"{served.ADVICE}: it would show branches here")
 
 
 def _look(base: Path) -> _Glance:

@@ -58,6 +58,8 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
             # Where that is in doubt it stays read-only, and the next command heals it.
             if not context.store.may_have_moved(branch):
                 mounting.set_writable(context, mounts[0])
+                if mounts[0].fstype == SERVED:
+                    serving.note_evicted(context, branch, context.fuse.evicted(path))
             elif isinstance(error, StorageError):
                 told = f"{path} stays read-only until the next command, which finds out what holds"
                 error.hint = f"{error.hint}; {told}" if error.hint else told
@@ -68,8 +70,10 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
 
 
 def writers_present(branch: Branch, entry: MountEntry) -> WritersPresent:
-    from dsbranch.overlay.writers import find_writers
+    from dsbranch.overlay.writers import Holders, find_writers
 
+    if entry.fstype == SERVED:
+        return serving.in_use(branch, Holders(entry.place).found())
     writers = namespaces.within(entry.pid, lambda: find_writers(entry.place))
     many = "a process holds" if len(writers) < 2 else f"{len(writers)} processes hold"
     return WritersPresent(

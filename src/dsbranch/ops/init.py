@@ -30,7 +30,7 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
         dialect = probe_store(root, base)
-        here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or _served())
+        here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or _by_fuse())
         if here and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
         store = Store.create(
@@ -50,10 +50,10 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
     return context
 
 
-def _served() -> bool:
-    from dsbranch.overlay import fuse
+def _by_fuse() -> bool:
+    from dsbranch.overlay.served import chosen
 
-    return fuse.chosen()
+    return chosen()
 
 
 def _check_dataset(dataset: Path) -> Path:

@@ -173,7 +173,7 @@ def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
     if sweep.is_sealed(context.store, layer):
         with suppress(OSError):
-            context.layout.served(layer).unlink()
+            context.layout.fuse_sign(layer).unlink()
         _remove(context.layout.work(layer))
 
 
@@ -191,7 +191,7 @@ def finish(context: Context, layer: str) -> None:
     # Who may not is told by `verify`; nothing that a branch does depends on it.
     with suppress(OSError, DsbranchError):
         restore_times(stacks.sealed(context, layer))
-        _remove(context.layout.work(layer))
+    drop_workdir_if_sealed(context, layer)
 
 
 def _remove(tree: Path) -> None:

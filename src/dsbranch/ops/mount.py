@@ -20,7 +20,7 @@ from dsbranch.store.lock import names_lock
 def mount(context: Context, ref: str, *, at: Path | None, read_only: bool) -> Mounted:
     if is_branch(context, ref) and not read_only:
         with mounting.locked(context, ref, "mount") as branch:
-            return mount_branch(context, branch, at)
+            return mount_locked(context, branch, at)
     return _mount_commit(context, ref, at)
 
 
@@ -46,7 +46,7 @@ def mount_all(context: Context) -> list[Mounted]:
 
 def _mount_one(context: Context, name: str) -> Mounted:
     with mounting.locked(context, name, "mount") as branch:
-        return mount_branch(context, branch, _before_reboot(context, branch))
+        return mount_locked(context, branch, _before_reboot(context, branch))
 
 
 def _before_reboot(context: Context, branch: Branch) -> Path | None:
@@ -59,7 +59,7 @@ def _before_reboot(context: Context, branch: Branch) -> Path | None:
     return paths[-1] if paths else None
 
 
-def mount_branch(context: Context, branch: Branch, at: Path | None) -> Mounted:
+def mount_locked(context: Context, branch: Branch, at: Path | None) -> Mounted:
     """Mount a branch whose lock the caller holds; `at`: not in its own directory."""
     target = context.root / branch.name if at is None else Path(os.path.abspath(at))
     mounts = mounting.whole(mounting.mounts_of(context, branch.layer))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from dsbranch.errors import (
     AlreadyExists,
-    BadPath,
     BusyError,
     DsbranchError,
     Locked,
@@ -33,7 +32,7 @@ from dsbranch.ops.glance import note_change
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
-from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.plan import plan, source
 from dsbranch.overlay.processes import VANISHED, command
 from dsbranch.store.lock import branch_lock
@@ -163,7 +162,7 @@ def heal_if_idle(context: Context, name: str) -> None:
     branch = context.store.branch(name)
     former, left = left_behind(context, branch)
     astray = mount_of_former_name(context, branch)
-    undone = left or astray or layers.is_unfinished(context, former)
+    undone = left or astray or (former != branch.layer and layers.is_unfinished(context, former))
     if undone or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
             pass
@@ -197,9 +196,9 @@ def heal(context: Context, branch: Branch) -> None:
                 detach(context, entry)
             else:
                 _follow(context, entry, whole(here)[0])
+    if not here and not left and _serve_again(context, branch, former):
+        here = all_views(context, branch.layer)
     serving.settle(context, branch.layer, here)
-    if not here and not left:
-        _serve_again(context, branch, former)
     if former != branch.layer:
         forget(context, former)
         if layers.is_unfinished(context, former):
@@ -213,22 +212,33 @@ def heal(context: Context, branch: Branch) -> None:
             move_home(context, branch, astray)
 
 
-def _serve_again(context: Context, branch: Branch, former: str) -> None:
-    """Mount what a server of this boot showed and nobody unmounted: it was ended by a command that
-    was killed before it started the next one, or by something else."""
-    if context.store.dialect != "user":
-        return  # no server writes to what only the kernel can read
-    records = {branch.layer: context.store.records_for_layer(branch.layer)}
-    records[former] = context.store.records_for_layer(former)
-    here = (mountinfo.boot_id(), mountinfo.namespace())
-    lost = [r for found in records.values() for r in found if (r.boot_id, r.namespace) == here]
-    if lost and context.served:
-        # Unmounted the branch is as whole as before.
-        with suppress(AlreadyExists, BadPath, BusyError, MountRefused):
-            make_mountpoint(lost[-1].path)
-            for layer in records:
+def _serve_again(context: Context, branch: Branch, former: str) -> bool:
+    """Mount again what fuse-overlayfs showed and no `umount` took off: a command was killed between
+    the end of one server and the start of the next, or something else ended it."""
+    if not serving.is_expected(context, branch.layer) and not serving.is_expected(context, former):
+        return False
+    lost = records_here(context, {branch.layer, former})
+    if not lost:
+        return False
+    # Unmounted the branch is as whole as before.
+    with suppress(DsbranchError):
+        make_mountpoint(lost[-1].path)
+        require_nowhere_else(context, branch.layer)
+        wanted = branch_plan(context, stack_below(context, branch), branch.layer)
+        with context.fuse.prepare(wanted) as view:
+            serving.expect(context, branch.layer)
+            for layer in {branch.layer, former}:
                 forget(context, layer)
-            mount_branch(context, branch, lost[-1].path)
+            attach(context, view, lost[-1].path, commit=branch.head, layer=branch.layer)
+        return True
+    return False
+
+
+def records_here(context: Context, layers: set[str]) -> list[MountRecord]:
+    """What the store remembers of mounts of some open layers in this namespace since it is up."""
+    here = (mountinfo.boot_id(), mountinfo.namespace())
+    found = (record for layer in layers for record in context.store.records_for_layer(layer))
+    return [record for record in found if (record.boot_id, record.namespace) == here]
 
 
 def mount_at_place_of(context: Context, branch: Branch, name: str) -> MountEntry | None:
@@ -379,6 +389,8 @@ def prepare_layer(
     """
     pid = mounts[0].pid if mounts and os.geteuid() != 0 else 0
     driver = context.driver_of(mounts[0]) if mounts else context.driver
+    if driver is not context.kernel:
+        serving.expect(context, layer)
     return driver.prepare(branch_plan(context, stack, layer, private=pid != 0), pid=pid)
 
 
@@ -389,14 +401,13 @@ def require_unused(context: Context, branch: Branch) -> None:
     asked for another superblock. Without the right to ask there can be none of ours either.
     """
 
-    plan = branch_plan(context, stack_below(context, branch), branch.layer)
-
     def prepare() -> None:
-        with context.kernel.prepare(plan):
+        with context.kernel.prepare(wanted):
             pass
 
     with suppress(NoPrivilege):
         require_nowhere_else(context, branch.layer)
+        wanted = branch_plan(context, stack_below(context, branch), branch.layer)
         if os.geteuid() == 0:
             prepare()
         else:
@@ -450,8 +461,6 @@ def attach(
     beneath: bool = False,
 ) -> None:
     """Attach a prepared view and remember it."""
-    if layer is not None and context.served:
-        serving.expect(context, layer)
     mount_id = prepared.attach(target, beneath=beneath)
     lowers = context.layout.layers_among(prepared.plan.lowers)
     _remember(context, target, mount_id, lowers, commit=commit, layer=layer)
@@ -526,9 +535,11 @@ def replace(
     """
     first = _first(context, branch, old)
     target = first.place
-    standing = context.driver_of(first).evicted(target)
-    if first.pid == 0 and mountinfo.by_id(first.mount_id) is not None:
-        standing += _who_stands_in(target)
+    standing: tuple[Process, ...] = ()
+    if first.fstype == SERVED:
+        standing = context.fuse.evicted(target)
+    elif first.pid == 0:
+        standing = _who_stands_in(target)
     beneath = _can_mount_beneath(context, first)
     if not beneath:
         detach(context, first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from errno import ENOTCONN
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, BadPath
@@ -30,8 +31,8 @@ def make_mountpoint(path: Path) -> bool:
             path.mkdir()
             return True
         except FileExistsError:
-            if mountinfo.is_dead(path):
-                _clear(path)
+            if is_dead(path):
+                clear(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BadPath(f"{path.parent} is no directory", hint="make it first") from error
     if path.is_symlink() or not path.is_dir():
@@ -48,7 +49,21 @@ def make_mountpoint(path: Path) -> bool:
     return False
 
 
-def _clear(path: Path) -> None:
+def is_dead(path: Path) -> bool:
+    """Whether a mount of fuse-overlayfs is at `path` whose server has ended."""
+    try:
+        # What stat says is remembered from before.
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        name = os.fsencode(path)
+        return error.errno == ENOTCONN and any(
+            entry.path == name and entry.fstype == mountinfo.SERVED for entry in mountinfo.current()
+        )
+    return False
+
+
+def clear(path: Path) -> None:
+    """Take such a mount off."""
     from dsbranch.overlay import fuse
 
     fuse.clear(path)

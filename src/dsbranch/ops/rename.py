@@ -12,7 +12,7 @@ from dsbranch.errors import MountRefused
 from dsbranch.model.answers import Renamed
 from dsbranch.model.facts import Branch, Move
 from dsbranch.model.views import Process
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, serving
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
@@ -50,6 +50,8 @@ def give_name(
     place = context.root / new
     entry = mounting.mount_at_place_of(context, branch, branch.name)
     mounting.require_bare([] if entry is None else [entry])
+    if entry is not None:
+        serving.require_movable(branch, entry)
     made = make_mountpoint(place)
     try:
         operation = context.store.record(

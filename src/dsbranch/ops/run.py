@@ -17,7 +17,7 @@ from dsbranch.errors import BadPath, BusyError, MountRefused, NoPrivilege
 from dsbranch.model.facts import Branch
 from dsbranch.ops import mounting
 from dsbranch.ops.context import Context
-from dsbranch.ops.mount import mount_branch
+from dsbranch.ops.mount import mount_locked
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.plan import parse_source
@@ -26,7 +26,7 @@ from dsbranch.store.faults import storage
 
 def enter(context: Context, name: str, *, at: Path | None) -> Path:
     """Move this process, which must have one thread, to where the branch is shown; that place."""
-    if context.served:
+    if context.by_fuse:
         return _serve(context, name, at)
     target = Path(os.path.abspath(at)) if at else context.store.base
     if not target.is_dir():
@@ -49,15 +49,23 @@ def enter(context: Context, name: str, *, at: Path | None) -> Path:
 def _serve(context: Context, name: str, at: Path | None) -> Path:
     """Without a namespace of its own a process can be shown a branch at no place that others see
     something else at, the dataset's above all."""
+    from dsbranch.overlay.served import CHOICE, PROGRAM
+
     if at is None:
+        allowed = namespaces.allowed()
+        why = (
+            f"{CHOICE} asks for {PROGRAM}"
+            if allowed
+            else "this system lets no ordinary user make a user namespace"
+        )
+        other = f"`unset {CHOICE}`" if allowed else f"let root allow those: `{namespaces.switch()}`"
         raise NoPrivilege(
-            f"{name} cannot be shown at {context.store.base} to one command alone: this system lets"
-            " no ordinary user make a user namespace",
-            hint=f"`--at {context.root / name}` shows it there, by fuse-overlayfs, until it is"
-            f" unmounted; or let root allow namespaces: `{namespaces.switch()}`",
+            f"{name} cannot be shown at {context.store.base} to one command alone: {why}",
+            hint=f"`--at {context.root / name}` shows it there, by {PROGRAM}, until it is"
+            f" unmounted; or {other}",
         )
     with mounting.locked(context, name, "run") as branch:
-        done = mount_branch(context, branch, at)
+        done = mount_locked(context, branch, at)
     if not done.already:
         context.notes.append(f"{name} stays at {done.path} until `dsbranch umount {name}`")
     return done.path
@@ -105,4 +113,4 @@ def _let_go(context: Context, branch: Branch) -> None:
         if written and entry.source != own and not entry.follows:
             # Without root no mount that was there before can be taken off.
             with suppress(MountRefused, NoPrivilege):
-                context.driver_of(entry).detach(entry.place, lazy=True)
+                context.kernel.detach(entry.place, lazy=True)

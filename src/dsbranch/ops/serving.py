@@ -1,28 +1,37 @@
 """Open layers that fuse-overlayfs writes to: what it leaves there is said to the kernel before
 anything else makes a view of it.
 
-A file beside the layer tells that there may be something left. It is made before the first mount
-and removed once there is no mount and nothing left.
+A file beside the layer tells of it, from before the first mount until the layer is sealed: an empty
+one that there may be something left, otherwise that it has been translated.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Sequence
 
 from dsbranch._core.view import View
-from dsbranch.errors import BusyError
+from dsbranch.errors import BusyError, WritersPresent
 from dsbranch.model.facts import Branch
+from dsbranch.model.views import Process
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay.mountinfo import SERVED, MountEntry, current
+from dsbranch.overlay.plan import source
 from dsbranch.store.faults import storage
+
+_TRANSLATED = b"translated\n"
 
 
 def expect(context: Context, layer: str) -> None:
     """A layer is going to be written to by fuse-overlayfs."""
     with storage(f"write beside the layer {layer}"):
-        context.layout.served(layer).touch()
+        context.layout.fuse_sign(layer).write_bytes(b"")
+
+
+def is_expected(context: Context, layer: str) -> bool:
+    """Whether fuse-overlayfs may have written to an open layer."""
+    return context.store.dialect == "user" and context.layout.fuse_sign(layer).exists()
 
 
 def translate(context: Context, layer: str) -> None:
@@ -35,25 +44,32 @@ def translate(context: Context, layer: str) -> None:
 
 
 def settle(context: Context, layer: str, mounts: list[MountEntry]) -> None:
-    """As `translate`, if it is to be done and can be: not while one of `mounts` shows the layer."""
-    sign = context.layout.served(layer)
-    if context.store.dialect == "user" and not mounts and sign.exists():
-        require_unserved(context, layer)
+    """As `translate`, if it is to be done and can be: not while one of `mounts` shows the layer.
+
+    :raises BusyError: a view of the layer lives on in its users, though it is mounted nowhere
+    """
+    if mounts or not is_expected(context, layer):
+        return
+    require_unserved(context, layer)
+    sign = context.layout.fuse_sign(layer)
+    with storage(f"read {sign}"):
+        done = sign.read_bytes() == _TRANSLATED
+    if not done:
         translate(context, layer)
-        with suppress(FileNotFoundError), storage(f"remove {sign}"):
-            sign.unlink()
+        with storage(f"write {sign}"):
+            sign.write_bytes(_TRANSLATED)
 
 
 def require_unserved(context: Context, layer: str) -> None:
     """:raises BusyError: a view of the layer lives on in its users, though it is mounted nowhere"""
+    if not is_expected(context, layer):
+        return
     from dsbranch.overlay import served
 
-    if not context.layout.served(layer).exists():
-        return
-    upper = context.layout.fs(layer)
+    shown = source(context.store.id, layer=layer)
     attached = {entry.place for entry in current() if entry.fstype == SERVED}
     for server in served.servers():
-        if server.plan.upper == upper and server.target not in attached:
+        if server.plan.source == shown and server.target not in attached:
             raise BusyError(
                 f"a view of the branch that was taken off {server.target} still has users",
                 hint=f"end them, or the process that serves them: `kill {server.pid}`",
@@ -61,16 +77,35 @@ def require_unserved(context: Context, layer: str) -> None:
 
 
 def require_one_place(branch: Branch, mounts: list[MountEntry]) -> None:
-    """:raises BusyError: the branch's view is fuse-overlayfs's and shown elsewhere, too: it ends
+    """:raises BusyError: the branch's view is fuse-overlayfs's, and not shown here alone: it ends
     everywhere when it is frozen, and can be mounted anew in one place only
     """
-    if mounts[0].fstype == SERVED and mounts[1:]:
-        other = mounts[1]
+    if mounts[0].fstype == SERVED and (mounts[1:] or mounts[0].pid):
+        other = mounts[-1]
         whose = f" of process {other.pid}" if other.pid else ""
         raise BusyError(
             f"{branch.name}, which fuse-overlayfs shows, is shown at {other.place}{whose} as well",
             hint="wait for the end of what looks at it there, or unmount it there",
         )
+
+
+def require_movable(branch: Branch, entry: MountEntry) -> None:
+    """:raises WritersPresent: the view is fuse-overlayfs's, which moves by being made anew"""
+    if entry.fstype == SERVED:
+        from dsbranch.overlay.writers import Holders
+
+        holders = Holders(entry.place).found()
+        if holders:
+            raise in_use(branch, holders)
+
+
+def in_use(branch: Branch, holders: list[Process]) -> WritersPresent:
+    return WritersPresent(
+        f"{'a process has' if len(holders) < 2 else f'{len(holders)} processes have'} files of"
+        f" {branch.name} open, which fuse-overlayfs shows",
+        processes=holders,
+        hint="let them finish, then run the command again; nothing was changed",
+    )
 
 
 def note_links(context: Context, view: View) -> None:
@@ -85,4 +120,14 @@ def note_links(context: Context, view: View) -> None:
             f"{os.fsdecode(found[0])}{more} had other names with the same content below: what was"
             " written to one of these names fuse-overlayfs may have put into another one, so look"
             " at all of them"
+        )
+
+
+def note_evicted(context: Context, branch: Branch, processes: Sequence[Process]) -> None:
+    """Say who lost a working directory for a command that then did nothing."""
+    if processes:
+        pids = ", ".join(str(process.pid) for process in processes)
+        context.notes.append(
+            f"the view of {branch.name} was made anew; `cd .` in what stood there (process {pids})"
+            " gets it again"
         )

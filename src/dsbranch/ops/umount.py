@@ -9,10 +9,11 @@ from dsbranch.errors import BadPath
 from dsbranch.ops import mounting, serving
 from dsbranch.ops.context import Context
 from dsbranch.ops.freezing import writers_present
+from dsbranch.ops.mountpoints import clear, is_dead
 from dsbranch.ops.refs import is_branch
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
-from dsbranch.overlay.mountinfo import MountEntry
+from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.plan import parse_source
 
 
@@ -47,7 +48,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         # An old view lies on top of the new one, if an interrupted command left both.
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         mounting.require_bare(mounts)
-        if mounts:
+        if mounts and mounts[0].fstype == SERVED:
             private = mounting.private_views(context, branch.layer)
             serving.require_one_place(branch, [*mounts, *private])
         # Whoever stays in the old view must not write into a layer that is mounted anew.
@@ -55,11 +56,22 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
             raise writers_present(branch, mounts[0])
         gone = detach_all(context, mounts, lazy=lazy)
         if not mounts:
+            gone = _clear_dead(context, {branch.layer, former})
+        if not gone:
             raise BadPath(f"{name} is not mounted", hint=f"`dsbranch mount {name}` mounts it")
         for layer in {branch.layer, former}:
             mounting.forget(context, layer)
         serving.settle(context, branch.layer, [])
         return gone
+
+
+def _clear_dead(context: Context, layers: set[str]) -> list[Path]:
+    """Take off what is left of views whose servers have ended."""
+    places = [record.path for record in mounting.records_here(context, layers)]
+    dead = [place for place in places if is_dead(place)]
+    for place in dead:
+        clear(place)
+    return dead
 
 
 def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> list[Path]:
@@ -68,7 +80,8 @@ def detach_all(context: Context, mounts: list[MountEntry], *, lazy: bool) -> lis
     for entry in mounts:
         path = entry.place
         # Where mounts propagate, taking one off takes its peers off, too.
-        if mountinfo.by_id(entry.mount_id) is not None:
+        # One of fuse-overlayfs may be off by having been made read-only, and not yet done with.
+        if entry.fstype == SERVED or mountinfo.by_id(entry.mount_id) is not None:
             context.driver_of(entry).detach(path, lazy=lazy)
         gone.append(path)
     return gone

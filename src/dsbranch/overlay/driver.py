@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from dsbranch.model.views import MountPlan, Process
+from dsbranch.model.views import MountPlan
 
 
 class Prepared(Protocol):
@@ -93,10 +93,6 @@ class Driver(Protocol):
 
     def set_writable(self, path: Path) -> None:
         """Undo `set_read_only`."""
-        ...
-
-    def evicted(self, path: Path) -> tuple[Process, ...]:
-        """Who stood in the mount at `path` and lost that place as it was made read-only."""
         ...
 
     def detach(self, path: Path, *, lazy: bool) -> None:

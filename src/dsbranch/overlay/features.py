@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dsbranch._core import syscalls
-from dsbranch.errors import DsbranchError, MountRefused, NoPrivilege
+from dsbranch.errors import DsbranchError
 from dsbranch.model.facts import Dialect
 from dsbranch.model.health import Check, State
-from dsbranch.overlay import fuse
 from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.namespaces import enter_own, within_own
 from dsbranch.overlay.privilege import may_mount
@@ -30,11 +29,11 @@ from dsbranch.overlay.probe import (
     mounted,
     rename,
     scratch_in,
-    served,
+    shown_by_fuse,
     unsupported,
 )
 from dsbranch.overlay.refusal import refusal
-from dsbranch.overlay.served import PROGRAM
+from dsbranch.overlay.served import PROGRAM, chosen
 
 DATASET, REFLINK = "dataset", "reflink"
 """Two checks that ops completes, which knows whether both filesystems are one."""
@@ -48,14 +47,14 @@ _NO_REFLINK = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.
 def mounting() -> Check:
     """Whether this process may mount as it is."""
     name = "mounting"
+    way = "`dsbranch run` and `dsbranch shell` show a branch to what they run; `mount` takes root"
     try:
         if may_mount("mount overlays"):
             return Check(name, "ok", "this process may mount overlays")
-    except (MountRefused, NoPrivilege) as error:
+        if chosen():
+            way = f"`dsbranch mount` has {PROGRAM} make them"
+    except DsbranchError as error:
         return Check(name, "fail", str(error), error.hint)
-    way = "`dsbranch run` and `dsbranch shell` show a branch to what they run; `mount` takes root"
-    if fuse.chosen():
-        way = f"`dsbranch mount` has {PROGRAM} make them"
     return Check(name, "warn", "this process may not mount overlays for all to see", way)
 
 
@@ -99,7 +98,7 @@ def store_features(directory: Path, base: Path | None) -> list[Check]:
     Where this process may not mount, what it could do in a user namespace.
     """
     try:
-        if fuse.chosen():
+        if chosen():
             return _served_features(directory, base)
         return within_own(lambda: _features(directory, base))
     except DsbranchError as error:
@@ -123,7 +122,7 @@ def _served_features(directory: Path, base: Path | None) -> list[Check]:
     with scratch_in(directory, base) as scratch:
         dialect = dialect_of(scratch, ["user"])
         kind = filesystem(directory)
-        with served(scratch, dialect) as view:
+        with shown_by_fuse(scratch, dialect) as view:
             found = [Check("store", "ok", f"{kind} can hold the layers")]
             if base is not None:
                 found.append(Check(DATASET, "ok", f"{filesystem(base)} can lie below them"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
@@ -22,47 +21,13 @@ from typing import Self
 
 from dsbranch.errors import MountInUse, MountRefused, UnsupportedError
 from dsbranch.model.views import LOST, MountPlan, Process
-from dsbranch.overlay import namespaces, served
+from dsbranch.overlay import served
 from dsbranch.overlay.locate import mount_at
-from dsbranch.overlay.mountinfo import current
+from dsbranch.overlay.mountinfo import SERVED, current
 from dsbranch.overlay.refusal import in_use
 from dsbranch.overlay.served import PROGRAM, Server
 
-CHOICE = "DSBRANCH_DRIVER"
-"""The variable by which users choose this driver though there are user namespaces."""
-
-_UNMOUNTERS = ("fusermount3", "fusermount")
-_DEVICE = "/dev/fuse"
 _PATIENCE_SECONDS = 30.0
-
-
-def missing() -> str | None:
-    """What keeps fuse-overlayfs from working here, as a clause; None: nothing."""
-    if shutil.which(PROGRAM) is None:
-        return f"{PROGRAM} is not installed"
-    if _unmounter() is None:
-        return f"{_UNMOUNTERS[0]} is not installed"
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
-        return f"{_DEVICE} may not be opened"
-    return None
-
-
-def chosen() -> bool:
-    """Whether mounts of this process are made by fuse-overlayfs: an ordinary user's, who asked for
-    it or has nothing else.
-
-    :raises UnsupportedError: it was asked for, and is not there
-    """
-    if os.geteuid() == 0:
-        return False
-    if os.environ.get(CHOICE) == PROGRAM:
-        lack = missing()
-        if lack is not None:
-            raise UnsupportedError(
-                f"{CHOICE} asks for {PROGRAM}: {lack}", hint=f"install {PROGRAM} and fuse3"
-            )
-        return True
-    return missing() is None and not namespaces.allowed()
 
 
 class FusePrepared:
@@ -85,15 +50,7 @@ class FusePrepared:
     def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
         if beneath or pid:
             raise _unsupported("mount beneath or in another namespace, at", target)
-        serve(self.plan, target)
-        entry = mount_at(target)
-        if entry is None or entry.path != os.fsencode(target):
-            raise MountRefused(
-                f"cannot mount {self.plan.source}: {target} shows no mount",
-                errno=errno.EIO,
-                hint=f"`{PROGRAM}` may have ended: see the system's log",
-            )
-        return entry.mount_id
+        return serve(self.plan, target)
 
 
 class FuseDriver:
@@ -102,15 +59,15 @@ class FuseDriver:
     can_mount_beneath = False
 
     def __init__(self) -> None:
-        self._frozen: dict[Path, MountPlan] = {}
+        self._frozen: dict[Path, Server] = {}
         self._evicted: dict[Path, tuple[Process, ...]] = {}
 
     def prepare(self, plan: MountPlan, *, pid: int = 0) -> FusePrepared:
         if pid:
             raise _unsupported("mount in the namespace of process", Path(str(pid)))
-        lack = missing()
+        lack = served.missing()
         if lack is not None:
-            raise UnsupportedError(f"cannot mount {plan.source}: {lack}", hint=f"install {PROGRAM}")
+            raise UnsupportedError(f"cannot mount {plan.source}: {lack}", hint=served.ADVICE)
         if plan.upper is not None and ":" in os.fspath(plan.upper):
             raise UnsupportedError(
                 f"cannot mount {plan.source}: {PROGRAM} takes no upper directory with `:` in its"
@@ -133,59 +90,70 @@ class FuseDriver:
         raise _unsupported(f"show {source} also at", target)
 
     def move(self, source: Path, target: Path) -> bool:
-        server = served.at(source)
-        if server is None:
-            raise _no_server(f"move the mount at {source} to {target}")
-        self.detach(source, lazy=False)
-        serve(server.plan, target)
+        if not self.set_read_only(source):
+            raise in_use(source)
+        server = self._frozen.pop(source)
+        try:
+            serve(server.plan, target)
+        except BaseException:
+            serve(server.plan, source, server.mode)
+            raise
+        _set_mode(source, server.mode)
         return False
 
     def set_read_only(self, path: Path) -> bool:
-        from dsbranch.overlay.writers import find_holding, find_standing
+        """Whoever had only a working directory there is to be asked for by `evicted`."""
+        from dsbranch.overlay.writers import Holders, find_standing
 
         server = served.at(path)
         if server is None:
             raise _no_server(f"freeze {path}")
-        if find_holding(path):
+        standing = find_standing(path)
+        holders = Holders(path)
+        if holders.found():
             return False
-        standing = tuple(
-            user._replace(what=LOST) for user in find_standing(path) if user.pid != os.getpid()
-        )
         _end(server)
-        self._frozen[path] = server.plan
-        self._evicted[path] = standing
+        self._frozen[path] = server
+        if holders.found():
+            # It came between the look and the end, and what it wrote may be half of what it wants.
+            self.set_writable(path)
+            return False
+        self._evicted[path] = tuple(
+            user._replace(what=LOST) for user in standing if user.pid != os.getpid()
+        )
         return True
 
     def set_writable(self, path: Path) -> None:
-        plan = self._frozen.pop(path, None)
-        if plan is not None:
-            serve(plan, path)
+        server = self._frozen.pop(path, None)
+        if server is not None:
+            serve(server.plan, path, server.mode)
 
     def evicted(self, path: Path) -> tuple[Process, ...]:
+        """Who stood in the mount at `path` and lost that place as it was made read-only."""
         return self._evicted.pop(path, ())
 
     def detach(self, path: Path, *, lazy: bool) -> None:
-        if self._frozen.pop(path, None) is None:
+        server = self._frozen.pop(path, None)
+        if server is None:
             server = served.at(path)
-            _unmount(path, lazy=lazy)
+            unmount(path, lazy=lazy)
             if server is not None and not lazy:
                 _wait(server)
-        below = _directory(path, f"unmount {path}")
-        try:
-            _allow_writing(below, allowed=True)
-        finally:
-            os.close(below)
+        _set_mode(path, None if server is None else server.mode)
 
 
-def serve(plan: MountPlan, target: Path) -> None:
-    """Start a server of `plan` at `target`; back when it is mounted.
+def serve(plan: MountPlan, target: Path, mode: int | None = None) -> int:
+    """Start a server of `plan` at `target`; the mount's id, once it is mounted.
 
-    The directory below the mount cannot be written to as long as that is there, and stays so while
-    a view is replaced by another one: what was written to its path then would be lost from sight.
+    The directory below the mount cannot be written to from then on, until the mount is taken off
+    for good: what was written to its path while a view is replaced would be lost from sight. But
+    for the moment before the mount is there, as fusermount wants write access. `mode` is what it
+    had before the first of such mounts.
 
     :raises MountRefused: it would not
     """
     doing = f"mount {plan.source}"
+    place = Path(os.path.realpath(target))
     with ExitStack() as held:
 
         def passed(place: Path) -> str:
@@ -203,31 +171,38 @@ def serve(plan: MountPlan, target: Path) -> None:
             options += [f"upperdir={passed(plan.upper)}", f"workdir={passed(plan.work)}"]
         # Or else writes would wait in the kernel, where whoever reads the upper does not see them.
         options.append("writeback=0")
-        below = _directory(target, doing)
+        below = _directory(place, doing)
         held.callback(os.close, below)
-        # Whose write access to it fusermount asks for.
-        _allow_writing(below, allowed=True)
-        try:
-            done = subprocess.run(
-                [PROGRAM, "-o", ",".join(options), os.fspath(target)],
-                env={**os.environ, "LC_ALL": "C", **served.environment(target, plan)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=fds,
-                cwd="/",
-                check=False,
-            )
-        finally:
-            _allow_writing(below, allowed=False)
+        if mode is None:
+            # Without that bit it is what a server left that was killed.
+            mode = stat.S_IMODE(os.fstat(below).st_mode) | stat.S_IWUSR
+        _chmod(below, mode)
+        done = subprocess.run(
+            [PROGRAM, "-o", ",".join(options), os.fspath(place)],
+            env={**os.environ, "LC_ALL": "C", **served.environment(place, plan, mode)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=fds,
+            cwd="/",
+            check=False,
+        )
         if done.returncode:
-            _allow_writing(below, allowed=True)
             said = " ".join(done.stderr.decode("utf-8", "replace").split())
             raise MountRefused(
                 f"cannot {doing} at {target} by {PROGRAM}: {said or 'it does not say why'}",
                 errno=errno.EIO,
                 hint="`dsbranch doctor` tries out what works here",
             )
+        _chmod(below, mode & ~0o222)
+    entry = mount_at(place)
+    if entry is None or entry.fstype != SERVED:
+        raise MountRefused(
+            f"cannot {doing}: {PROGRAM} ended, and {target} shows no mount",
+            errno=errno.EIO,
+            hint="the system's log may say why",
+        )
+    return entry.mount_id
 
 
 def _directory(place: Path, doing: str) -> int:
@@ -241,12 +216,19 @@ def _directory(place: Path, doing: str) -> int:
         ) from error
 
 
-def _allow_writing(directory: int, *, allowed: bool) -> None:
+def _chmod(directory: int, mode: int) -> None:
     # Of somebody else's directory that is for them to say.
     with suppress(PermissionError):
-        mode = stat.S_IMODE(os.fstat(directory).st_mode)
-        mode = mode | stat.S_IWUSR if allowed else mode & ~0o222
         os.chmod(f"/proc/self/fd/{directory}", mode)
+
+
+def _set_mode(path: Path, mode: int | None) -> None:
+    """Undo what `serve` does to the directory below; None: nobody knows what it was."""
+    below = _directory(path, f"unmount {path}")
+    try:
+        _chmod(below, stat.S_IMODE(os.fstat(below).st_mode) | 0o200 if mode is None else mode)
+    finally:
+        os.close(below)
 
 
 def _open_workdir(work: Path) -> None:
@@ -257,50 +239,47 @@ def _open_workdir(work: Path) -> None:
 
 def clear(path: Path) -> None:
     """Take off a mount whose server is gone: nothing can be done with it, nor below."""
-    _unmount(path, lazy=True)
+    unmount(path, lazy=True)
+    _set_mode(path, None)
 
 
 def _end(server: Server) -> None:
-    """End a server between two requests, and take its mount off. Nobody has a file open there, so
-    whatever was written has reached the upper."""
-    pidfd = _pidfd(server)
-    if pidfd is not None:
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            _wait_for(pidfd, server)
-        finally:
-            os.close(pidfd)
+    """End a server between two requests, and take its mount off."""
+    _wait(server, signal.SIGTERM)
     # It does this itself, but a killed one does not.
     if any(entry.path == os.fsencode(server.target) for entry in current()):
-        _unmount(server.target, lazy=True)
+        unmount(server.target, lazy=True)
 
 
-def _wait(server: Server) -> None:
-    pidfd = _pidfd(server)
-    if pidfd is not None:
-        try:
-            _wait_for(pidfd, server)
-        finally:
-            os.close(pidfd)
-
-
-def _pidfd(server: Server) -> int | None:
+def _wait(server: Server, number: signal.Signals | None = None) -> None:
+    """Wait for the end of a server, of which its last writes are a part; `number`: make it end."""
     try:
-        return os.pidfd_open(server.pid)
+        pidfd = os.pidfd_open(server.pid)
     except ProcessLookupError:
-        return None
+        return
+    try:
+        if number is not None:
+            # The process could have ended, and its number be another one's.
+            if served.at(server.target) != server:
+                return
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_PATIENCE_SECONDS * 1000):
+            raise MountInUse(
+                f"{PROGRAM} (pid {server.pid}) does not end, which serves {server.target}",
+                hint="something else may show the same mount, as a container does; end that first",
+            )
+    finally:
+        os.close(pidfd)
 
 
-def _wait_for(pidfd: int, server: Server) -> None:
-    if not select.select([pidfd], [], [], _PATIENCE_SECONDS)[0]:
-        raise MountInUse(
-            f"{PROGRAM} (pid {server.pid}) does not end, which serves {server.target}",
-            hint="something else may show the same mount, as a container does; end that first",
-        )
-
-
-def _unmount(path: Path, *, lazy: bool) -> None:
-    program = _unmounter()
+def unmount(path: Path, *, lazy: bool) -> None:
+    """:raises MountInUse: it is in use, and not `lazy`
+    :raises MountRefused: nothing is mounted there
+    """
+    program = served.unmounter()
     if program is None:
         raise _unsupported("unmount", path)
     done = subprocess.run(
@@ -322,10 +301,6 @@ def _unmount(path: Path, *, lazy: bool) -> None:
         errno=errno.EINVAL,
         hint="`dsbranch list` shows the branches and where they are mounted",
     )
-
-
-def _unmounter() -> str | None:
-    return next(filter(None, map(shutil.which, _UNMOUNTERS)), None)
 
 
 def _unsupported(doing: str, where: Path) -> UnsupportedError:

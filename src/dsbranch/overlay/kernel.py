@@ -17,7 +17,7 @@ from typing import Self
 
 from dsbranch._core import syscalls
 from dsbranch.errors import MountInUse, UnsupportedError
-from dsbranch.model.views import MountPlan, Process
+from dsbranch.model.views import MountPlan
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.log import KernelLog
 from dsbranch.overlay.mountinfo import by_id
@@ -143,9 +143,6 @@ class KernelDriver:
 
     def set_writable(self, path: Path) -> None:
         _reconfigure(path, b"rw")
-
-    def evicted(self, path: Path) -> tuple[Process, ...]:  # noqa: ARG002 - they keep it
-        return ()
 
     def detach(self, path: Path, *, lazy: bool) -> None:
         try:

@@ -21,7 +21,7 @@ _OURS = b"dsbranch:"
 
 SERVED = "fuse.fuse-overlayfs"
 """The type of those mounts whose source and options their server knows, not the table."""
-_SERVED = b" - fuse.fuse-overlayfs "
+_SERVED = f" - {SERVED} ".encode()
 
 
 class MountEntry(NamedTuple):
@@ -136,28 +136,30 @@ def _with_source(data: bytes, source: str) -> list[MountEntry]:
 
 def _served(data: bytes) -> list[MountEntry]:
     """The mounts of fuse-overlayfs, each with what its server says of it: they then look like the
-    kernel's own. One whose server is gone, or not to be asked, is as the table has it."""
+    kernel's own. One whose server is gone, or somebody else's, is as the table has it."""
     entries = select(data, _SERVED)
-    if not entries:
-        return []
-    from dsbranch.overlay import served
-
-    plans = {os.fsencode(server.target): server.plan for server in served.servers()}
-    # Binds of a mount, and its copies in other namespaces, are told by the filesystem.
-    made = {e.dev: plans[e.path] for e in [*entries, *select(table(), _SERVED)] if e.path in plans}
+    if not entries or os.geteuid() == 0:
+        return entries
+    plans = _plans()
     return [
-        entry._replace(source=plan.source, super_options=served.super_options(plan))
-        if entry.fstype == SERVED and (plan := made.get(entry.dev)) is not None
+        entry._replace(source=plan[0], super_options=plan[1])
+        if (plan := plans.get(entry.dev)) is not None
         else entry
         for entry in entries
     ]
 
 
-def is_dead(path: Path) -> bool:
-    """Whether a mount of fuse-overlayfs is at `path` that no process of ours serves."""
-    name = os.fsencode(path)
-    there = [entry for entry in _served(table()) if entry.path == name]
-    return any(entry.fstype == SERVED and not parse_source(entry.source) for entry in there)
+def _plans() -> dict[tuple[int, int], tuple[str, bytes]]:
+    """Source and options of the filesystems that this user's servers serve. Binds of a mount, and
+    its copies in other namespaces, are told by the filesystem."""
+    from dsbranch.overlay import served
+
+    plans = {os.fsencode(server.target): server.plan for server in served.servers()}
+    return {
+        entry.dev: (plan.source, served.super_options(plan))
+        for entry in select(table(), _SERVED)
+        if (plan := plans.get(entry.path)) is not None
+    }
 
 
 def by_id(mount_id: int) -> MountEntry | None:
@@ -215,7 +217,7 @@ def in_private_views(source: str, marker: Path) -> list[MountEntry]:
 
     From within such a namespace also those in the one that its processes came from.
     """
-    sign = b" %s " % _escape(os.fsencode(marker))
+    sign = b" %s " % escape(os.fsencode(marker))
     tables = [(pid, data) for pid, _, data in _foreign() if sign in data]
     if sign in table():
         tables += _outside()
@@ -237,8 +239,9 @@ def _outside() -> list[tuple[int, bytes]]:
     return []
 
 
-def _escape(path: bytes) -> bytes:
-    return re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], path)
+def escape(path: bytes, *, also: bytes = b"") -> bytes:
+    """As a field has it; where it is an option's value, a comma is escaped `also`."""
+    return re.sub(rb"[ \t\n\\%s]" % also, lambda match: b"\\%03o" % match[0][0], path)
 
 
 def everywhere(prefix: str) -> list[MountEntry]:

@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -54,8 +55,9 @@ def enter_own() -> None:
         raise refusal("make a private view", error) from error
 
 
+@cache
 def allowed() -> bool:
-    """Whether this user may make such a namespace."""
+    """Whether this user may make such a namespace, as found out once."""
     try:
         within_own(lambda: None)
     except NoPrivilege:

@@ -89,23 +89,23 @@ def probe_store(directory: Path, base: Path) -> Dialect:
     """
     if may_mount(f"hold branches in {directory}"):
         return _probe(directory, base)
-    from dsbranch.overlay import fuse
+    from dsbranch.overlay.served import chosen
 
-    if fuse.chosen():
-        return _probe_served(directory, base)
+    if chosen():
+        return _probe_by_fuse(directory, base)
     return within_own(lambda: _probe(directory, base))
 
 
-def _probe_served(directory: Path, base: Path) -> Dialect:
+def _probe_by_fuse(directory: Path, base: Path) -> Dialect:
     with scratch_in(directory, base) as scratch:
         dialect = dialect_of(scratch, ["user"])
-        with served(scratch, dialect) as view:
+        with shown_by_fuse(scratch, dialect) as view:
             delete(scratch, view)
         return dialect
 
 
 @contextmanager
-def served(scratch: Scratch, dialect: Dialect) -> Iterator[int]:
+def shown_by_fuse(scratch: Scratch, dialect: Dialect) -> Iterator[int]:
     """As `mounted`, by fuse-overlayfs."""
     from dsbranch.overlay import fuse
 

@@ -1,4 +1,5 @@
-"""Room overlay: mounts that a process of fuse-overlayfs serves, as far as /proc tells. Read only.
+"""Room overlay: mounts that a process of fuse-overlayfs serves, as far as /proc tells; and whether
+there are to be any. Read only.
 
 Mount tables show of them where they are, and nothing of what they are made of. So whoever starts
 such a process puts the plan into its environment.
@@ -6,29 +7,86 @@ such a process puts the plan into its environment.
 
 import json
 import os
-from collections.abc import Iterable
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
+from dsbranch.errors import UnsupportedError
 from dsbranch.model.views import MountPlan
+from dsbranch.overlay.mountinfo import escape
 from dsbranch.overlay.processes import VANISHED, pids, read
 
 PROGRAM = "fuse-overlayfs"
+CHOICE = "DSBRANCH_DRIVER"
+"""The variable by which users choose it though there are user namespaces. As PATH is, it is for
+whoever calls this, a library's users included."""
+ADVICE = f"install {PROGRAM} and fuse3, and see that /dev/fuse is open to you"
+
+_UNMOUNTERS = ("fusermount3", "fusermount")
+_DEVICE = "/dev/fuse"
 _PLAN = "DSBRANCH_PLAN"
 
 
 class Server(NamedTuple):
-    """A process, where its mount was made, and of what."""
+    """A process, where its mount was made and of what, and the mode that the directory below the
+    mount had before."""
 
     pid: int
     target: Path
     plan: MountPlan
+    mode: int
 
 
-def environment(target: Path, plan: MountPlan) -> dict[str, str]:
+def missing() -> str | None:
+    """What keeps fuse-overlayfs from working here, as a clause; None: nothing."""
+    if program(PROGRAM) is None:
+        return f"{PROGRAM} is not installed"
+    if unmounter() is None:
+        return f"{_UNMOUNTERS[0]} is not installed"
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return f"{_DEVICE} may not be opened"
+    return None
+
+
+def chosen() -> bool:
+    """Whether mounts of this process are made by fuse-overlayfs: an ordinary user's, who asked for
+    it or has nothing else.
+
+    :raises UnsupportedError: it was asked for, and is not there
+    """
+    if os.geteuid() == 0:
+        return False
+    choice = os.environ.get(CHOICE)
+    if choice is None:
+        from dsbranch.overlay import namespaces
+
+        return missing() is None and not namespaces.allowed()
+    if choice != PROGRAM:
+        raise UnsupportedError(
+            f"{CHOICE} asks for {choice}, and there is only {PROGRAM} to be asked for",
+            hint=f"`unset {CHOICE}`",
+        )
+    lack = missing()
+    if lack is not None:
+        raise UnsupportedError(f"{CHOICE} asks for {PROGRAM}: {lack}", hint=ADVICE)
+    return True
+
+
+def unmounter() -> str | None:
+    return next(filter(None, map(program, _UNMOUNTERS)), None)
+
+
+def program(name: str) -> str | None:
+    """Where in PATH it is. (shutil's takes longer to import than most verbs want to wait.)"""
+    places = (os.path.join(directory, name) for directory in os.get_exec_path())
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+def environment(target: Path, plan: MountPlan, mode: int) -> dict[str, str]:
     """What a server of `plan` is to find in its environment."""
     told = {
         "target": os.fspath(target),
+        "mode": mode,
         "source": plan.source,
         "lowers": [os.fspath(lower) for lower in plan.lowers],
         "upper": None if plan.upper is None else os.fspath(plan.upper),
@@ -38,12 +96,16 @@ def environment(target: Path, plan: MountPlan) -> dict[str, str]:
 
 
 def servers() -> list[Server]:
-    """Those that are running and whose environment the caller may read: the caller's own."""
+    """Those of the caller's own that are running. What others say in theirs is not to be trusted,
+    by root least of all."""
     found = []
     for pid in pids():
         try:
             # The kernel cuts names of commands off after 15 bytes, which this one does not have.
-            if read(f"/proc/{pid}/comm").rstrip() == PROGRAM.encode():
+            if (
+                os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+                and read(f"/proc/{pid}/comm").rstrip() == PROGRAM.encode()
+            ):
                 server = _server(pid, read(f"/proc/{pid}/environ"))
                 if server is not None:
                     found.append(server)
@@ -68,7 +130,7 @@ def _server(pid: int, variables: bytes) -> Server | None:
             source=told["source"],
             options=(),
         )
-        return Server(pid, Path(told["target"]), plan)
+        return Server(pid, Path(told["target"]), plan, stat.S_IMODE(told["mode"]))
     except (ValueError, LookupError, TypeError):
         return None  # somebody else's variable of that name
 
@@ -78,11 +140,6 @@ def at(target: Path) -> Server | None:
     return next((server for server in servers() if server.target == target), None)
 
 
-def of(source: str) -> Server | None:
-    """Who serves a mount of this source, attached or not."""
-    return next((server for server in servers() if server.plan.source == source), None)
-
-
 def super_options(plan: MountPlan) -> bytes:
     """What the kernel's own overlay of this plan has in a mount table."""
     options: list[tuple[bytes, Path]] = [(b"lowerdir+", lower) for lower in plan.lowers]
@@ -90,16 +147,5 @@ def super_options(plan: MountPlan) -> bytes:
         options.append((b"upperdir", plan.upper))
     if plan.work is not None:
         options.append((b"workdir", plan.work))
-    said = (key + b"=" + _escaped(os.fsencode(place)) for key, place in options)
+    said = (key + b"=" + escape(os.fsencode(place), also=b",") for key, place in options)
     return b",".join([b"ro" if plan.read_only else b"rw", *said])
-
-
-def _escaped(value: bytes) -> bytes:
-    return b"".join(_ESCAPES.get(byte, bytes([byte])) for byte in value)
-
-
-def _octal(bytes: Iterable[int]) -> dict[int, bytes]:
-    return {byte: b"\\%03o" % byte for byte in bytes}
-
-
-_ESCAPES = _octal(b" \t\n\\,")

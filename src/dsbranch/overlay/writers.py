@@ -62,13 +62,19 @@ def find_writers(mount_path: Path) -> list[Process]:
     return _holders(_everywhere(entry), lambda hold: hold.writes)
 
 
-def find_holding(mount_path: Path) -> list[Process]:
-    """Who has more than a working directory in a mount of the superblock mounted at `mount_path`,
-    by pid; looked for as in `find_writers`."""
-    entry = mount_at(mount_path)
-    if entry is None:
-        return []
-    return _holders(_everywhere(entry), lambda hold: hold.what != _STANDING)
+class Holders:
+    """Who has more than a working directory in a mount of the superblock mounted at a path, looked
+    for as in `find_writers`; also when that has been taken off meanwhile."""
+
+    def __init__(self, mount_path: Path) -> None:
+        entry = mount_at(mount_path)
+        self._mounts = None if entry is None else _everywhere(entry)
+
+    def found(self) -> list[Process]:
+        """By pid."""
+        if self._mounts is None:
+            return []
+        return _holders(self._mounts, lambda hold: hold.what != _STANDING)
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -239,3 +245,7 @@ def _target(link: str) -> tuple[str, bool]:
         return path, not os.path.samestat(os.stat(path), os.stat(link))
     except FileNotFoundError:
         return path.removesuffix(_DELETED), True
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return path, False  # its server is gone, and nobody can tell

@@ -107,7 +107,7 @@ class Layout(NamedTuple):
         """Digests of a layer's files that its manifest does not have."""
         return self.layers / id / LATER
 
-    def served(self, id: str) -> Path:
+    def fuse_sign(self, id: str) -> Path:
         """Beside an open layer that fuse-overlayfs wrote to, and that may hold marks of its own."""
         return self.layers / id / "served"
 
