@@ -6,6 +6,7 @@ starts has MARK in its environment, so what is ours is told apart from the machi
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -32,8 +33,10 @@ def loop_devices(below: Path) -> list[str]:
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             file = backing.read_text().strip()
-        except FileNotFoundError:  # detached since it was listed
-            continue
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            continue  # another run's, detached since it was listed
         if file.startswith(f"{below}/"):
             found.append(f"/dev/{backing.parts[3]}")
     return found
