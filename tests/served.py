@@ -16,7 +16,7 @@ from typing import TypeVar
 import pytest
 
 from dsbranch._core import syscalls
-from dsbranch.overlay import fuse, mountinfo, served
+from dsbranch.overlay import mountinfo, served
 from tests.users import as_user
 
 _Result = TypeVar("_Result")
@@ -37,12 +37,12 @@ def as_served(call: Callable[[], _Result]) -> _Result:
             return call()
         finally:
             # Also what a server left that has crashed.
-            for entry in mountinfo.current():
-                if entry.fstype == mountinfo.SERVED and entry.path.startswith(ours):
-                    fuse.clear(entry.place)
             for server in served.servers():
-                if os.fsencode(server.target).startswith(ours):
+                if os.fsencode(server.plan.lowers[0]).startswith(ours):
                     os.kill(server.pid, signal.SIGTERM)
+            for entry in mountinfo.parse(mountinfo.table()):
+                if entry.fstype == mountinfo.SERVED and entry.path.startswith(ours):
+                    subprocess.run(["fusermount3", "-uz", entry.path], check=False)
 
     return as_user(run, USER)
 

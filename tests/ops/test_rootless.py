@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ class Own:
     def within(self, branch: str, call: Callable[[], _Result]) -> _Result:
         """What `call` returns with the branch as its current directory."""
         place = self.root / branch
-        if not os.path.ismount(place):
+        if not os.path.ismount(os.path.realpath(place)):
             return inside(self.root, branch, call)
 
         def run() -> _Result:
@@ -892,6 +893,113 @@ def test_who_reads_keeps_a_view_and_who_stands_there_moves_with_its_name():
         with pytest.raises(errors.NothingToCommit):
             bench.ws.commit("trunk", "x")
         assert not bench.ws.notes
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_no_file_written_by_path_is_lost_to_commits():
+    """What a writer that goes by the branch's path was told to be written is in the branch."""
+
+    def write(root: Path, end: int) -> int:
+        number = 0
+        while not select.select([end], [], [], 0)[0]:
+            try:
+                with (root / f"u{number}").open("x") as file:
+                    file.write(str(number))
+            except OSError:
+                continue  # it was told that it is not
+            number += 1
+            time.sleep(0.004)  # or else there is hardly a moment in which nothing is open
+        return number
+
+    def test(bench: Own) -> None:
+        reader, writer = os.pipe()
+        answer, told = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.write(told, b"%d" % write(bench.root / "main", reader))
+            finally:
+                os._exit(0)
+        try:
+            for number in range(12):
+                bench.ws.commit("main", f"{number}", wait=20, allow_empty=True)
+        finally:
+            os.write(writer, b".")
+            os.waitpid(child, 0)
+        count = int(os.read(answer, 20))
+        assert count > 20
+        expected = {b"u%d" % number for number in range(count)}
+        assert expected <= bench.see().keys()
+        bench.ws.umount("main")
+        assert os.listdir(bench.root / "main") == []
+        bench.ws.mount("main")
+        assert expected <= bench.see().keys()
+        assert not bench.ws.verify(full=True).findings
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_workspace_is_renamed_while_it_is_mounted():
+    def test(bench: Own) -> None:
+        bench.edit(e.add("r", File(b"r")))
+        bench.ws.close()
+        moved = bench.root.rename(bench.root.with_name("moved"))
+        bench.ws = dsbranch.open(moved)
+        assert bench.ws.status("main").mountpoint == moved / "main"
+        bench.ws.commit("main", "r")
+        (moved / "main/r").write_text("more")
+        (moved / "main/after").touch()
+        assert bench.ws.status("main").counts == {"A": 1, "M": 1}
+        assert not bench.ws.verify(full=True).findings
+        bench.ws.umount("main")
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_dead_view_somebody_holds_keeps_no_other_from_its_commit():
+    def test(bench: Own) -> None:
+        held = os.open(bench.root / "main/f", os.O_RDONLY)
+        _kill_servers()
+        bench.ws.create("exp1")
+        bench.edit(e.add("n", File()), branch="exp1")
+        bench.ws.commit("exp1", "n")
+        with pytest.raises(OSError, match="not connected"):
+            os.close(held)
+        bench.ws.commit("main", "x", allow_empty=True)
+        assert bench.ws.status("main").mounted
+
+    with served.home() as directory:
+        Anyhow(directory, served.as_served)(test)
+
+
+@pytest.mark.root
+def test_a_copy_in_another_namespace_keeps_a_view_mounted():
+    def test(bench: Own) -> None:
+        ready, end = os.pipe(), os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                namespaces.enter_own()
+                os.write(ready[1], b".")
+                os.read(end[0], 1)
+            finally:
+                os._exit(0)
+        try:
+            os.read(ready[0], 1)
+            with pytest.raises(errors.BusyError, match="another mount namespace"):
+                bench.ws.umount("main")
+            assert (bench.root / "main/f").exists()
+        finally:
+            os.write(end[1], b".")
+            os.waitpid(child, 0)
+        bench.ws.umount("main")
 
     with served.home() as directory:
         Anyhow(directory, served.as_served)(test)

@@ -132,8 +132,13 @@ def _fuse(userns: Check) -> Check:
         return Check(PROGRAM, "ok", f"{lack or 'there'}; not needed by root")
     if lack is None:
         by_choice = f"there; makes mounts if {served.CHOICE}={PROGRAM} is set"
+        if userns.state == "ok":
+            return Check(PROGRAM, "ok", by_choice)
         return Check(
-            PROGRAM, "ok", by_choice if userns.state == "ok" else "makes the mounts of branches"
+            PROGRAM,
+            "warn",
+            "makes the mounts of branches, and some mistakes that the kernel does not",
+            f"let root allow user namespaces: `{namespaces.switch()}`",
         )
     if userns.state == "ok":
         return Check(PROGRAM, "ok", f"{lack}; not needed")

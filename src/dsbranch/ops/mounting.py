@@ -541,7 +541,8 @@ def replace(
     elif first.pid == 0:
         standing = _who_stands_in(target)
     beneath = _can_mount_beneath(context, first)
-    if not beneath:
+    # A frozen one of fuse-overlayfs has ended, and makes way for the next without a gap.
+    if not beneath and first.fstype != SERVED:
         detach(context, first)
     if first.pid == 0:
         attach(context, prepared, target, commit=branch.head, layer=branch.layer, beneath=beneath)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from errno import ENOTCONN
+from errno import ENOENT, ENOTCONN
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, BadPath
-from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
+from dsbranch.overlay.mountinfo import SERVED
 from dsbranch.overlay.plan import parse_source
 from dsbranch.store.faults import storage
 
@@ -31,11 +31,11 @@ def make_mountpoint(path: Path) -> bool:
             path.mkdir()
             return True
         except FileExistsError:
-            if is_dead(path):
+            if is_left(path):
                 clear(path)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BadPath(f"{path.parent} is no directory", hint="make it first") from error
-    if path.is_symlink() or not path.is_dir():
+    if not path.is_dir() or (path.is_symlink() and not _leads_to_a_view(path)):
         raise AlreadyExists(f"{path} exists and is no directory", hint="choose another name")
     entry = mount_at(path)
     if entry is not None and entry.path == os.fsencode(path):
@@ -49,21 +49,27 @@ def make_mountpoint(path: Path) -> bool:
     return False
 
 
-def is_dead(path: Path) -> bool:
-    """Whether a mount of fuse-overlayfs is at `path` whose server has ended."""
+def is_left(path: Path) -> bool:
+    """Whether a symlink to a view is at `path` whose server has ended."""
+    if not path.is_symlink() or not _leads_to_a_view(path):
+        return False
     try:
         # What stat says is remembered from before.
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
-        name = os.fsencode(path)
-        return error.errno == ENOTCONN and any(
-            entry.path == name and entry.fstype == mountinfo.SERVED for entry in mountinfo.current()
-        )
-    return False
+        return error.errno in (ENOTCONN, ENOENT)
+    entry = mount_at(path)
+    return entry is None or entry.fstype != SERVED
 
 
 def clear(path: Path) -> None:
-    """Take such a mount off."""
+    """Put an empty directory there."""
     from dsbranch.overlay import fuse
 
     fuse.clear(path)
+
+
+def _leads_to_a_view(path: Path) -> bool:
+    from dsbranch.overlay.served import view_at
+
+    return view_at(path) is not None

@@ -67,11 +67,11 @@ def require_unserved(context: Context, layer: str) -> None:
     from dsbranch.overlay import served
 
     shown = source(context.store.id, layer=layer)
-    attached = {entry.place for entry in current() if entry.fstype == SERVED}
+    attached = {entry.source for entry in current()}
     for server in served.servers():
-        if server.plan.source == shown and server.target not in attached:
+        if server.plan.source == shown and shown not in attached:
             raise BusyError(
-                f"a view of the branch that was taken off {server.target} still has users",
+                "a view of the branch that was taken off still has users",
                 hint=f"end them, or the process that serves them: `kill {server.pid}`",
             )
 

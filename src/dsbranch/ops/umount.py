@@ -9,7 +9,7 @@ from dsbranch.errors import BadPath
 from dsbranch.ops import mounting, serving
 from dsbranch.ops.context import Context
 from dsbranch.ops.freezing import writers_present
-from dsbranch.ops.mountpoints import clear, is_dead
+from dsbranch.ops.mountpoints import clear, is_left
 from dsbranch.ops.refs import is_branch
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
@@ -49,8 +49,10 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
         mounts = [*old, *mounting.mounts_of(context, branch.layer)]
         mounting.require_bare(mounts)
         if mounts and mounts[0].fstype == SERVED:
-            private = mounting.private_views(context, branch.layer)
-            serving.require_one_place(branch, [*mounts, *private])
+            serving.require_one_place(branch, mounts)
+            # It would live on there, and its server not end.
+            layer_view = mounting.layer_source(context, branch.layer)
+            mounting.refuse(mountinfo.kept_elsewhere(layer_view))
         # Whoever stays in the old view must not write into a layer that is mounted anew.
         if lazy and mounts and not mounting.set_read_only(context, mounts[0]):
             raise writers_present(branch, mounts[0])
@@ -68,7 +70,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
 def _clear_dead(context: Context, layers: set[str]) -> list[Path]:
     """Take off what is left of views whose servers have ended."""
     places = [record.path for record in mounting.records_here(context, layers)]
-    dead = [place for place in places if is_dead(place)]
+    dead = [place for place in places if is_left(place)]
     for place in dead:
         clear(place)
     return dead

@@ -12,8 +12,8 @@ import errno
 import os
 import select
 import signal
-import stat
 import subprocess
+import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from dsbranch.errors import MountInUse, MountRefused, UnsupportedError
 from dsbranch.model.views import LOST, MountPlan, Process
 from dsbranch.overlay import served
 from dsbranch.overlay.locate import mount_at
-from dsbranch.overlay.mountinfo import SERVED, current
+from dsbranch.overlay.mountinfo import SERVED
 from dsbranch.overlay.refusal import in_use
 from dsbranch.overlay.served import PROGRAM, Server
 
@@ -59,7 +59,7 @@ class FuseDriver:
     can_mount_beneath = False
 
     def __init__(self) -> None:
-        self._frozen: dict[Path, Server] = {}
+        self._frozen: dict[Path, MountPlan] = {}
         self._evicted: dict[Path, tuple[Process, ...]] = {}
 
     def prepare(self, plan: MountPlan, *, pid: int = 0) -> FusePrepared:
@@ -92,28 +92,33 @@ class FuseDriver:
     def move(self, source: Path, target: Path) -> bool:
         if not self.set_read_only(source):
             raise in_use(source)
-        server = self._frozen.pop(source)
+        plan = self._frozen.pop(source)
         try:
-            serve(server.plan, target)
+            serve(plan, target)
         except BaseException:
-            serve(server.plan, source, server.mode)
+            serve(plan, source)
             raise
-        _set_mode(source, server.mode)
+        _restore(source)
         return False
 
     def set_read_only(self, path: Path) -> bool:
         """Whoever had only a working directory there is to be asked for by `evicted`."""
         from dsbranch.overlay.writers import Holders, find_standing
 
-        server = served.at(path)
-        if server is None:
+        server, view = served.at(path), served.view_at(path)
+        if server is None or view is None:
             raise _no_server(f"freeze {path}")
         standing = find_standing(path)
         holders = Holders(path)
         if holders.found():
             return False
-        _end(server)
-        self._frozen[path] = server
+        if _taken_off(view):
+            _wait(server)
+        elif not standing:
+            return False  # somebody who is not to be looked at
+        else:
+            _end(server, view)
+        self._frozen[path] = server.plan
         if holders.found():
             # It came between the look and the end, and what it wrote may be half of what it wants.
             self.set_writable(path)
@@ -124,36 +129,63 @@ class FuseDriver:
         return True
 
     def set_writable(self, path: Path) -> None:
-        server = self._frozen.pop(path, None)
-        if server is not None:
-            serve(server.plan, path, server.mode)
+        plan = self._frozen.pop(path, None)
+        if plan is not None:
+            serve(plan, path)
 
     def evicted(self, path: Path) -> tuple[Process, ...]:
-        """Who stood in the mount at `path` and lost that place as it was made read-only."""
+        """What was made read-only at `path` is done with, or another view takes its place: who
+        stood there and lost that place."""
+        self._frozen.pop(path, None)
         return self._evicted.pop(path, ())
 
     def detach(self, path: Path, *, lazy: bool) -> None:
-        server = self._frozen.pop(path, None)
-        if server is None:
-            server = served.at(path)
-            unmount(path, lazy=lazy)
+        if self._frozen.pop(path, None) is None:
+            server, view = served.at(path), served.view_at(path)
+            if view is None:
+                raise _refused(f"unmount {path}", "it shows no view", errno.EINVAL)
+            if not _taken_off(view, lazy=lazy):
+                raise in_use(path)
             if server is not None and not lazy:
                 _wait(server)
-        _set_mode(path, None if server is None else server.mode)
+        _restore(path)
 
 
-def serve(plan: MountPlan, target: Path, mode: int | None = None) -> int:
-    """Start a server of `plan` at `target`; the mount's id, once it is mounted.
-
-    The directory below the mount cannot be written to from then on, until the mount is taken off
-    for good: what was written to its path while a view is replaced would be lost from sight. But
-    for the moment before the mount is there, as fusermount wants write access. `mode` is what it
-    had before the first of such mounts.
+def serve(plan: MountPlan, target: Path) -> int:
+    """Start a server of `plan`, and have its mount seen at `target`, an empty directory or what is
+    left of another view; the mount's id.
 
     :raises MountRefused: it would not
     """
     doing = f"mount {plan.source}"
-    place = Path(os.path.realpath(target))
+    place = Path(os.path.realpath(target.parent)) / target.name
+    if not place.is_dir() and served.view_at(place) is None:
+        raise _refused(doing, f"{target} is no directory", errno.ENOTDIR)
+    try:
+        view = Path(tempfile.mkdtemp(prefix=served.VIEW, dir=place.parent))
+    except OSError as error:
+        raise _refused(
+            doing,
+            f"a directory beside {target} is needed, too: {error.strerror}",
+            error.errno or 0,
+            hint="choose a place in a directory of yours",
+        ) from error
+    try:
+        _start(plan, place.name, view, doing)
+        entry = mount_at(view)
+        if entry is None or entry.fstype != SERVED:
+            raise _refused(doing, f"{PROGRAM} ended, and {target} shows no mount", errno.EIO)
+        try:
+            _switch(place, view)
+        except OSError as error:
+            raise _refused(doing, f"{target}: {error.strerror}", error.errno or 0) from error
+    except BaseException:
+        _taken_off(view, lazy=True)
+        raise
+    return entry.mount_id
+
+
+def _start(plan: MountPlan, name: str, view: Path, doing: str) -> None:
     with ExitStack() as held:
 
         def passed(place: Path) -> str:
@@ -171,15 +203,11 @@ def serve(plan: MountPlan, target: Path, mode: int | None = None) -> int:
             options += [f"upperdir={passed(plan.upper)}", f"workdir={passed(plan.work)}"]
         # Or else writes would wait in the kernel, where whoever reads the upper does not see them.
         options.append("writeback=0")
-        below = _directory(place, doing)
+        below = _directory(view, doing)
         held.callback(os.close, below)
-        if mode is None:
-            # Without that bit it is what a server left that was killed.
-            mode = stat.S_IMODE(os.fstat(below).st_mode) | stat.S_IWUSR
-        _chmod(below, mode)
         done = subprocess.run(
-            [PROGRAM, "-o", ",".join(options), os.fspath(place)],
-            env={**os.environ, "LC_ALL": "C", **served.environment(place, plan, mode)},
+            [PROGRAM, "-o", ",".join(options), os.fspath(view)],
+            env={**os.environ, "LC_ALL": "C", **served.environment(view, name, plan)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -189,46 +217,46 @@ def serve(plan: MountPlan, target: Path, mode: int | None = None) -> int:
         )
         if done.returncode:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())
-            raise MountRefused(
-                f"cannot {doing} at {target} by {PROGRAM}: {said or 'it does not say why'}",
-                errno=errno.EIO,
+            raise _refused(
+                f"{doing} by {PROGRAM}",
+                said or "it does not say why",
+                errno.EIO,
                 hint="`dsbranch doctor` tries out what works here",
             )
-        _chmod(below, mode & ~0o222)
-    entry = mount_at(place)
-    if entry is None or entry.fstype != SERVED:
-        raise MountRefused(
-            f"cannot {doing}: {PROGRAM} ended, and {target} shows no mount",
-            errno=errno.EIO,
-            hint="the system's log may say why",
-        )
-    return entry.mount_id
+        # For who still goes by it when the mount is gone.
+        os.chmod(f"/proc/self/fd/{below}", 0o500)
+
+
+def _switch(place: Path, view: Path) -> None:
+    """Let `place` lead to the directory `view` beside it."""
+    link = view.with_name(view.name + ".link")
+    link.symlink_to(view.name)
+    try:
+        if served.view_at(place) is None:
+            place.rmdir()
+        link.rename(place)
+    except OSError:
+        link.unlink()
+        raise
+
+
+def _restore(place: Path) -> None:
+    """Put an empty directory where a symlink to a view is."""
+    if served.view_at(place) is not None:
+        place.unlink()
+        place.mkdir()
 
 
 def _directory(place: Path, doing: str) -> int:
     try:
         return os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise MountRefused(
-            f"cannot {doing} ({place}): {os.strerror(error.errno or 0)}",
-            errno=error.errno or 0,
+        raise _refused(
+            f"{doing} ({place})",
+            os.strerror(error.errno or 0),
+            error.errno or 0,
             hint=f"is {place} still there?",
         ) from error
-
-
-def _chmod(directory: int, mode: int) -> None:
-    # Of somebody else's directory that is for them to say.
-    with suppress(PermissionError):
-        os.chmod(f"/proc/self/fd/{directory}", mode)
-
-
-def _set_mode(path: Path, mode: int | None) -> None:
-    """Undo what `serve` does to the directory below; None: nobody knows what it was."""
-    below = _directory(path, f"unmount {path}")
-    try:
-        _chmod(below, stat.S_IMODE(os.fstat(below).st_mode) | 0o200 if mode is None else mode)
-    finally:
-        os.close(below)
 
 
 def _open_workdir(work: Path) -> None:
@@ -238,17 +266,18 @@ def _open_workdir(work: Path) -> None:
 
 
 def clear(path: Path) -> None:
-    """Take off a mount whose server is gone: nothing can be done with it, nor below."""
-    unmount(path, lazy=True)
-    _set_mode(path, None)
+    """Put an empty directory where a view is whose server is gone: nothing can be done with it."""
+    view = served.view_at(path)
+    if view is not None:
+        _taken_off(view, lazy=True)
+    _restore(path)
 
 
-def _end(server: Server) -> None:
+def _end(server: Server, view: Path) -> None:
     """End a server between two requests, and take its mount off."""
     _wait(server, signal.SIGTERM)
     # It does this itself, but a killed one does not.
-    if any(entry.path == os.fsencode(server.target) for entry in current()):
-        unmount(server.target, lazy=True)
+    _taken_off(view, lazy=True)
 
 
 def _wait(server: Server, number: signal.Signals | None = None) -> None:
@@ -260,7 +289,7 @@ def _wait(server: Server, number: signal.Signals | None = None) -> None:
     try:
         if number is not None:
             # The process could have ended, and its number be another one's.
-            if served.at(server.target) != server:
+            if server not in served.servers():
                 return
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, number)
@@ -268,22 +297,23 @@ def _wait(server: Server, number: signal.Signals | None = None) -> None:
         poll.register(pidfd, select.POLLIN)
         if not poll.poll(_PATIENCE_SECONDS * 1000):
             raise MountInUse(
-                f"{PROGRAM} (pid {server.pid}) does not end, which serves {server.target}",
+                f"{PROGRAM} (pid {server.pid}) does not end, which shows {server.name}",
                 hint="something else may show the same mount, as a container does; end that first",
             )
     finally:
         os.close(pidfd)
 
 
-def unmount(path: Path, *, lazy: bool) -> None:
-    """:raises MountInUse: it is in use, and not `lazy`
-    :raises MountRefused: nothing is mounted there
+def _taken_off(view: Path, *, lazy: bool = False) -> bool:
+    """Unmount the directory of a view, if it still is mounted, and remove it. False: it is in use.
+
+    :raises MountRefused: something else keeps it there
     """
     program = served.unmounter()
     if program is None:
-        raise _unsupported("unmount", path)
+        raise _unsupported("unmount", view)
     done = subprocess.run(
-        [program, "-u", *(["-z"] if lazy else []), "--", os.fspath(path)],
+        [program, "-u", *(["-z"] if lazy else []), "--", os.fspath(view)],
         env={**os.environ, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -291,16 +321,22 @@ def unmount(path: Path, *, lazy: bool) -> None:
         cwd="/",
         check=False,
     )
-    if done.returncode == 0:
-        return
     said = done.stderr.decode("utf-8", "replace").strip()
-    if os.strerror(errno.EBUSY) in said:
-        raise in_use(path)
-    raise MountRefused(
-        f"cannot unmount {path}: {said.removeprefix(f'{Path(program).name}: ')}",
-        errno=errno.EINVAL,
-        hint="`dsbranch list` shows the branches and where they are mounted",
-    )
+    if done.returncode and os.strerror(errno.EBUSY) in said:
+        return False
+    try:
+        view.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _refused(f"unmount {view}", said or str(error.strerror), error.errno or 0) from error
+    return True
+
+
+def _refused(
+    doing: str, why: str, number: int, hint: str = "`dsbranch list` shows what is mounted where"
+) -> MountRefused:
+    return MountRefused(f"cannot {doing}: {why}", errno=number, hint=hint)
 
 
 def _unsupported(doing: str, where: Path) -> UnsupportedError:

@@ -115,7 +115,7 @@ def table(pid: int | str = "self") -> bytes:
 
 def current() -> list[MountEntry]:
     """All mounts of this process's mount namespace that it can reach."""
-    return parse(table())
+    return _told(parse(table()))
 
 
 def ours() -> list[MountEntry]:
@@ -135,40 +135,46 @@ def _with_source(data: bytes, source: str) -> list[MountEntry]:
 
 
 def _served(data: bytes) -> list[MountEntry]:
-    """The mounts of fuse-overlayfs, each with what its server says of it: they then look like the
-    kernel's own. One whose server is gone, or somebody else's, is as the table has it."""
-    entries = select(data, _SERVED)
-    if not entries or os.geteuid() == 0:
+    """The mounts of fuse-overlayfs, as `_told`."""
+    return _told(select(data, _SERVED))
+
+
+def _told(entries: list[MountEntry]) -> list[MountEntry]:
+    """`entries`, those of fuse-overlayfs with what its servers say of them: they then look like the
+    kernel's own, at the place where they are seen. One whose server is gone, or somebody else's,
+    stays as the table has it."""
+    if os.geteuid() == 0 or all(entry.fstype != SERVED for entry in entries):
         return entries
-    plans = _plans()
-    return [
-        entry._replace(source=plan[0], super_options=plan[1])
-        if (plan := plans.get(entry.dev)) is not None
-        else entry
-        for entry in entries
-    ]
-
-
-def _plans() -> dict[tuple[int, int], tuple[str, bytes]]:
-    """Source and options of the filesystems that this user's servers serve. Binds of a mount, and
-    its copies in other namespaces, are told by the filesystem."""
     from dsbranch.overlay import served
 
-    plans = {os.fsencode(server.target): server.plan for server in served.servers()}
-    return {
-        entry.dev: (plan.source, served.super_options(plan))
+    servers = {os.fsencode(server.view): server for server in served.servers()}
+    # Binds of a mount, and its copies in other namespaces, are told by the filesystem.
+    made = {
+        entry.dev: server
         for entry in select(table(), _SERVED)
-        if (plan := plans.get(entry.path)) is not None
+        if (server := servers.get(entry.path.rpartition(b"/")[2])) is not None
     }
+
+    def tell(entry: MountEntry) -> MountEntry:
+        server = made.get(entry.dev)
+        if server is None:
+            return entry
+        above, _, name = entry.path.rpartition(b"/")
+        seen = above + b"/" + os.fsencode(server.name)
+        return entry._replace(
+            path=seen if name == os.fsencode(server.view) else entry.path,
+            source=server.plan.source,
+            super_options=served.super_options(server.plan),
+        )
+
+    return [tell(entry) for entry in entries]
 
 
 def by_id(mount_id: int) -> MountEntry | None:
     """The mount of that id in this namespace."""
     data = table()
     found = next((e for e in select(data, b"%d " % mount_id) if e.mount_id == mount_id), None)
-    if found is not None and found.fstype == SERVED:
-        return next(entry for entry in _served(data) if entry.mount_id == mount_id)
-    return found
+    return None if found is None else _told([found])[0]
 
 
 def children(path: Path) -> list[MountEntry]:
@@ -210,6 +216,18 @@ def other_namespaces(source: str) -> list[Process]:
                 path = os.fsdecode(entries[0].path)
                 found[where] = Process(pid, command(pid), path, what="its own mount namespace")
     return list(found.values())
+
+
+def kept_elsewhere(source: str) -> list[Process]:
+    """As `other_namespaces`, of those where unmounting it here leaves it mounted."""
+    found = []
+    for pid, _, data in _foreign():
+        stay = [entry for entry in _with_source(data, source) if not entry.follows]
+        if stay:
+            with suppress(*VANISHED):
+                path = os.fsdecode(stay[0].path)
+                found.append(Process(pid, command(pid), path, what="its own mount namespace"))
+    return found
 
 
 def in_private_views(source: str, marker: Path) -> list[MountEntry]:

@@ -7,7 +7,6 @@ such a process puts the plan into its environment.
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +26,20 @@ _DEVICE = "/dev/fuse"
 _PLAN = "DSBRANCH_PLAN"
 
 
+VIEW = ".dsbranch-view-"
+"""What the directories are called that are really mounted on, each once. Where a view is seen lies
+a symlink to the one beside it: a mount of this kind cannot take another one's place, but a symlink
+can, and there is no moment in which something would be written to what lies below."""
+
+
 class Server(NamedTuple):
-    """A process, where its mount was made and of what, and the mode that the directory below the
-    mount had before."""
+    """A process, the name of the directory that it mounted on, that of the symlink to it, and what
+    is shown there. Names alone: what they lie in can be renamed."""
 
     pid: int
-    target: Path
+    view: str
+    name: str
     plan: MountPlan
-    mode: int
 
 
 def missing() -> str | None:
@@ -82,11 +87,20 @@ def program(name: str) -> str | None:
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
-def environment(target: Path, plan: MountPlan, mode: int) -> dict[str, str]:
+def view_at(target: Path) -> Path | None:
+    """The directory that the symlink at a place of a view leads to; None: there is none."""
+    try:
+        link = os.readlink(target)
+    except OSError:
+        return None
+    return target.with_name(link) if link.startswith(VIEW) and "/" not in link else None
+
+
+def environment(view: Path, name: str, plan: MountPlan) -> dict[str, str]:
     """What a server of `plan` is to find in its environment."""
     told = {
-        "target": os.fspath(target),
-        "mode": mode,
+        "view": view.name,
+        "name": name,
         "source": plan.source,
         "lowers": [os.fspath(lower) for lower in plan.lowers],
         "upper": None if plan.upper is None else os.fspath(plan.upper),
@@ -130,14 +144,17 @@ def _server(pid: int, variables: bytes) -> Server | None:
             source=told["source"],
             options=(),
         )
-        return Server(pid, Path(told["target"]), plan, stat.S_IMODE(told["mode"]))
+        return Server(pid, told["view"], told["name"], plan)
     except (ValueError, LookupError, TypeError):
         return None  # somebody else's variable of that name
 
 
 def at(target: Path) -> Server | None:
     """Who serves the mount at `target`."""
-    return next((server for server in servers() if server.target == target), None)
+    view = view_at(target)
+    if view is None:
+        return None
+    return next((server for server in servers() if server.view == view.name), None)
 
 
 def super_options(plan: MountPlan) -> bytes:

@@ -40,7 +40,14 @@ class _Mounts(NamedTuple):
         # hang on a dead server: only what is left after both is asked.
         if self.attached is None or mount_id in self.attached:
             return False
-        return _link(link).startswith("/") and os.stat(link).st_dev == os.makedev(*self.dev)
+        if not _link(link).startswith("/"):
+            return False
+        try:
+            return os.stat(link).st_dev == os.makedev(*self.dev)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return False  # another one's, whose server is gone
 
 
 class _Hold(NamedTuple):

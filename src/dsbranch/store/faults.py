@@ -19,6 +19,7 @@ from errno import (
     ENAMETOOLONG,
     ENOMEM,
     ENOSPC,
+    ENOTCONN,
     EPERM,
     EROFS,
 )
@@ -35,6 +36,7 @@ _HINTS = {
     ENAMETOOLONG: "choose a shorter name",
     ENOMEM: "end what else needs memory, or raise its limit, then run the command again",
     EMFILE: "raise the limit of open files: `ulimit -n`",
+    ENOTCONN: "what showed this directory has ended; where it was mounted anew, `cd .` goes there",
     EACCES: "run the command as root (`sudo`), or as the owner of the workspace",
 }
 
