@@ -26,6 +26,8 @@ _HINTS = {
     errno.EROFS: "make that filesystem writable, or choose another place",
     errno.EMFILE: "raise the limit of open files: `ulimit -n`",
     errno.ENOMEM: "end what else needs memory, or raise its limit, then run the command again",
+    errno.ENOTCONN: "what showed this directory has ended: `cd .` goes to what shows it now, if"
+    " anything does",
 }
 _HINT = "the kernel's log may say more: `dmesg | tail`"
 
