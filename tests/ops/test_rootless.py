@@ -569,6 +569,8 @@ UNSERVABLE = (
 
 
 SERVABLE = [case for case in WORKABLE if not case.id.startswith(UNSERVABLE)]
+if os.environ.get("DSBRANCH_TEST_CASES") != "all":
+    SERVABLE = SERVABLE[::3]
 
 
 def done(layer: Sequence[Edit], root: Path = HERE) -> bool:
