@@ -716,8 +716,13 @@ def test_a_private_view_of_what_fuse_overlayfs_shows():
         Anyhow(directory, served.as_served)(test)
 
 
-def _kill_servers() -> None:
-    (server,) = served_by.servers()
+def _servers(bench: Own) -> list[served_by.Server]:
+    """Of this workspace: other runs have theirs."""
+    return [one for one in served_by.servers() if one.plan.lowers[-1] == bench.data]
+
+
+def _kill_server(bench: Own) -> None:
+    (server,) = _servers(bench)
     pidfd = os.pidfd_open(server.pid)
     os.kill(server.pid, signal.SIGKILL)
     assert select.select([pidfd], [], [], 10)[0]
@@ -728,7 +733,7 @@ def _kill_servers() -> None:
 def test_a_server_that_is_killed_comes_back_with_the_next_command():
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))
-        _kill_servers()
+        _kill_server(bench)
         with pytest.raises(OSError, match="not connected"):
             os.listdir(bench.root / "main")
         assert bench.ws.status("main").counts == {"A": 1}
@@ -742,7 +747,7 @@ def test_a_server_that_is_killed_comes_back_with_the_next_command():
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("step", ["to_kernel", "record", "serve"])
+@pytest.mark.parametrize("step", ["to_kernel", "record", "serve", "switch"])
 def test_a_commit_killed_while_nothing_is_mounted(step):
     """Old or new, with what was not committed, and mounted again by whatever comes next."""
 
@@ -755,6 +760,7 @@ def test_a_commit_killed_while_nothing_is_mounted(step):
                 "to_kernel": "dsbranch._core.seal.to_kernel",
                 "record": "dsbranch.store.database.Store.record",
                 "serve": "dsbranch.overlay.fuse.serve",
+                "switch": "dsbranch.overlay.fuse._switch",
             }[step]
             with dsbranch.open(bench.root) as ws, pytest.MonkeyPatch.context() as patch:
                 patch.setattr(target, lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL))
@@ -767,7 +773,7 @@ def test_a_commit_killed_while_nothing_is_mounted(step):
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         bench.ws = dsbranch.open(bench.root)
-        committed = step == "serve"
+        committed = step in ("serve", "switch")
         assert len(list(bench.ws.log("main"))) == 1 + committed
         assert bench.ws.status("main").clean == committed
         bench.ws.commit("main", "again", allow_empty=True)
@@ -832,7 +838,7 @@ def test_a_place_behind_a_symlink():
         bench.ws.mount("main", at=bench.root / "way/view")
         assert (bench.root / "dir/view/f").exists()
         bench.ws.umount("main")
-        assert not served_by.servers()
+        assert not _servers(bench)
 
     with served.home() as directory:
         Anyhow(directory, served.as_served)(test)
@@ -842,7 +848,7 @@ def test_a_place_behind_a_symlink():
 def test_a_dead_view_can_be_unmounted():
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))
-        _kill_servers()
+        _kill_server(bench)
         assert bench.ws.umount("main") == [bench.root / "main"]
         assert os.listdir(bench.root / "main") == []
         with pytest.raises(errors.BadPath):
@@ -968,7 +974,7 @@ def test_a_workspace_is_renamed_while_it_is_mounted():
 def test_a_dead_view_somebody_holds_keeps_no_other_from_its_commit():
     def test(bench: Own) -> None:
         held = os.open(bench.root / "main/f", os.O_RDONLY)
-        _kill_servers()
+        _kill_server(bench)
         bench.ws.create("exp1")
         bench.edit(e.add("n", File()), branch="exp1")
         bench.ws.commit("exp1", "n")

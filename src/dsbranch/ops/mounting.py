@@ -168,6 +168,15 @@ def heal_if_idle(context: Context, name: str) -> None:
             pass
 
 
+def is_unseen(entry: MountEntry) -> bool:
+    """Whether it is a view of fuse-overlayfs that a killed command did not let be seen yet."""
+    if entry.fstype != SERVED:
+        return False
+    from dsbranch.overlay.served import VIEW
+
+    return entry.place.name.startswith(VIEW)
+
+
 def heal(context: Context, branch: Branch) -> None:
     """Finish what a killed command began. The caller holds the branch's lock.
 
@@ -179,6 +188,10 @@ def heal(context: Context, branch: Branch) -> None:
     if former != branch.layer:
         left += private_views(context, former)
     here = all_views(context, branch.layer)
+    for entry in here:
+        if is_unseen(entry):
+            context.fuse.detach(entry.place, lazy=False)
+            here = all_views(context, branch.layer)
     frozen = any(is_read_only(entry) for entry in here)
     if left or frozen:
         require_bare([*here, *left])
@@ -227,9 +240,9 @@ def _serve_again(context: Context, branch: Branch, former: str) -> bool:
         wanted = branch_plan(context, stack_below(context, branch), branch.layer)
         with context.fuse.prepare(wanted) as view:
             serving.expect(context, branch.layer)
-            for layer in {branch.layer, former}:
-                forget(context, layer)
             attach(context, view, lost[-1].path, commit=branch.head, layer=branch.layer)
+        for record in lost:
+            context.store.drop_mount(record.id)
         return True
     return False
 

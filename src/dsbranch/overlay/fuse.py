@@ -242,7 +242,7 @@ def _switch(place: Path, view: Path) -> None:
 
 def _restore(place: Path) -> None:
     """Put an empty directory where a symlink to a view is."""
-    if served.view_at(place) is not None:
+    if place.is_symlink() and served.view_at(place) is not None:
         place.unlink()
         place.mkdir()
 

@@ -160,9 +160,11 @@ def _told(entries: list[MountEntry]) -> list[MountEntry]:
         if server is None:
             return entry
         above, _, name = entry.path.rpartition(b"/")
-        seen = above + b"/" + os.fsencode(server.name)
+        seen = Path(os.fsdecode(above), server.name)
+        view = seen.with_name(server.view)
+        is_seen = name == os.fsencode(server.view) and served.view_at(seen) == view
         return entry._replace(
-            path=seen if name == os.fsencode(server.view) else entry.path,
+            path=os.fsencode(seen) if is_seen else entry.path,
             source=server.plan.source,
             super_options=served.super_options(server.plan),
         )

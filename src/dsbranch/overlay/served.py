@@ -88,7 +88,10 @@ def program(name: str) -> str | None:
 
 
 def view_at(target: Path) -> Path | None:
-    """The directory that the symlink at a place of a view leads to; None: there is none."""
+    """The directory that the symlink at a place of a view leads to, or `target` if it is one
+    itself, as a killed command leaves it; None: there is none."""
+    if target.name.startswith(VIEW):
+        return target
     try:
         link = os.readlink(target)
     except OSError:
