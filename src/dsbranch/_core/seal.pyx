@@ -68,13 +68,14 @@ cdef int is_idle(Pair pair) except -1:
     return row.ino != 0 and row.ino == other.ino and data.layer == under_data.layer + 1
 
 
-def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
+def idle_copies(View view, *, known=None, linked=None, threads=None, progress=None) -> list:
     """Paths of the topmost layer's files and symlinks that equal what they cover.
 
     They were copied up and not changed, or changed back. Without them the view shows the same.
     They must not go while the layer may be written to: a file that somebody holds open would be
     written to where nobody finds it. Entries with several names are left alone.
-    `known` (see `columns.Known`) has digests of files that were read before.
+    `known` (see `columns.Known`) has digests of files that were read before. `linked`, a list, gets
+    the paths of those that cover a file with other names, idle or not.
 
     :raises OSError: a file could not be read
     """
@@ -83,6 +84,7 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
     cdef Node node, inner
     cdef Table top = view.tables[0]
     cdef Pair pair
+    cdef Row *covered
     # Row, layer and row of what it covers: of those that only reading settles.
     questions = array("q")
     cdef int idle
@@ -104,6 +106,10 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
                 continue
             if pair.after.entry.layer != 0 or pair.before.entry.layer < 0:
                 continue
+            if linked is not None:
+                covered = pair.old.row(pair.before.entry)
+                if covered.kind == FILE and (covered.nlink > 1 or covered.group):
+                    linked.append(joined(node.path, pair.name()))
             idle = is_idle(pair)
             if idle == DIFFERENT:
                 continue
@@ -125,35 +131,6 @@ def idle_copies(View view, *, known=None, threads=None, progress=None) -> list:
             progress=progress,
         )
         found.extend(top.path(row) for row, same in zip(questions[::3], answers) if same)
-    return found
-
-
-def copied_links(View view) -> list:
-    """Paths of the topmost layer's files that cover one that has other names as well."""
-    cdef list rest = [view.root]
-    cdef list found = []
-    cdef Node node, inner
-    cdef Pair pair
-    cdef Row *under
-    cdef int64_t steps = 0
-    if view.depth == 1:
-        return found
-    pair = Pair(View(view.tables[1:]), view)
-    while rest:
-        node = rest.pop()
-        pair.open(lower_part(node, 1), node, 0, 1)
-        while pair.step():
-            steps += 1
-            if steps & 1023 == 0:
-                PyErr_CheckSignals()
-            inner = pair.inner()
-            if inner is not None and inner.spots[0].layer == 0:
-                rest.append(inner)
-            if inner is not None or pair.after.entry.layer != 0 or pair.before.entry.layer < 0:
-                continue
-            under = pair.old.row(pair.before.entry)
-            if under.kind == FILE and (under.nlink > 1 or under.group):
-                found.append(joined(node.path, pair.name()))
     return found
 
 

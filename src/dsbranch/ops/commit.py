@@ -140,13 +140,14 @@ def _examine(
     covered = [*pending, *stack]
     table = stacks.open_table(context, branch, live=False)
     with stacks.reading(place):
-        if serving.is_expected(context, branch.layer):
-            serving.note_links(context, View([table, *covered], below))
+        linked: list[bytes] | None = [] if serving.is_expected(context, branch.layer) else None
         idle = idle_copies(
             View([table, *covered], below),
             known=context.digests,
+            linked=linked,
             progress=context.report("comparing"),
         )
+        serving.note_links(context, linked or [])
         table = table.without(idle)
         for part in (table, *pending) if hash else ():
             digest_files(part, known=context.digests, progress=context.report("hashing"))

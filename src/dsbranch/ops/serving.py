@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from dsbranch._core.view import View
 from dsbranch.errors import BusyError, WritersPresent
 from dsbranch.model.facts import Branch
 from dsbranch.model.views import Process
@@ -108,12 +107,9 @@ def in_use(branch: Branch, holders: list[Process]) -> WritersPresent:
     )
 
 
-def note_links(context: Context, view: View) -> None:
+def note_links(context: Context, found: Sequence[bytes]) -> None:
     """Name the files that may hold what was written to another name of theirs: fuse-overlayfs takes
     all names of a file for one, and copies the first one up that it met."""
-    from dsbranch._core.seal import copied_links
-
-    found = copied_links(view)
     if found:
         more = f" and {len(found) - 1} more" if found[1:] else ""
         context.notes.append(
