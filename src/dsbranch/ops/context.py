@@ -61,7 +61,7 @@ class Context:
     @cached_property
     def by_fuse(self) -> bool:
         """Whether new mounts are made by fuse-overlayfs, and not by the kernel."""
-        return os.geteuid() != 0 and not self.private and _chosen()
+        return os.geteuid() != 0 and not self.private and fuse_is_chosen()
 
     @cached_property
     def kernel(self) -> Driver:
@@ -120,7 +120,8 @@ def open_context(start: Path) -> Context:
     return Context(store)
 
 
-def _chosen() -> bool:
+def fuse_is_chosen() -> bool:
+    """As `overlay.served.chosen`, which is imported when it is asked."""
     from dsbranch.overlay.served import chosen
 
     return chosen()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
 from dsbranch.ops import mounting
-from dsbranch.ops.context import Context, whoami
+from dsbranch.ops.context import Context, fuse_is_chosen, whoami
 from dsbranch.ops.mountpoints import make_mountpoint
 from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
 from dsbranch.overlay.markers import copy_root
@@ -30,7 +30,7 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         with storage(f"make the workspace {root}"):
             _make_root(root, undo)
         dialect = probe_store(root, base)
-        here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or _by_fuse())
+        here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or fuse_is_chosen())
         if here and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
         store = Store.create(
@@ -48,12 +48,6 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
             note_foreign(context)
         undo.pop_all()
     return context
-
-
-def _by_fuse() -> bool:
-    from dsbranch.overlay.served import chosen
-
-    return chosen()
 
 
 def _check_dataset(dataset: Path) -> Path:

@@ -52,7 +52,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
             serving.require_one_place(branch, mounts)
             # It would live on there, and its server not end.
             layer_view = mounting.layer_source(context, branch.layer)
-            mounting.refuse(mountinfo.kept_elsewhere(layer_view))
+            mounting.refuse(mountinfo.other_namespaces(layer_view, staying=True))
         # Whoever stays in the old view must not write into a layer that is mounted anew.
         if lazy and mounts and not mounting.set_read_only(context, mounts[0]):
             raise writers_present(branch, mounts[0])

@@ -204,8 +204,9 @@ def boot_id() -> str:
     return read("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
-def other_namespaces(source: str) -> list[Process]:
-    """For each other mount namespace that holds a mount of `source`, one of its processes.
+def other_namespaces(source: str, *, staying: bool = False) -> list[Process]:
+    """For each other mount namespace that holds a mount of `source`, one of its processes;
+    `staying`: such a mount as unmounting it here leaves there.
 
     `path` is where that process sees the mount. A namespace whose processes belong to other
     users is out of an unprivileged caller's sight.
@@ -213,23 +214,13 @@ def other_namespaces(source: str) -> list[Process]:
     found: dict[int, Process] = {}
     for pid, where, data in _foreign():
         entries = [] if where in found else _with_source(data, source)
+        if staying:
+            entries = [entry for entry in entries if not entry.follows]
         if entries:
             with suppress(*VANISHED):
                 path = os.fsdecode(entries[0].path)
                 found[where] = Process(pid, command(pid), path, what="its own mount namespace")
     return list(found.values())
-
-
-def kept_elsewhere(source: str) -> list[Process]:
-    """As `other_namespaces`, of those where unmounting it here leaves it mounted."""
-    found = []
-    for pid, _, data in _foreign():
-        stay = [entry for entry in _with_source(data, source) if not entry.follows]
-        if stay:
-            with suppress(*VANISHED):
-                path = os.fsdecode(stay[0].path)
-                found.append(Process(pid, command(pid), path, what="its own mount namespace"))
-    return found
 
 
 def in_private_views(source: str, marker: Path) -> list[MountEntry]:

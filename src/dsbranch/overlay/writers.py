@@ -66,7 +66,8 @@ def find_writers(mount_path: Path) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
-    return _holders(_everywhere(entry), lambda hold: hold.writes)
+    mounts = _everywhere(entry)
+    return _each(lambda pid: (h for h in _holds(pid, mounts, mappings=True) if h.writes))
 
 
 class Holders:
@@ -79,9 +80,12 @@ class Holders:
 
     def found(self) -> list[Process]:
         """By pid."""
-        if self._mounts is None:
+        mounts = self._mounts
+        if mounts is None:
             return []
-        return _holders(self._mounts, lambda hold: hold.what != _STANDING)
+        return _each(
+            lambda pid: (h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING)
+        )
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -92,18 +96,9 @@ def find_users(mount_path: Path) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
-    mounts = _Mounts(entry.dev, frozenset((entry.mount_id,)), attached=None)
-    here = namespace()
-    found = []
-    for pid in pids():
-        try:
-            # A mapping tells its device but not its mount; another namespace has its own one.
-            hold = next(_holds(pid, mounts, mappings=namespace(pid) == here), None)
-            if hold is not None:
-                found.append(Process(pid, command(pid), hold.path, hold.what))
-        except VANISHED:
-            continue
-    return found
+    mounts, here = _this_one(entry), namespace()
+    # A mapping tells its device but not its mount; another namespace has its own one.
+    return _each(lambda pid: _holds(pid, mounts, mappings=namespace(pid) == here))
 
 
 def find_standing(mount_path: Path) -> list[Process]:
@@ -114,28 +109,25 @@ def find_standing(mount_path: Path) -> list[Process]:
     entry = mount_at(mount_path)
     if entry is None:
         return []
-    mounts = _Mounts(entry.dev, frozenset((entry.mount_id,)), attached=None)
+    mounts = _this_one(entry)
+    return _each(lambda pid: (h for h in _places(pid, mounts) if h.what == _STANDING))
+
+
+def _each(holds: Callable[[int], Iterator[_Hold]]) -> list[Process]:
+    """The processes that `holds` finds something of, with the first of it, by pid."""
     found = []
     for pid in pids():
         try:
-            hold = next(_places(pid, mounts), None)
-            if hold is not None and hold.what == _STANDING:
-                found.append(Process(pid, command(pid), hold.path, hold.what))
-        except VANISHED:
-            continue
-    return found
-
-
-def _holders(mounts: _Mounts, counts: Callable[[_Hold], bool]) -> list[Process]:
-    found = []
-    for pid in pids():
-        try:
-            hold = next(filter(counts, _holds(pid, mounts, mappings=True)), None)
+            hold = next(holds(pid), None)
             if hold is not None:
                 found.append(Process(pid, command(pid), hold.path, hold.what))
         except VANISHED:
             continue
     return found
+
+
+def _this_one(entry: MountEntry) -> _Mounts:
+    return _Mounts(entry.dev, frozenset((entry.mount_id,)), attached=None)
 
 
 def _everywhere(entry: MountEntry) -> _Mounts:
