@@ -111,8 +111,13 @@ def anyhow(request: pytest.FixtureRequest) -> Iterator[Anyhow]:
         with home() as directory:
             yield Anyhow(directory, as_user)
     else:
-        with served.home() as directory:
-            yield Anyhow(directory, served.as_served)
+        yield request.getfixturevalue("by_fuse")
+
+
+@pytest.fixture
+def by_fuse() -> Iterator[Anyhow]:
+    with served.home() as directory:
+        yield Anyhow(directory, served.as_served)
 
 
 def test_init_and_create_mount_nothing_and_say_where_branches_are_seen(place):
@@ -612,9 +617,8 @@ def test_a_case(place, case):
 
 @pytest.mark.root
 @pytest.mark.parametrize("case", SERVABLE, ids=lambda case: case.id)
-def test_a_case_by_fuse_overlayfs(case):
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(partial(_try_case, case), case.base)
+def test_a_case_by_fuse_overlayfs(by_fuse, case):
+    by_fuse(partial(_try_case, case), case.base)
 
 
 def _try_case(case: Case, bench: Own) -> None:
@@ -637,7 +641,7 @@ def _try_case(case: Case, bench: Own) -> None:
 
 
 @pytest.mark.root
-def test_what_fuse_overlayfs_may_have_put_into_another_name_is_told():
+def test_what_fuse_overlayfs_may_have_put_into_another_name_is_told(by_fuse):
     def test(bench: Own) -> None:
         bench.edit(e.append("f", b"+"))
         bench.ws.commit("main", "f")
@@ -649,12 +653,11 @@ def test_what_fuse_overlayfs_may_have_put_into_another_name_is_told():
         (changed,) = said(bench.ws.diff("main~1", "main"))
         assert note.startswith(f"{changed[2:]} had other names")
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_fuse_overlayfs_and_the_kernel_take_turns(monkeypatch):
+def test_fuse_overlayfs_and_the_kernel_take_turns(by_fuse):
     """What the one left in an open layer, the other shows."""
 
     def test(bench: Own) -> None:
@@ -677,12 +680,11 @@ def test_fuse_overlayfs_and_the_kernel_take_turns(monkeypatch):
         ws.commit("main", "all")
         assert not ws.verify(full=True).findings
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_private_view_of_what_fuse_overlayfs_shows():
+def test_a_private_view_of_what_fuse_overlayfs_shows(by_fuse):
     def test(bench: Own) -> None:
         ready, end = os.pipe(), os.pipe()
         del os.environ[served_by.CHOICE]
@@ -712,8 +714,7 @@ def test_a_private_view_of_what_fuse_overlayfs_shows():
         bench.ws.commit("main", "x")
         assert b"new" in bench.see()
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 def _servers(bench: Own) -> list[served_by.Server]:
@@ -730,7 +731,7 @@ def _kill_server(bench: Own) -> None:
 
 
 @pytest.mark.root
-def test_a_server_that_is_killed_comes_back_with_the_next_command():
+def test_a_server_that_is_killed_comes_back_with_the_next_command(by_fuse):
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))
         _kill_server(bench)
@@ -742,13 +743,12 @@ def test_a_server_that_is_killed_comes_back_with_the_next_command():
         assert bench.see()[b"new"].content == b"n"
         assert bench.ws.status("main").mounted
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("step", ["to_kernel", "record", "serve", "switch"])
-def test_a_commit_killed_while_nothing_is_mounted(step):
+def test_a_commit_killed_while_nothing_is_mounted(by_fuse, step):
     """Old or new, with what was not committed, and mounted again by whatever comes next."""
 
     def test(bench: Own) -> None:
@@ -781,12 +781,11 @@ def test_a_commit_killed_while_nothing_is_mounted(step):
         assert_same(bench.see(), shown)
         assert not bench.ws.verify(full=True).findings
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_by_fuse_overlayfs_run_wants_a_place():
+def test_by_fuse_overlayfs_run_wants_a_place(by_fuse):
     def test(bench: Own) -> None:
         bench.ws.umount("main")
         with pytest.raises(errors.NoPrivilege) as caught:
@@ -801,12 +800,11 @@ def test_by_fuse_overlayfs_run_wants_a_place():
         with pytest.raises(errors.AlreadyExists):
             bench.ws.enter("main", at=bench.root / "third")
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_view_that_was_asked_for_is_kept_by_commands_that_do_not_ask():
+def test_a_view_that_was_asked_for_is_kept_by_commands_that_do_not_ask(by_fuse):
     """The variable is set in one shell and not in another; namespaces are allowed."""
 
     def test(bench: Own) -> None:
@@ -821,12 +819,11 @@ def test_a_view_that_was_asked_for_is_kept_by_commands_that_do_not_ask():
             assert_same(inside(bench.root, "main", lambda: snapshot(HERE)), shown)
             assert not ws.verify(full=True).findings
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_place_behind_a_symlink():
+def test_a_place_behind_a_symlink(by_fuse):
     def test(bench: Own) -> None:
         bench.ws.umount("main")
         (bench.root / "real").mkdir()
@@ -840,12 +837,11 @@ def test_a_place_behind_a_symlink():
         bench.ws.umount("main")
         assert not _servers(bench)
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_dead_view_can_be_unmounted():
+def test_a_dead_view_can_be_unmounted(by_fuse):
     def test(bench: Own) -> None:
         bench.edit(e.add("new", File(b"n")))
         _kill_server(bench)
@@ -856,12 +852,11 @@ def test_a_dead_view_can_be_unmounted():
         bench.ws.mount("main")
         assert (bench.root / "main/new").exists()
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_mount_that_is_nobodys_of_ours_is_left_alone():
+def test_a_mount_that_is_nobodys_of_ours_is_left_alone(by_fuse):
     """As a container's: it shows no branch, and lives."""
 
     def test(bench: Own) -> None:
@@ -875,12 +870,11 @@ def test_a_mount_that_is_nobodys_of_ours_is_left_alone():
         assert os.path.ismount(other)
         subprocess.run(["fusermount3", "-u", other], check=True)
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_who_reads_keeps_a_view_and_who_stands_there_moves_with_its_name():
+def test_who_reads_keeps_a_view_and_who_stands_there_moves_with_its_name(by_fuse):
     def test(bench: Own) -> None:
         with (bench.root / "main/f").open("rb") as file:
             for refused in (
@@ -902,12 +896,11 @@ def test_who_reads_keeps_a_view_and_who_stands_there_moves_with_its_name():
             bench.ws.commit("trunk", "x")
         assert not bench.ws.notes
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_no_file_written_by_path_is_lost_to_commits():
+def test_no_file_written_by_path_is_lost_to_commits(by_fuse):
     """What a writer that goes by the branch's path was told to be written is in the branch."""
 
     def write(root: Path, end: int) -> int:
@@ -947,12 +940,11 @@ def test_no_file_written_by_path_is_lost_to_commits():
         assert expected <= bench.see().keys()
         assert not bench.ws.verify(full=True).findings
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_workspace_is_renamed_while_it_is_mounted():
+def test_a_workspace_is_renamed_while_it_is_mounted(by_fuse):
     def test(bench: Own) -> None:
         bench.edit(e.add("r", File(b"r")))
         bench.ws.close()
@@ -966,12 +958,11 @@ def test_a_workspace_is_renamed_while_it_is_mounted():
         assert not bench.ws.verify(full=True).findings
         bench.ws.umount("main")
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_dead_view_somebody_holds_keeps_no_other_from_its_commit():
+def test_a_dead_view_somebody_holds_keeps_no_other_from_its_commit(by_fuse):
     def test(bench: Own) -> None:
         held = os.open(bench.root / "main/f", os.O_RDONLY)
         _kill_server(bench)
@@ -983,12 +974,11 @@ def test_a_dead_view_somebody_holds_keeps_no_other_from_its_commit():
         bench.ws.commit("main", "x", allow_empty=True)
         assert bench.ws.status("main").mounted
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
 
 
 @pytest.mark.root
-def test_a_copy_in_another_namespace_keeps_a_view_mounted():
+def test_a_copy_in_another_namespace_keeps_a_view_mounted(by_fuse):
     def test(bench: Own) -> None:
         ready, end = os.pipe(), os.pipe()
         child = os.fork()
@@ -1009,5 +999,4 @@ def test_a_copy_in_another_namespace_keeps_a_view_mounted():
             os.waitpid(child, 0)
         bench.ws.umount("main")
 
-    with served.home() as directory:
-        Anyhow(directory, served.as_served)(test)
+    by_fuse(test)
