@@ -319,6 +319,49 @@ def test_a_container_that_is_stopped_and_one_that_runs(dialect, tmp_path):
         assert said(workspace.overlay_changes(stopped)) == expected
 
 
+@pytest.fixture
+def cgroup(tmp_path: Path) -> Iterator[Path]:
+    """A control group with a name like an engine's."""
+    place = tmp_path / "cgroup"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "cgroup2", "none", place], check=True)
+    group = place / f"docker-{os.urandom(32).hex()}.scope"
+    try:
+        group.mkdir()
+        yield group
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            (place / "cgroup.procs").write_text(pid)
+        group.rmdir()
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_container_whose_engine_names_no_directories(stack, hold, cgroup):
+    stack.edit(e.add("new", File(b"new")))
+    inside = hold(
+        "os.chroot(sys.argv[1]); os.chdir('/')", stack.mountpoint, before=["unshare", "-m"]
+    )
+    id = cgroup.name[len("docker-") : -len(".scope")]
+
+    def document(pid: int) -> bytes:
+        storage = {"RootFS": {"Snapshot": {"Name": "overlayfs"}}}
+        return json.dumps([{"Id": id, "Storage": storage, "State": {"Pid": pid}}]).encode()
+
+    with pytest.raises(errors.BadPath, match="is not, or not visibly, one of the container"):
+        container(document(inside.pid))
+    (cgroup / "cgroup.procs").write_text(str(inside.pid))
+    found = container(document(inside.pid))
+    assert found.name == id
+    assert stack.mountpoint in [place.path for place in found.mounted]
+    assert said(workspace.overlay_changes(found)) == ["A new"]
+    (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        with pytest.raises(errors.UnsupportedError, match="no overlay of the kernel's: it is on"):
+            container(document(os.getpid()))
+    finally:
+        (cgroup.parent / "cgroup.procs").write_text(str(os.getpid()))
+
+
 def test_an_image_of_one_layer_is_all_added(tmp_path):
     layer = tmp_path / "diff"
     layer.mkdir()

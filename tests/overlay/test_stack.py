@@ -11,7 +11,7 @@ import pytest
 
 from dsbranch import errors
 from dsbranch.overlay import mountinfo
-from dsbranch.overlay.stack import Stack, of_containers, of_mount, split_lowers
+from dsbranch.overlay.stack import Container, Stack, of_containers, of_mount, split_lowers
 from dsbranch.overlay.whereabouts import Whereabouts, dialect_of
 
 HEAD = b"44 27 0:39 / /m rw - overlay o "
@@ -71,6 +71,23 @@ def test_a_container():
 def test_an_image_of_one_layer_has_no_lowers():
     (found,) = of_containers(document(UpperDir="/s/u/diff"))
     assert found.stack == Stack(b"/s/u/diff", None, ())
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"Storage": {"RootFS": {"Snapshot": {"Name": "overlayfs"}}}},  # docker 29 and later
+        {"GraphDriver": {"Name": "overlayfs", "Data": None}},  # docker 25 to 28
+    ],
+)
+def test_with_an_image_store_of_containerd_a_process_is_named(storage):
+    item = {"Id": "c0ffee", "Name": "/web", "Driver": "overlayfs", **storage}
+    running = json.dumps([item | {"State": {"Pid": 4711}}]).encode()
+    assert of_containers(running) == [Container("web", None, 4711, "c0ffee")]
+    for state in ({"Pid": 0}, {"Pid": "4711"}, {}, None):
+        stopped = json.dumps([item | {"State": state}]).encode()
+        with pytest.raises(errors.UsageError, match="web lies in the storage `overlayfs`"):
+            of_containers(stopped)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from dsbranch.overlay import mountinfo
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.privilege import sees_trusted
-from dsbranch.overlay.stack import Stack, of_containers, of_mount
+from dsbranch.overlay.processes import is_of_container
+from dsbranch.overlay.stack import Container, Stack, of_containers, of_mount
 from dsbranch.overlay.whereabouts import Whereabouts, dialect_of
 from dsbranch.store.faults import from_errno
 
@@ -69,10 +70,7 @@ def inspect_containers(
 ) -> list[Overlay]:
     """The overlays of what ``docker inspect`` or ``podman inspect`` wrote, mounted or not."""
     inspector = Inspector(sizes=sizes, progress=progress)
-    return [
-        inspector.container(container.name, container.stack)
-        for container in of_containers(document)
-    ]
+    return [inspector.container(container) for container in of_containers(document)]
 
 
 class Inspector:
@@ -105,8 +103,11 @@ class Inspector:
         stack, find = _found(group)
         return self._explained(group[0][1].source, _places(group), stack, find)
 
-    def container(self, name: str, stack: Stack) -> Overlay:
+    def container(self, container: Container) -> Overlay:
         """A container as its engine describes it; what is mounted is what the kernel says it is."""
+        name, stack = container.name, container.stack
+        if stack is None:
+            return self.mounted(self._root_of(container))._replace(name=name)
         find = Whereabouts(stack, ()).find
         assert stack.upper is not None
         path, there = find(stack.upper)
@@ -121,6 +122,23 @@ class Inspector:
         with stacks.reading(path):
             stack = stack._replace(dialect=dialect_of(path))
         return self._explained(name, (), stack, find)
+
+    def _root_of(self, container: Container) -> list[_Seen]:
+        """The mounts of what the process of a container has as its root."""
+        if not is_of_container(container.pid, container.id):
+            raise BadPath(
+                f"process {container.pid} is not, or not visibly, one of the container"
+                f" {container.name}",
+                hint="inspect it again while it runs, on the machine it runs on, as root",
+            )
+        entry = mountinfo.root_of(container.pid)
+        if entry is None or entry.dev not in self.groups:
+            kind = "out of sight" if entry is None else f"on {entry.fstype}"
+            raise UnsupportedError(
+                f"the root of {container.name} is no overlay of the kernel's: it is {kind}",
+                hint="`dsbranch inspect --all` shows every overlay there is",
+            )
+        return self.groups[entry.dev]
 
     def _explained(
         self,

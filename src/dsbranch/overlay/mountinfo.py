@@ -194,6 +194,13 @@ def _topmost(stacked: Iterable[MountEntry]) -> MountEntry | None:
     return next((entry for entry in entries if entry.mount_id not in covered), None)
 
 
+def root_of(pid: int) -> MountEntry | None:
+    """The mount that a process has as its root; None where it has ended, or another user's."""
+    with suppress(*VANISHED):
+        return _topmost(entry for entry in parse(table(pid)) if entry.path == b"/")
+    return None
+
+
 def namespace(pid: int | str = "self") -> int:
     """The inode number that names a process's mount namespace, unique in this boot."""
     return os.stat(f"/proc/{pid}/ns/mnt").st_ino

@@ -21,6 +21,14 @@ def read(path: str) -> bytes:
         return file.readall() or b""
 
 
+def is_of_container(pid: int, container: str) -> bool:
+    """Whether a process is in a control group that has the id of a container in its name."""
+    try:
+        return container.encode() in read(f"/proc/{pid}/cgroup")
+    except VANISHED:
+        return False
+
+
 def command(pid: int) -> str:
     """The command line, on one line and cut at 80 characters; kernel threads by their name.
 

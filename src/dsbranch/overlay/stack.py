@@ -37,10 +37,13 @@ class Stack(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container or image as its engine describes it."""
+    """A container or image as its engine describes it. Where that names no directories, `stack` is
+    None, and the process `pid` sees them as its root; `id` is what the engine knows it by."""
 
     name: str
-    stack: Stack
+    stack: Stack | None
+    pid: int = 0
+    id: str = ""
 
 
 def of_mount(entry: MountEntry) -> Stack:
@@ -121,15 +124,14 @@ def of_containers(document: bytes) -> list[Container]:
 
 
 def _container(item: Any) -> Container:
-    if not isinstance(item, dict) or not isinstance(item.get("GraphDriver"), dict):
+    # With containerd's image store docker writes `Storage`, before 29 a GraphDriver without data.
+    driver = item.get("GraphDriver", item.get("Storage")) if isinstance(item, dict) else None
+    if not isinstance(driver, dict):
         raise BadPath("the JSON describes no container: it has no GraphDriver", hint=_HINT)
     name = str(item.get("Name") or item.get("Id") or "?").removeprefix("/")
-    driver, data = item["GraphDriver"].get("Name"), item["GraphDriver"].get("Data")
+    data = driver.get("Data")
     if not isinstance(data, dict) or not isinstance(data.get("UpperDir"), str):
-        raise UsageError(
-            f"{name} lies in the storage `{driver}`, which names no directories of an overlay",
-            hint="while it runs, `dsbranch inspect --all` finds its mount",
-        )
+        return _unnamed(name, item)
     lowers, below = split_lowers(os.fsencode(str(data.get("LowerDir") or "")))
     work = data.get("WorkDir")
     return Container(
@@ -140,4 +142,18 @@ def _container(item: Any) -> Container:
             tuple(lowers),
             tuple(below),
         ),
+    )
+
+
+def _unnamed(name: str, item: dict[str, Any]) -> Container:
+    state, id = item.get("State"), item.get("Id")
+    pid = state.get("Pid") if isinstance(state, dict) else None
+    if isinstance(pid, int) and pid > 0 and isinstance(id, str) and id:
+        return Container(name, None, pid, id)
+    driver = item.get("GraphDriver") or {}
+    storage = driver.get("Name") or item.get("Driver") or "?"
+    raise UsageError(
+        f"{name} lies in the storage `{storage}`, which names no directories of an overlay",
+        hint="start it, and the same shows what it lies on; an image, or one that does not run, can"
+        " be mounted by its engine, and then `dsbranch inspect MOUNTPOINT` explains that",
     )
