@@ -525,7 +525,7 @@ def test_who_stands_where_is_no_reason_to_fail(bench, monkeypatch, verb):
 
     monkeypatch.setattr("dsbranch.overlay.writers.find_standing", fail)
     monkeypatch.setattr("dsbranch.overlay.mountinfo.other_namespaces", fail)
-    monkeypatch.setattr("dsbranch.ops.mounting.require_nowhere_else", lambda *_: None)
+    monkeypatch.setattr("dsbranch.ops.views.require_nowhere_else", lambda *_: None)
     INTERRUPTED[verb](bench.ws)
     monkeypatch.undo()
     healthy(bench, view)

@@ -17,7 +17,7 @@ from dsbranch.errors import DirtyBranch
 from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
 from dsbranch.model.views import Process
 from dsbranch.ops import layers as layer_steps
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import changes_in_words, uncommitted
@@ -116,7 +116,7 @@ class Switch:
     @property
     def mountpoint(self) -> Path | None:
         """Where the branch is mounted now."""
-        return mounting.mountpoint(self.context, self.context.store.branch(self.branch.name))
+        return views.mountpoint(self.context, self.context.store.branch(self.branch.name))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsbranch.errors import ConflictError, DirtyBranch
 from dsbranch.model.answers import Deleted
 from dsbranch.model.facts import Branch, Move, Operation
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.diff import changes_in_words, uncommitted
@@ -36,11 +36,11 @@ def take_away(
 
     :raises BusyError: it is in use; nothing was changed
     """
-    mounts = mounting.mounts_of(context, branch.layer)
-    mounting.require_nowhere_else(context, branch.layer)
+    mounts = views.mounts_of(context, branch.layer)
+    views.require_nowhere_else(context, branch.layer)
     if not mounts:
         mounting.require_unused(context, branch)
-    mounting.require_bare(mounts)
+    views.require_bare(mounts)
     detach_all(context, mounts, lazy=False)
     operation = context.store.record(
         verb, Move(branch, None), author=whoami(), detail=detail, undoes=undoes

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
 from dsbranch.model.facts import Branch
-from dsbranch.ops import layers, mounting, serving
+from dsbranch.ops import layers, mounting, serving, views
 from dsbranch.ops.context import Context
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
@@ -27,7 +27,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     :raises WritersPresent: a process writes there, and did not stop in time
     :raises BusyError: the branch is mounted in another namespace only
     """
-    mounts = mounting.all_views(context, branch.layer)
+    mounts = views.all_views(context, branch.layer)
     if not mounts:
         mounting.require_unused(context, branch)
         yield []
@@ -38,7 +38,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
             " right to mount there",
             hint=f"run the command outside of it, as in `dsbranch -C {context.root} …`",
         )
-    mounting.require_bare(mounts)
+    views.require_bare(mounts)
     serving.require_one_place(branch, mounts)
     # Which becoming read-only would wait for.
     layers.flush(context)
@@ -51,7 +51,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     try:
         if mounts[0].fstype == SERVED:
             serving.translate(context, branch.layer)
-        yield mounting.whole(mounts)
+        yield views.whole(mounts)
     except BaseException as error:
         try:
             # Sealed by the transaction, the layer is not to be written to ever again.

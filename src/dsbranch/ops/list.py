@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.model.views import BranchInfo
-from dsbranch.ops import mounting
+from dsbranch.ops import views
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
 from dsbranch.overlay.mountinfo import MountEntry
@@ -17,13 +17,13 @@ def list_branches(context: Context) -> list[BranchInfo]:
         shown = parse_source(entry.source)
         if shown is None or shown[0] != context.store.id or not shown[1] or entry.root != b"/":
             continue
-        if mounting.is_of(context, entry, shown[1]):
+        if views.is_of(context, entry, shown[1]):
             places.setdefault(shown[1], []).append(entry)
     with context.store.snapshot():
         depths, branches = context.store.head_depths(), context.store.branches()
     found = []
     for branch in branches:
-        place = mounting.home_first(context, branch, places.get(branch.layer, []))
+        place = views.home_first(context, branch, places.get(branch.layer, []))
         found.append(
             BranchInfo(
                 name=branch.name,

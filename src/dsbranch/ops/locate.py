@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dsbranch.ops import mounting
+from dsbranch.ops import views
 from dsbranch.ops.context import Context
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.plan import parse_source
@@ -16,7 +16,7 @@ def current_branch(context: Context, cwd: Path) -> str | None:
     entry = mount_at(cwd)
     shown = None if entry is None else parse_source(entry.source)
     if entry is not None and shown is not None and shown[1] is not None:
-        if shown[0] != context.store.id or not mounting.is_of(context, entry, shown[1]):
+        if shown[0] != context.store.id or not views.is_of(context, entry, shown[1]):
             return None
         branch = context.store.branch_of_layer(shown[1])
         return None if branch is None else branch.name

@@ -8,7 +8,7 @@ from pathlib import Path
 from dsbranch.errors import AlreadyExists, DsbranchError, UsageError
 from dsbranch.model.facts import Branch
 from dsbranch.model.views import Mounted
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
@@ -33,7 +33,7 @@ def mount_all(context: Context) -> list[Mounted]:
     done = []
     failures: list[DsbranchError] = []
     for branch in context.store.branches():
-        if mounting.whole(mounting.mounts_of(context, branch.layer)):
+        if views.whole(views.mounts_of(context, branch.layer)):
             continue
         try:
             done.append(_mount_one(context, branch.name))
@@ -62,7 +62,7 @@ def _before_reboot(context: Context, branch: Branch) -> Path | None:
 def mount_locked(context: Context, branch: Branch, at: Path | None) -> Mounted:
     """Mount a branch whose lock the caller holds; `at`: not in its own directory."""
     target = context.root / branch.name if at is None else Path(os.path.abspath(at))
-    mounts = mounting.whole(mounting.mounts_of(context, branch.layer))
+    mounts = views.whole(views.mounts_of(context, branch.layer))
     here = [entry.place for entry in mounts]
     if here:
         if at is not None and target not in here:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from dsbranch.errors import (
 )
 from dsbranch.model.facts import Branch, MountRecord
 from dsbranch.model.views import MountPlan, Process
-from dsbranch.ops import layers, serving, stacks
+from dsbranch.ops import layers, serving, stacks, views
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
@@ -34,7 +33,6 @@ from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.plan import plan, source
-from dsbranch.overlay.processes import VANISHED, command
 from dsbranch.store.lock import branch_lock
 
 if TYPE_CHECKING:
@@ -74,85 +72,6 @@ def locked(
         yield branch
 
 
-def layer_source(context: Context, layer: str) -> str:
-    return source(context.store.id, layer=layer)
-
-
-def mounts_of(context: Context, layer: str) -> list[MountEntry]:
-    """Where an open layer is mounted in this namespace, bind mounts and those of parts included."""
-    found = mountinfo.find(layer_source(context, layer))
-    return [entry for entry in found if is_of(context, entry, layer)]
-
-
-def private_views(context: Context, layer: str) -> list[MountEntry]:
-    """Where an open layer is mounted in other namespaces that dsbranch made or was called in."""
-    if not context.layout.dataset.is_dir():
-        return []  # nobody has made one yet
-    found = mountinfo.in_private_views(layer_source(context, layer), context.layout.dataset)
-    return [entry for entry in found if is_of(context, entry, layer)]
-
-
-def users_of_private_views(context: Context, branch: Branch) -> tuple[Process, ...]:
-    """A process in each of these namespaces, and where it sees the branch."""
-    found = []
-    for entry in whole(private_views(context, branch.layer)):
-        with suppress(*VANISHED):
-            found.append(Process(entry.pid, command(entry.pid), str(entry.place), "running"))
-    return tuple(found)
-
-
-def all_views(context: Context, layer: str) -> list[MountEntry]:
-    """Where an open layer is mounted and can be taken care of, in this namespace first."""
-    return [*mounts_of(context, layer), *private_views(context, layer)]
-
-
-def whole(mounts: list[MountEntry]) -> list[MountEntry]:
-    """Those that show the whole view."""
-    return [entry for entry in mounts if entry.root == b"/"]
-
-
-def is_of(context: Context, entry: MountEntry, layer: str) -> bool:
-    """Whether a mount shows this workspace's layer, and not that of a copy of the workspace."""
-    place = context.layout.fs(layer)
-    for upper in entry.super_option(b"upperdir"):
-        try:
-            return os.path.samefile(upper, place)
-        except FileNotFoundError:
-            # The workspace has been moved since: its id is all there is to go by.
-            return True
-    return False
-
-
-def mountpoint(context: Context, branch: Branch) -> Path | None:
-    """Where the branch is mounted, its own directory in the workspace first."""
-    return home_first(context, branch, whole(mounts_of(context, branch.layer)))
-
-
-def home_first(context: Context, branch: Branch, mounts: list[MountEntry]) -> Path | None:
-    """Where the first of a branch's views is, if there is one."""
-    return _first(context, branch, mounts).place if mounts else None
-
-
-def _first(context: Context, branch: Branch, mounts: list[MountEntry]) -> MountEntry:
-    """Of a branch's views one here rather than elsewhere, and in its own directory of the workspace
-    rather than in another one."""
-    home = os.fsencode(context.root / branch.name)
-    return min(mounts, key=lambda entry: (entry.pid, entry.path != home))
-
-
-def left_behind(context: Context, branch: Branch) -> tuple[str, list[MountEntry]]:
-    """The layer the branch had before its last move, and what an interrupted command left of it.
-
-    A branch that never moved, or kept its layer, has nothing left behind.
-    """
-    former = context.store.former_layer(branch) or branch.layer
-    return former, [] if former == branch.layer else mounts_of(context, former)
-
-
-def is_read_only(entry: MountEntry) -> bool:
-    return b"ro" in entry.super_options.split(b",")
-
-
 def heal_if_idle(context: Context, name: str) -> None:
     """For commands that only look: put right what an interrupted command left, if nobody minds.
 
@@ -160,21 +79,12 @@ def heal_if_idle(context: Context, name: str) -> None:
     without the right to mount, nothing happens.
     """
     branch = context.store.branch(name)
-    former, left = left_behind(context, branch)
-    astray = mount_of_former_name(context, branch)
+    former, left = views.left_behind(context, branch)
+    astray = views.mount_of_former_name(context, branch)
     undone = left or astray or (former != branch.layer and layers.is_unfinished(context, former))
-    if undone or any(is_read_only(entry) for entry in mounts_of(context, branch.layer)):
+    if undone or any(views.is_read_only(entry) for entry in views.mounts_of(context, branch.layer)):
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
             pass
-
-
-def is_unseen(entry: MountEntry) -> bool:
-    """Whether it is a view of fuse-overlayfs that a killed command did not let be seen yet."""
-    if entry.fstype != SERVED:
-        return False
-    from dsbranch.overlay.served import VIEW
-
-    return entry.place.name.startswith(VIEW)
 
 
 def heal(context: Context, branch: Branch) -> None:
@@ -184,43 +94,43 @@ def heal(context: Context, branch: Branch) -> None:
     A mount that still shows the layer of before is replaced: the transaction was the last thing
     that happened. One at the place of the branch's former name is moved to that of its name.
     """
-    former, left = left_behind(context, branch)
+    former, left = views.left_behind(context, branch)
     if former != branch.layer:
-        left += private_views(context, former)
-    here = all_views(context, branch.layer)
+        left += views.private_views(context, former)
+    here = views.all_views(context, branch.layer)
     for entry in here:
-        if is_unseen(entry):
+        if views.is_unseen(entry):
             context.fuse.detach(entry.place, lazy=False)
-            here = all_views(context, branch.layer)
-    frozen = any(is_read_only(entry) for entry in here)
+            here = views.all_views(context, branch.layer)
+    frozen = any(views.is_read_only(entry) for entry in here)
     if left or frozen:
-        require_bare([*here, *left])
+        views.require_bare([*here, *left])
     if frozen:
         set_writable(context, here[0])
-    if whole(left) and not here:
-        require_nowhere_else(context, branch.layer)
-        with prepare_view(context, branch, whole(left)) as prepared:
-            replace(context, branch, former, whole(left), prepared)
-    elif whole(here):
+    if views.whole(left) and not here:
+        views.require_nowhere_else(context, branch.layer)
+        with prepare_view(context, branch, views.whole(left)) as prepared:
+            replace(context, branch, former, views.whole(left), prepared)
+    elif views.whole(here):
         shown = [(entry.pid, entry.path) for entry in here]
         for entry in left:
             if (entry.pid, entry.path) in shown:
                 # The new view lies beneath, only the old one's removal was missed.
                 detach(context, entry)
             else:
-                _follow(context, entry, whole(here)[0])
+                _follow(context, entry, views.whole(here)[0])
     if not here and not left and _serve_again(context, branch, former):
-        here = all_views(context, branch.layer)
+        here = views.all_views(context, branch.layer)
     serving.settle(context, branch.layer, here)
     if former != branch.layer:
         forget(context, former)
         if layers.is_unfinished(context, former):
             layers.finish(context, former)
-    astray = mount_of_former_name(context, branch)
+    astray = views.mount_of_former_name(context, branch)
     if astray is not None:
         # Where it cannot go home it works as well, as any mount elsewhere does.
         with suppress(AlreadyExists, BusyError):
-            require_bare([astray])
+            views.require_bare([astray])
             make_mountpoint(context.root / branch.name)
             move_home(context, branch, astray)
 
@@ -230,13 +140,13 @@ def _serve_again(context: Context, branch: Branch, former: str) -> bool:
     the end of one server and the start of the next, or something else ended it."""
     if not serving.is_expected(context, branch.layer) and not serving.is_expected(context, former):
         return False
-    lost = records_here(context, {branch.layer, former})
+    lost = views.records_here(context, {branch.layer, former})
     if not lost:
         return False
     # Unmounted the branch is as whole as before.
     with suppress(DsbranchError):
         make_mountpoint(lost[-1].path)
-        require_nowhere_else(context, branch.layer)
+        views.require_nowhere_else(context, branch.layer)
         wanted = branch_plan(context, stack_below(context, branch), branch.layer)
         with context.fuse.prepare(wanted) as view:
             serving.expect(context, branch.layer)
@@ -245,26 +155,6 @@ def _serve_again(context: Context, branch: Branch, former: str) -> bool:
             context.store.drop_mount(record.id)
         return True
     return False
-
-
-def records_here(context: Context, layers: set[str]) -> list[MountRecord]:
-    """What the store remembers of mounts of some open layers in this namespace since it is up."""
-    here = (mountinfo.boot_id(), mountinfo.namespace())
-    found = (record for layer in layers for record in context.store.records_for_layer(layer))
-    return [record for record in found if (record.boot_id, record.namespace) == here]
-
-
-def mount_at_place_of(context: Context, branch: Branch, name: str) -> MountEntry | None:
-    """The branch's mount at the directory of the workspace that has this name."""
-    place = os.fsencode(context.root / name)
-    mounts = whole(mounts_of(context, branch.layer))
-    return next((entry for entry in mounts if entry.path == place), None)
-
-
-def mount_of_former_name(context: Context, branch: Branch) -> MountEntry | None:
-    """The mount that a rename left where the branch's former name had it."""
-    former = context.store.former_name(branch)
-    return None if former is None else mount_at_place_of(context, branch, former)
 
 
 def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Process, ...]:
@@ -324,7 +214,7 @@ def branch_plan(
         lowers=[*(context.layout.fs(id) for id in stack), base],
         upper=context.layout.fs(layer),
         work=context.layout.work(layer),
-        source=layer_source(context, layer),
+        source=views.layer_source(context, layer),
         dialect=context.store.dialect,
     )
 
@@ -349,37 +239,12 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
     )
 
 
-def require_bare(mounts: list[MountEntry]) -> None:
-    """:raises BusyError: something is mounted inside or over one of them, and would go with it"""
-    for pid in {entry.pid for entry in mounts}:
-        there = [entry for entry in mounts if entry.pid == pid]
-        namespaces.within(pid, partial(_require_bare, there))
-
-
-def _require_bare(mounts: list[MountEntry]) -> None:
-    ids = {entry.mount_id for entry in mounts}
-    for entry in mountinfo.current():
-        if entry.parent_id in ids and entry.mount_id not in ids:
-            path = os.fsdecode(entry.path)
-            raise BusyError(
-                f"a {entry.fstype} filesystem is mounted on the branch, at {path}",
-                hint=f"unmount it first: `umount {path}`",
-            )
-    for entry in mounts:
-        reached = mount_at(entry.place)
-        if reached is None or reached.mount_id not in ids:
-            raise BusyError(
-                f"the branch is mounted at {os.fsdecode(entry.path)}, but something else hides it",
-                hint="unmount what lies over it first",
-            )
-
-
 def prepare_branch(context: Context, branch: Branch) -> Prepared:
     """A superblock of the branch's open layer, which must be in none yet.
 
     :raises BusyError: it is mounted in another mount namespace
     """
-    require_nowhere_else(context, branch.layer)
+    views.require_nowhere_else(context, branch.layer)
     return prepare_view(context, branch, [])
 
 
@@ -419,7 +284,7 @@ def require_unused(context: Context, branch: Branch) -> None:
             pass
 
     with suppress(NoPrivilege):
-        require_nowhere_else(context, branch.layer)
+        views.require_nowhere_else(context, branch.layer)
         wanted = branch_plan(context, stack_below(context, branch), branch.layer)
         if os.geteuid() == 0:
             prepare()
@@ -427,35 +292,12 @@ def require_unused(context: Context, branch: Branch) -> None:
             namespaces.within_own(prepare)
 
 
-def require_nowhere_else(context: Context, layer: str) -> None:
-    """:raises BusyError: the layer is mounted in another mount namespace, out of our reach"""
-    serving.require_unserved(context, layer)
-    refuse(mounted_elsewhere(context, layer))
-
-
-def mounted_elsewhere(context: Context, layer: str) -> list[Process]:
-    """A process of each other mount namespace that has the layer mounted, private views among
-    them."""
-    return mountinfo.other_namespaces(layer_source(context, layer))
-
-
-def refuse(elsewhere: Sequence[Process]) -> None:
-    """:raises BusyError: there are some"""
-    if elsewhere:
-        holder = elsewhere[0]
-        raise BusyError(
-            f"the branch is mounted in another mount namespace, at {holder.path}"
-            f" of {holder.command} (pid {holder.pid})",
-            hint="end that process or container, then run the command again",
-        )
-
-
 def mount_branch(context: Context, branch: Branch, target: Path) -> None:
     """Mount the branch at `target`, an existing directory. The caller holds its lock.
 
     :raises BusyError: it is mounted out of our reach, or a part of it still is somewhere
     """
-    for entry in mounts_of(context, branch.layer):
+    for entry in views.mounts_of(context, branch.layer):
         raise BusyError(
             f"a part of {branch.name} is still mounted at {os.fsdecode(entry.path)}",
             hint=f"unmount it first: `umount {os.fsdecode(entry.path)}`",
@@ -529,7 +371,7 @@ def settle(
                 hint=f"`dsbranch mount {before.name}` tries again to show the new one",
             ) from error
     # Asked afterwards: namespaces that mounts propagate to have followed.
-    return standing, _who_keeps(layer_source(context, before.layer))
+    return standing, _who_keeps(views.layer_source(context, before.layer))
 
 
 def _still(mounts: list[MountEntry]) -> str:
@@ -546,7 +388,7 @@ def replace(
     The new mount goes beneath the old one, which is then taken off: the path never disappears.
     Where the kernel cannot (before 6.5), it is gone for an instant.
     """
-    first = _first(context, branch, old)
+    first = views.first(context, branch, old)
     target = first.place
     standing: tuple[Process, ...] = ()
     if first.fstype == SERVED:
@@ -564,7 +406,7 @@ def replace(
         prepared.attach(target, beneath=beneath, pid=first.pid)
     if beneath:
         detach(context, first)
-    for entry in all_views(context, old_layer):
+    for entry in views.all_views(context, old_layer):
         _follow(context, entry, first)
     forget(context, old_layer)
     return standing

@@ -12,7 +12,7 @@ from dsbranch.errors import MountRefused
 from dsbranch.model.answers import Renamed
 from dsbranch.model.facts import Branch, Move
 from dsbranch.model.views import Process
-from dsbranch.ops import mounting, serving
+from dsbranch.ops import mounting, serving, views
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
@@ -48,8 +48,8 @@ def give_name(
     """
     after = branch._replace(name=new)
     place = context.root / new
-    entry = mounting.mount_at_place_of(context, branch, branch.name)
-    mounting.require_bare([] if entry is None else [entry])
+    entry = views.mount_at_place_of(context, branch, branch.name)
+    views.require_bare([] if entry is None else [entry])
     if entry is not None:
         serving.require_movable(branch, entry)
     made = make_mountpoint(place)
@@ -72,7 +72,7 @@ def give_name(
     elif made:
         remove_mountpoint(place)
     remove_mountpoint(context.root / branch.name)
-    return Renamed(branch.name, new, operation.id, mounting.mountpoint(context, after), standing)
+    return Renamed(branch.name, new, operation.id, views.mountpoint(context, after), standing)
 
 
 def _move(

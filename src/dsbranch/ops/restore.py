@@ -18,7 +18,7 @@ from dsbranch._core.view import View
 from dsbranch.errors import BadPath
 from dsbranch.model.answers import Restored
 from dsbranch.model.facts import Branch, Layer
-from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops import layers, mounting, stacks, views
 from dsbranch.ops.advance import Switch, switching
 from dsbranch.ops.build import built
 from dsbranch.ops.checkpoint import mountable
@@ -41,7 +41,7 @@ def restore(
             with switching(context, branch, wait) as switch:
                 counts = _restore(context, switch, branch, commit, paths)
         except _Nothing:
-            return Restored(name, commit, {}, mounting.mountpoint(context, branch))
+            return Restored(name, commit, {}, views.mountpoint(context, branch))
     return Restored(
         name,
         commit,

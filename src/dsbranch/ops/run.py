@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dsbranch.errors import BadPath, BusyError, MountRefused, NoPrivilege
 from dsbranch.model.facts import Branch
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context
 from dsbranch.ops.mount import mount_locked
 from dsbranch.overlay import mountinfo, namespaces
@@ -32,16 +32,16 @@ def enter(context: Context, name: str, *, at: Path | None) -> Path:
     if not target.is_dir():
         raise BadPath(f"{target} is no directory", hint=f"`mkdir {target}`, or choose another one")
     with mounting.locked(context, name, "run") as branch:
-        here = mounting.whole(mounting.mounts_of(context, branch.layer))
+        here = views.whole(views.mounts_of(context, branch.layer))
         if any(entry.path == os.fsencode(target) for entry in here):
             return target
         # With hundreds of views it is this that takes long, so it is asked once where that will do.
-        elsewhere = [] if here else mounting.mounted_elsewhere(context, branch.layer)
-        private = mounting.private_views(context, branch.layer) if elsewhere else []
-        if mounting.whole(private):
-            _join(branch, mounting.whole(private), target)
+        elsewhere = [] if here else views.mounted_elsewhere(context, branch.layer)
+        private = views.private_views(context, branch.layer) if elsewhere else []
+        if views.whole(private):
+            _join(branch, views.whole(private), target)
         else:
-            mounting.refuse(elsewhere)
+            views.refuse(elsewhere)
             _show(context, branch, here, target)
     return target
 
@@ -106,7 +106,7 @@ def _show(context: Context, branch: Branch, here: list[MountEntry], target: Path
 def _let_go(context: Context, branch: Branch) -> None:
     """Take the other branches' views off that this namespace got a copy of and nothing will ever
     happen to: such a copy keeps a branch from being unmounted, and shows what it was."""
-    own = mounting.layer_source(context, branch.layer)
+    own = views.layer_source(context, branch.layer)
     for entry in reversed(mountinfo.ours()):
         shown = parse_source(entry.source)
         written = shown is not None and shown[1] is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dsbranch.errors import BusyError, ConflictError, DirtyBranch, NothingToCommit
 from dsbranch.model.answers import Squashed
 from dsbranch.model.facts import Branch, Commit, Layer, Move
-from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops import layers, mounting, stacks, views
 from dsbranch.ops.advance import require_clean, switching
 from dsbranch.ops.build import squashed
 from dsbranch.ops.checkpoint import climb, mountable, stretch
@@ -70,8 +70,8 @@ def _message(commits: list[Commit]) -> str:
 def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, replaced: int) -> bool:
     """Move the branch; whether its view now lies on the new stack."""
     detail = f"{replaced} commits of {branch.name} into {made.id[:SHORT]}"
-    if not mounting.all_views(context, branch.layer):
-        mounting.require_nowhere_else(context, branch.layer)
+    if not views.all_views(context, branch.layer):
+        views.require_nowhere_else(context, branch.layer)
         _keep_layer(context, branch, made, sealed, detail)
         return True
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsbranch.model.changes import Status
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import uncommitted
 
@@ -12,7 +12,7 @@ def status(context: Context, name: str) -> Status:
     mounting.heal_if_idle(context, name)
     branch = context.store.branch(name)
     counts = uncommitted(context, branch, branch.head).counts()
-    place = mounting.mountpoint(context, branch)
+    place = views.mountpoint(context, branch)
     return Status(
         branch=branch.name,
         head=branch.head,
@@ -20,5 +20,5 @@ def status(context: Context, name: str) -> Status:
         mountpoint=place,
         clean=not counts,
         counts=counts,
-        running=() if place is not None else mounting.users_of_private_views(context, branch),
+        running=() if place is not None else views.users_of_private_views(context, branch),
     )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dsbranch.errors import BadPath
-from dsbranch.ops import mounting, serving
+from dsbranch.ops import mounting, serving, views
 from dsbranch.ops.context import Context
 from dsbranch.ops.freezing import writers_present
 from dsbranch.ops.mountpoints import clear, is_left
@@ -44,15 +44,15 @@ def umount(context: Context, ref: str, *, lazy: bool) -> list[Path]:
 def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
     # Not healed first: whoever takes a view off must not need another one to be mountable.
     with mounting.locked(context, name, "umount", healing=False) as branch:
-        former, old = mounting.left_behind(context, branch)
+        former, old = views.left_behind(context, branch)
         # An old view lies on top of the new one, if an interrupted command left both.
-        mounts = [*old, *mounting.mounts_of(context, branch.layer)]
-        mounting.require_bare(mounts)
+        mounts = [*old, *views.mounts_of(context, branch.layer)]
+        views.require_bare(mounts)
         if mounts and mounts[0].fstype == SERVED:
             serving.require_one_place(branch, mounts)
             # It would live on there, and its server not end.
-            layer_view = mounting.layer_source(context, branch.layer)
-            mounting.refuse(mountinfo.other_namespaces(layer_view, staying=True))
+            layer_view = views.layer_source(context, branch.layer)
+            views.refuse(mountinfo.other_namespaces(layer_view, staying=True))
         # Whoever stays in the old view must not write into a layer that is mounted anew.
         if lazy and mounts and not mounting.set_read_only(context, mounts[0]):
             raise writers_present(branch, mounts[0])
@@ -69,7 +69,7 @@ def umount_branch(context: Context, name: str, *, lazy: bool) -> list[Path]:
 
 def _clear_dead(context: Context, layers: set[str]) -> list[Path]:
     """Take off what is left of views whose servers have ended."""
-    places = [record.path for record in mounting.records_here(context, layers)]
+    places = [record.path for record in views.records_here(context, layers)]
     dead = [place for place in places if is_left(place)]
     for place in dead:
         clear(place)

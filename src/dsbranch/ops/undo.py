@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dsbranch.errors import ConflictError, NoPrivilege, UnknownRef
 from dsbranch.model.answers import Undone
 from dsbranch.model.facts import Branch, Move, Operation, Tag
-from dsbranch.ops import mounting
+from dsbranch.ops import mounting, views
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
@@ -129,7 +129,7 @@ def _put_back(
     target = before._replace(layer=branch.layer, pending=(*since, *pending))
     counts = uncommitted(context, target, target.head).counts()
     number = None if dry_run else _record(context, operation, Move(target, branch)).id
-    place = mounting.mountpoint(context, target)
+    place = views.mountpoint(context, target)
     return Undone(number, operation, target.name, target.head, counts, mountpoint=place)
 
 
@@ -153,7 +153,7 @@ def _show_again(
         mounting.require_unused(context, target)
     if dry_run:
         aside = uncommitted(context, branch, branch.head).counts()
-        place = mounting.mountpoint(context, branch)
+        place = views.mountpoint(context, branch)
         return Undone(None, operation, target.name, target.head, counts, aside, place)
     with switching(context, branch, wait) as switch:
         aside = uncommitted(context, branch, branch.head).counts()
@@ -184,7 +184,7 @@ def _give_name(
 ) -> Undone:
     counts = uncommitted(context, branch, branch.head).counts()
     if dry_run:
-        place = mounting.mountpoint(context, branch)
+        place = views.mountpoint(context, branch)
         return Undone(None, operation, name, branch.head, counts, mountpoint=place)
     done = give_name(
         context,
@@ -243,5 +243,5 @@ def _bring_back(context: Context, operation: Operation, before: Branch, *, dry_r
         raise
     if made and view is None:
         remove_mountpoint(place)
-    mountpoint = mounting.mountpoint(context, before)
+    mountpoint = views.mountpoint(context, before)
     return Undone(number, operation, before.name, before.head, counts, mountpoint=mountpoint)
