@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from threading import Event, Lock
 
 import pytest
@@ -48,3 +49,38 @@ def test_an_interrupted_job_is_cancelled_and_waited_for():
     with pytest.raises(KeyboardInterrupt):
         crew.run_threads(work, 2, end.set, tick, late=3)
     assert set(done) >= {0, 1}
+
+
+def test_both_go_on_at_once_and_have_ended_afterwards():
+    work_goes_on, body_goes_on = Event(), Event()
+    ends = []
+
+    def work(given_up: Callable[[], bool]) -> None:
+        body_goes_on.set()
+        assert work_goes_on.wait(10)
+        time.sleep(0.05)
+        ends.append(given_up())
+
+    with crew.meanwhile(work):
+        assert body_goes_on.wait(10)
+        work_goes_on.set()
+    assert ends == [False]
+
+
+def test_who_fails_is_told_by_whom_it_was():
+    def broken(given_up: Callable[[], bool]) -> None:
+        raise OSError("work")
+
+    with pytest.raises(OSError, match="work"), crew.meanwhile(broken):
+        pass
+
+    ends = []
+
+    def patient(given_up: Callable[[], bool]) -> None:
+        while not given_up():
+            time.sleep(0.001)
+        ends.append(True)
+
+    with pytest.raises(KeyboardInterrupt), crew.meanwhile(patient):
+        raise KeyboardInterrupt
+    assert ends == [True]

@@ -389,7 +389,7 @@ def test_mounted_in_another_namespace_only(bench, hold):
         "dsbranch.ops.layers.write_manifest",
         "dsbranch.ops.layers.copy_root",
         "dsbranch.overlay.kernel.KernelDriver.prepare",
-        "dsbranch.ops.commit.strip",
+        "dsbranch.ops.layers.strip",
         "dsbranch.ops.layers.sync",
         "dsbranch.store.writes.insert_commit",
         "dsbranch.store.writes.log",
@@ -843,14 +843,14 @@ def test_a_metadata_only_copy_without_data_is_not_sealed(bench):
     assert bench.traces() == before
 
 
-@pytest.mark.parametrize("step", ["strip", "remove"])
+@pytest.mark.parametrize("step", ["layers.strip", "commit.remove"])
 def test_what_cannot_be_written_is_not_said_to_be_unreadable(bench, monkeypatch, step):
     bench.edit(e.append("f", b"1"))
 
     def fail(*arguments, **keywords):
         raise OSError(errno.EIO, "Input/output error", "f")
 
-    monkeypatch.setattr(f"dsbranch.ops.commit.{step}", fail)
+    monkeypatch.setattr(f"dsbranch.ops.{step}", fail)
     with pytest.raises(errors.StorageError, match=f"cannot write {bench.upper()}"):
         bench.ws.commit("main", "x")
     monkeypatch.undo()

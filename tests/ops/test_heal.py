@@ -34,7 +34,7 @@ BEFORE_COMMIT = [
     ("dsbranch.ops.layers:write_manifest", "after"),
     ("dsbranch.ops.layers:copy_root", "before"),
     (DRIVER + "prepare", "after"),
-    ("dsbranch.ops.commit:strip", "after"),
+    ("dsbranch.ops.layers:strip", "after"),
     ("dsbranch.ops.layers:sync", "after"),
     (STORE + "record", "before"),
     ("dsbranch.store.writes:insert_commit", "after"),

@@ -195,7 +195,7 @@ def test_random(adopt, seed):
 STORE = "dsbranch.store.database:Store.record"
 KERNEL = "dsbranch.overlay.kernel:"
 POINTS = [
-    ("dsbranch.ops.restore:strip", "after"),
+    ("dsbranch.ops.layers:strip", "after"),
     ("dsbranch.ops.layers:write_manifest", "after"),
     ("dsbranch.ops.build:build", "after"),
     (STORE, "before"),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 TICK_SECONDS = 0.1
 _MOST = 8
@@ -72,3 +73,34 @@ def run_threads(
         for thread in crew:
             thread.join()
         raise
+
+
+@contextmanager
+def meanwhile(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
+    """Run `work` in a thread of its own while the body runs; both have ended afterwards.
+
+    `work` is given what tells it whether to give up, since the body failed. What it raises is
+    raised after the body.
+    """
+    from threading import Event, Thread
+
+    given_up = Event()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(given_up.is_set)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            failed.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+        thread.join()
+    except BaseException:
+        given_up.set()
+        thread.join()
+        raise
+    if failed:
+        raise failed[0]

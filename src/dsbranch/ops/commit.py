@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from dsbranch._core.content import digest_files
-from dsbranch._core.seal import idle_copies, remove, strip
+from dsbranch._core.seal import idle_copies, remove
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import NothingToCommit
@@ -79,8 +79,6 @@ def _commit(
             raise _nothing(name)
         open_layer = context.store.layer(branch.layer)
         with layers.sealing(context, open_layer, table) as (sealed, own), ExitStack() as held:
-            with storage(f"write {place}"):
-                strip(table, dialect=open_layer.dialect)
             whole, checksum = held.enter_context(
                 _one_layer(context, branch, sealed, own, table, hash=hash)
             )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch._core import syscalls
+from dsbranch._core.crew import meanwhile
+from dsbranch._core.seal import strip
 from dsbranch._core.table import Table
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.model.facts import Commit, Layer
@@ -61,9 +63,19 @@ def _drop(path: Path, error: BaseException) -> None:
 
 @contextmanager
 def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Layer, str]]:
-    """`write_manifest` of an open layer; undone again if the body fails before its transaction."""
+    """`write_manifest` of an open layer, which loses meanwhile what means something in an open one
+    only. The manifest is gone again if the body fails before its transaction.
+    """
+    place = context.layout.fs(layer.id)
+
+    def strip_all(given_up: Callable[[], bool]) -> None:
+        with storage(f"write {place}"):
+            strip(table, dialect=layer.dialect, given_up=given_up)
+
     try:
-        yield write_manifest(context, layer, table)
+        with meanwhile(strip_all):
+            written = write_manifest(context, layer, table)
+        yield written
     except BaseException:
         if not context.store.may_be_sealed(layer.id):
             # Should this fail too: the next commit writes over them.

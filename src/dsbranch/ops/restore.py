@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dsbranch._core.merge import decide
 from dsbranch._core.replay import replay
-from dsbranch._core.seal import strip
 from dsbranch._core.squash import Step, plan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
@@ -25,7 +24,6 @@ from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import compare, count
 from dsbranch.ops.refs import SHORT, resolve
-from dsbranch.store.faults import storage
 
 
 class _Nothing(Exception):
@@ -84,8 +82,6 @@ def _restore(
         layers.sealing(context, open_layer, table) as (sealed, _),
         layers.new_layer(context, place, work=False) as new,
     ):
-        with storage(f"write {place}"):
-            strip(table, dialect=context.store.dialect)
         layer, _, _ = built(context, steps, new, hash=False)
         pending = (layer.id,) if simple else (layer.id, sealed.id, *branch.pending)
         _show(context, switch, branch, pending, [sealed, layer], _detail(paths, commit))
