@@ -291,8 +291,8 @@ cdef class Comparing(Reading):
                 if hash:
                     self.hash_zeros(hole - at, desk.state, desk)
                 at = hole
-            got = fill(one, desk.piece, PIECE, at)
-            more = fill(two, desk.other, PIECE, at)
+            got = fill(one, desk.piece, PIECE, at, pair.one.size)
+            more = fill(two, desk.other, PIECE, at, pair.two.size)
             if got < 0 or more < 0:
                 self.fail(<int>-(got if got < 0 else more), b"read", &pair.one if got < 0 else &pair.two)
                 break

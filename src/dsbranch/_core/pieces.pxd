@@ -44,7 +44,7 @@ cdef struct Relays:
 
 cdef int furnish(Desk *desk) noexcept nogil
 cdef void clear(Desk *desk) noexcept nogil
-cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at) noexcept nogil
+cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at, int64_t size=*) noexcept nogil
 cdef int64_t next_data(int fd, int64_t at) noexcept nogil
 cdef void run_relay(
     Relays *relays, Relay *relay, int fd, int other, int64_t at, void *state, Desk *desk

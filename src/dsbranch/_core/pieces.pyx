@@ -36,8 +36,12 @@ cdef void clear(Desk *desk) noexcept nogil:
     free(desk.fork)
 
 
-cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at) noexcept nogil:
-    """Read from `at` until `room` is full or the file ends; bytes read, or -errno."""
+cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at, int64_t size=-1) noexcept nogil:
+    """Read from `at` until `room` is full or the file ends; bytes read, or -errno.
+
+    A read that was offered more and ends at `size`, where the file did when it was looked at, need
+    not be followed by another one to know that.
+    """
     cdef size_t used = 0
     cdef ssize_t got
     while used < room:
@@ -49,6 +53,8 @@ cdef ssize_t fill(int fd, char *piece, size_t room, int64_t at) noexcept nogil:
                 continue
             return -errno
         used += got
+        if at + <int64_t>used == size:
+            break
     return used
 
 

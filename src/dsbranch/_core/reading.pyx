@@ -314,7 +314,7 @@ cdef class Reading:
         cdef int64_t total = 0
         cdef ssize_t got = 0
         if not source.sparse:
-            got = fill(fd, desk.piece, PIECE, 0)
+            got = fill(fd, desk.piece, PIECE, 0, source.size)
             if got < 0:
                 return got
             fetch_add(&self.bytes, got)
