@@ -12,6 +12,7 @@ three sorts of branches:
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -32,6 +33,8 @@ from dsbranch.cli import main
 LEDGERS = "commits", "squashes"
 TOSSED = "c0", "c1", "c2", "c3"
 STUCK_SECONDS = 150.0
+REUSED_SECONDS = 60.0
+"""How long at least the kernel gives the number of a process to no other."""
 
 # What a user may be told, by verb; code 0 is always right.
 TOLD = {
@@ -69,7 +72,7 @@ class Member:
         self.committed: list[str] = []
         self.tree: dict[str, str] = {}
         self.history: list[dict[str, str]] = []
-        self.killed: set[int] = set()
+        self.killed: dict[int, float] = {}
         self.complaints: list[str] = []
 
     # Running
@@ -87,7 +90,7 @@ class Member:
         verb = words[0]
         self.done[f"{verb} {code}"] += 1
         if code == -signal.SIGKILL:
-            self.killed.add(pid)
+            self.killed[pid] = time.monotonic()
         else:
             try:
                 self._judge(outcome, TOLD.get(verb, (4,)) if may is None else may)
@@ -119,7 +122,9 @@ class Member:
         if outcome.code == 4:
             assert _BUSY.search(outcome.stderr), outcome
             held = re.search(r"another dsbranch command.*\(pid ([0-9]+)\)", outcome.stderr)
-            assert held is None or int(held[1]) not in self.killed, ("held by the dead", outcome)
+            # Later the number may be another process's.
+            killed = self.killed.get(int(held[1]), -math.inf) if held else -math.inf
+            assert time.monotonic() - killed > REUSED_SECONDS, ("held by the dead", outcome)
 
     # A branch of one's own
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 
 import pytest
 
@@ -51,36 +50,16 @@ def test_an_interrupted_job_is_cancelled_and_waited_for():
     assert set(done) >= {0, 1}
 
 
-def test_both_go_on_at_once_and_have_ended_afterwards():
-    work_goes_on, body_goes_on = Event(), Event()
-    ends = []
+def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch):
+    end, start = Event(), Thread.start
 
-    def work(given_up: Callable[[], bool]) -> None:
-        body_goes_on.set()
-        assert work_goes_on.wait(10)
-        time.sleep(0.05)
-        ends.append(given_up())
+    def interrupted(thread: Thread) -> None:
+        if thread is not first:
+            raise KeyboardInterrupt
+        start(thread)
 
-    with crew.meanwhile(work):
-        assert body_goes_on.wait(10)
-        work_goes_on.set()
-    assert ends == [False]
-
-
-def test_who_fails_is_told_by_whom_it_was():
-    def broken(given_up: Callable[[], bool]) -> None:
-        raise OSError("work")
-
-    with pytest.raises(OSError, match="work"), crew.meanwhile(broken):
-        pass
-
-    ends = []
-
-    def patient(given_up: Callable[[], bool]) -> None:
-        while not given_up():
-            time.sleep(0.001)
-        ends.append(True)
-
-    with pytest.raises(KeyboardInterrupt), crew.meanwhile(patient):
-        raise KeyboardInterrupt
-    assert ends == [True]
+    first = Thread(target=end.wait, args=(10,))
+    monkeypatch.setattr(Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        crew.run_threads(lambda number: None, 2, end.set)
+    assert end.is_set()

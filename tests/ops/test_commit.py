@@ -7,10 +7,13 @@ import gc
 import hashlib
 import json
 import os
+import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import xxhash
@@ -19,12 +22,13 @@ import dsbranch
 from dsbranch import errors
 from dsbranch._core.table import Table
 from dsbranch.ops import mounting
+from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.store import manifest
-from tests import core
+from tests import children, core
 from tests import edits as e
 from tests.trees import CAPABILITY, Dir, Fifo, File, Socket, Symlink, assert_same, snapshot
 
-from .conftest import command, mounts, one_sentence, rows, said
+from .conftest import KILLED, command, mounts, one_sentence, rows, said
 
 pytestmark = pytest.mark.root
 
@@ -389,7 +393,6 @@ def test_mounted_in_another_namespace_only(bench, hold):
         "dsbranch.ops.layers.write_manifest",
         "dsbranch.ops.layers.copy_root",
         "dsbranch.overlay.kernel.KernelDriver.prepare",
-        "dsbranch.ops.layers.strip",
         "dsbranch.ops.layers.sync",
         "dsbranch.store.writes.insert_commit",
         "dsbranch.store.writes.log",
@@ -843,17 +846,88 @@ def test_a_metadata_only_copy_without_data_is_not_sealed(bench):
     assert bench.traces() == before
 
 
-@pytest.mark.parametrize("step", ["layers.strip", "commit.remove"])
+@pytest.mark.parametrize(
+    "step", ["ops.layers.manifest.write", "ops.layers.sync", "store.writes.insert_commit"]
+)
+def test_a_commit_that_fails_leaves_what_tells_of_renames(bench, monkeypatch, step):
+    bench.edit(e.rename("f", "moved"), e.append("moved", b"1"))
+    assert bench.lines() == ["R moved < f"]
+
+    def fail(*arguments, **keywords):
+        raise OSError(errno.EIO, "Input/output error", "f")
+
+    monkeypatch.setattr(f"dsbranch.{step}", fail)
+    with pytest.raises((errors.StorageError, OSError)):
+        bench.ws.commit("main", "x")
+    monkeypatch.undo()
+    bench.reopen()
+    assert bench.lines() == ["R moved < f"]
+    made = bench.ws.commit("main", "x").commit
+    assert bench.lines("main~1", "main") == ["R moved < f"]
+    assert "trusted.overlay.origin" not in os.listxattr(bench.fs(made.layer) / "moved")
+
+
+@pytest.mark.parametrize("step", ["_core.seal.strip", "ops.commit.remove"])
 def test_what_cannot_be_written_is_not_said_to_be_unreadable(bench, monkeypatch, step):
     bench.edit(e.append("f", b"1"))
 
     def fail(*arguments, **keywords):
         raise OSError(errno.EIO, "Input/output error", "f")
 
-    monkeypatch.setattr(f"dsbranch.ops.{step}", fail)
+    monkeypatch.setattr(f"dsbranch.{step}", fail)
     with pytest.raises(errors.StorageError, match=f"cannot write {bench.upper()}"):
         bench.ws.commit("main", "x")
     monkeypatch.undo()
     bench.reopen()
     bench.ws.mount("main")
     bench.edit(e.append("f", b"2"))
+
+
+WAITING_FOR_THE_DISK = """
+import os, sys, time
+import dsbranch
+from dsbranch.ops import layers
+
+wait = os.waitpid
+
+def told(pid, options):
+    print(pid, flush=True)
+    return wait(pid, options)
+
+layers._MUCH = -1
+layers.os.waitpid = told
+layers.syscalls.syncfs = lambda fd: time.sleep(60)
+dsbranch.open(sys.argv[1]).commit("main", "x")
+"""
+
+
+def test_who_waits_for_the_disk_keeps_no_lock_of_one_that_was_killed(bench):
+    bench.edit(e.append("f", b"1"))
+    command = [sys.executable, "-P", "-c", WAITING_FOR_THE_DISK, bench.place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=children.environment()) as killed:
+        assert killed.stdout is not None
+        waiting = int(killed.stdout.readline())
+        killed.kill()
+    try:
+        assert killed.returncode == KILLED
+        bench.ws.commit("main", "x")
+    finally:
+        os.kill(waiting, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("verb", ["commit", "restore", "rollback"])
+def test_interrupted_while_it_becomes_read_only(bench, monkeypatch, verb):
+    """The kernel writes out what is unwritten first, and a signal waits for that."""
+    bench.edit(e.append("f", b"1"))
+    made = KernelDriver.set_read_only
+
+    def interrupted(self: KernelDriver, path: Path) -> bool:
+        assert made(self, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KernelDriver, "set_read_only", interrupted)
+    words = {"commit": ("main", "x"), "restore": ("main", [b"f"]), "rollback": ("main",)}[verb]
+    with pytest.raises(KeyboardInterrupt):
+        getattr(bench.ws, verb)(*words)
+    bench.edit(e.append("f", b"2"))
+    assert bench.lines() == ["M f"]

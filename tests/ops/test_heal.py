@@ -34,7 +34,6 @@ BEFORE_COMMIT = [
     ("dsbranch.ops.layers:write_manifest", "after"),
     ("dsbranch.ops.layers:copy_root", "before"),
     (DRIVER + "prepare", "after"),
-    ("dsbranch.ops.layers:strip", "after"),
     ("dsbranch.ops.layers:sync", "after"),
     (STORE + "record", "before"),
     ("dsbranch.store.writes:insert_commit", "after"),
@@ -42,6 +41,8 @@ BEFORE_COMMIT = [
 ]
 AFTER_COMMIT = [
     (STORE + "record", "after"),
+    ("dsbranch._core.seal:strip", "before"),
+    ("dsbranch._core.seal:strip", "after"),
     ("dsbranch.ops.mounting:settle", "before"),
     (PREPARED + "attach", "before"),
     (PREPARED + "attach", "after"),
@@ -111,6 +112,8 @@ def test_a_commit_killed_after_the_transaction(bench, point):
     assert bench.lines() == []
     assert_same(bench.see(), view)
     assert bench.ws.mount("main").path == bench.path()
+    sealed = bench.fs(bench.ws.log("main")[0].layer)
+    assert "trusted.overlay.origin" not in os.listxattr(sealed / "f")
     healthy(bench, view)
 
 

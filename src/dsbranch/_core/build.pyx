@@ -458,7 +458,8 @@ def inherit(Table table, steps, parts=()) -> None:
         source, at = step.source
         if not source.rows[at].flags & F_ORIGIN and step.data is not None:
             source, at = step.data
-        if source.rows[at].flags & F_ORIGIN and not row.flags & F_ORIGIN:
+        # Also where a link to what an open layer has still says it, which is its own one.
+        if source.rows[at].flags & F_ORIGIN:
             source, at = handles.first(source, at)
             known = source.rows + at
             if table.put(source.heap + known.origin.at, known.origin.size, &row.origin) < 0:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 TICK_SECONDS = 0.1
 _MOST = 8
@@ -71,36 +70,7 @@ def run_threads(
     except BaseException:
         cancel()
         for thread in crew:
-            thread.join()
+            # One whose start was interrupted finds the job cancelled, and cannot be waited for.
+            if thread.is_alive():
+                thread.join()
         raise
-
-
-@contextmanager
-def meanwhile(work: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
-    """Run `work` in a thread of its own while the body runs; both have ended afterwards.
-
-    `work` is given what tells it whether to give up, since the body failed. What it raises is
-    raised after the body.
-    """
-    from threading import Event, Thread
-
-    given_up = Event()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work(given_up.is_set)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            failed.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-        thread.join()
-    except BaseException:
-        given_up.set()
-        thread.join()
-        raise
-    if failed:
-        raise failed[0]

@@ -4,11 +4,10 @@ import os
 from array import array
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EACCES, ENOMEM, EPERM, errno
+from libc.errno cimport EACCES, EPERM, errno
 from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp
 
 from dsbranch._core.content import compare_files
 
@@ -19,11 +18,17 @@ from dsbranch._core.files cimport (
     FUSE_OPAQUE_WHITEOUT,
     FUSE_ORIGIN,
     open_below,
-    reserve,
 )
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined, lower_part
+
+# What overlay leaves on which entries: to ask for what cannot be there costs as much as to remove it.
+STALE_ON_ALL = (b"origin",)
+STALE_ON_DIRECTORIES = (b"origin", b"impure")
+STALE_ON_ROOT = (b"origin", b"impure", b"uuid")
+STALE_ON_LINKED = (b"origin", b"nlink")
+
 
 cdef enum:
     DIFFERENT
@@ -183,101 +188,56 @@ def restore_times(Table table) -> None:
             os.close(fd)
 
 
-cdef struct Stale:
-    const char *origin
-    const char *impure
-    const char *uuid
-    const char *nlink
-    int directory        # open, the last one; -1 before the first
-    char *path           # its path, with a NUL
-    size_t size
-    size_t room
-
-
-def strip(Table table, *, dialect: str = "trusted", given_up=None) -> None:
+def strip(Table table, *, dialect: str = "trusted") -> None:
     """Remove the xattrs that mean something in an open layer only.
 
     An immutable file keeps them, and so does one that its owner, who is not root, may not write
-    to; they do no harm, they are only of no use. `given_up` is called now and then and ends it.
+    to; they do no harm, they are only of no use.
 
     :raises OSError: with the path
     """
-    cdef Stale stale
-    cdef bint user = dialect == "user"
-    cdef int64_t i = 0, stop
-    cdef int result
-    memset(&stale, 0, sizeof(stale))
-    stale.directory = -1
-    stale.origin = b"user.overlay.origin" if user else b"trusted.overlay.origin"
-    stale.impure = b"user.overlay.impure" if user else b"trusted.overlay.impure"
-    stale.uuid = b"user.overlay.uuid" if user else b"trusted.overlay.uuid"
-    stale.nlink = b"user.overlay.nlink" if user else b"trusted.overlay.nlink"
-    try:
-        while i < table.count and not (given_up is not None and given_up()):
-            PyErr_CheckSignals()
-            stop = min(i + 1024, table.count)
-            with nogil:
-                result = strip_rows(table, &i, stop, &stale)
-            if result < 0:
-                path = os.fsdecode(table.text(table.rows[i].path))
-                raise OSError(-result, os.strerror(-result), path)
-    finally:
-        if stale.directory >= 0:
-            close(stale.directory)
-        free(stale.path)
-
-
-cdef int strip_rows(Table table, int64_t *at, int64_t stop, Stale *stale) noexcept nogil:
-    """Go on from the row `at` to `stop`; -errno, with `at` on it, where one fails."""
+    cdef bytes prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
+    cdef list on_all = [prefix + name for name in STALE_ON_ALL]
+    cdef list on_directories = [prefix + name for name in STALE_ON_DIRECTORIES]
+    cdef list on_root = [prefix + name for name in STALE_ON_ROOT]
+    cdef list on_linked = [prefix + name for name in STALE_ON_LINKED]
+    cdef list names
+    cdef bytes name, above = b""
     cdef char link[300]
+    cdef int64_t i
     cdef Row *row
+    cdef int directory = -1
+    cdef size_t start, size
     cdef const char *path
-    cdef size_t start
-    cdef int result
-    while at[0] < stop:
-        row = table.rows + at[0]
-        if row.kind == DIRECTORY or row.flags & F_ORIGIN and row.kind != WHITEOUT:
-            path = table.path_at(at[0])
+    try:
+        for i in range(table.count):
+            if i & 1023 == 0:
+                PyErr_CheckSignals()
+            row = table.rows + i
+            if row.kind == WHITEOUT or (row.kind != DIRECTORY and not row.flags & F_ORIGIN):
+                continue
+            path = table.path_at(i)
+            if row.kind == DIRECTORY:
+                names = on_directories if row.path.size else on_root
+            else:
+                names = on_all if row.nlink == 1 else on_linked
             # By its directory, as whoever owns that may put a symlink in its place meanwhile.
             start = name_start(path, row.path.size)
-            result = stand_in(table, path, start - 1 if start else 0, stale)
-            if result < 0:
-                return result
-            snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", stale.directory, path + start)
-            result = drop(link, stale.origin)
-            # To ask for what cannot be there costs as much as to remove it.
-            if result == 0 and row.kind == DIRECTORY:
-                result = drop(link, stale.impure)
-                if result == 0 and row.path.size == 0:
-                    result = drop(link, stale.uuid)
-            elif result == 0 and row.nlink > 1:
-                result = drop(link, stale.nlink)
-            if result < 0:
-                return result
-        at[0] += 1
-    return 0
-
-
-cdef int stand_in(Table table, const char *path, size_t size, Stale *stale) noexcept nogil:
-    """Have the directory open whose path are the first bytes of `path`."""
-    if stale.directory >= 0:
-        if size == stale.size and memcmp(stale.path, path, size) == 0:
-            return 0
-        close(stale.directory)
-        stale.directory = -1
-    if reserve(&stale.path, &stale.room, size + 1) < 0:
-        return -ENOMEM
-    memcpy(stale.path, path, size)
-    stale.path[size] = 0
-    stale.size = size
-    stale.directory = open_below(table.root_fd, stale.path, size, O_RDONLY | O_DIRECTORY)
-    return min(stale.directory, 0)
-
-
-cdef int drop(const char *path, const char *name) noexcept nogil:
-    if lremovexattr(path, name) < 0 and errno != ENODATA and errno != EPERM and errno != EACCES:
-        return -errno
-    return 0
+            size = start - 1 if start else 0
+            if directory < 0 or size != <size_t>len(above) or memcmp(<char *>above, path, size):
+                if directory >= 0:
+                    close(directory)
+                above = table.text(row.path)[:size]
+                directory = open_below(table.root_fd, above, size, O_RDONLY | O_DIRECTORY)
+                if directory < 0:
+                    raise OSError(-directory, os.strerror(-directory), os.fsdecode(above))
+            snprintf(link, sizeof(link), b"/proc/self/fd/%d/%s", directory, path + start)
+            for name in names:
+                if lremovexattr(link, name) < 0 and errno not in (ENODATA, EPERM, EACCES):
+                    raise OSError(errno, os.strerror(errno), os.fsdecode(table.text(row.path)))
+    finally:
+        if directory >= 0:
+            close(directory)
 
 
 def to_kernel(Table table) -> None:

@@ -6,8 +6,9 @@ In this order, so that a kill at any point leaves the old state or the new one:
 2. the layer is scanned and hashed, its manifest written, the next layer made and its mount
    prepared, the disk synced; all of this is garbage, or harmless, without
 3. the transaction;
-4. what was copied up for nothing is unlinked (the manifest does not name it), and the new view
-   takes the old one's place. If the latter is missed, the next command does it.
+4. the kernel's notes are removed from the layer, what was copied up for nothing is unlinked (the
+   manifest does not name it), and the new view takes the old one's place. What is missed of this
+   the next command does.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def _commit(
 
         def clean_up() -> None:
             # Nobody can write there any more, so what was copied up for nothing can go.
+            layers.strip_notes(context, open_layer, table)
             with storage(f"write {place}"):
                 remove(table, idle)
 

@@ -42,11 +42,7 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     serving.require_one_place(branch, mounts)
     # Which becoming read-only would wait for.
     layers.flush(context)
-    deadline = time.monotonic() + wait
-    while not mounting.set_read_only(context, mounts[0]):
-        if time.monotonic() >= deadline:
-            raise writers_present(branch, mounts[0])
-        time.sleep(_POLL_SECONDS)
+    _make_read_only(context, branch, mounts[0], wait)
     path = mounts[0].place
     try:
         if mounts[0].fstype == SERVED:
@@ -66,6 +62,20 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
         except DsbranchError as second:
             # The first failure is the one to report; the next command heals the mount.
             error.add_note(str(second))
+        raise
+
+
+def _make_read_only(context: Context, branch: Branch, entry: MountEntry, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    try:
+        while not mounting.set_read_only(context, entry):
+            if time.monotonic() >= deadline:
+                raise writers_present(branch, entry)
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        # The kernel writes out what is unwritten before; Ctrl-C is heard when it has been done.
+        if entry.fstype != SERVED:
+            mounting.set_writable(context, entry)
         raise
 
 

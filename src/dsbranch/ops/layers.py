@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dsbranch._core import syscalls
-from dsbranch._core.crew import meanwhile
-from dsbranch._core.seal import strip
 from dsbranch._core.table import Table
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.model.facts import Commit, Layer
@@ -63,19 +61,9 @@ def _drop(path: Path, error: BaseException) -> None:
 
 @contextmanager
 def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Layer, str]]:
-    """`write_manifest` of an open layer, which loses meanwhile what means something in an open one
-    only. The manifest is gone again if the body fails before its transaction.
-    """
-    place = context.layout.fs(layer.id)
-
-    def strip_all(given_up: Callable[[], bool]) -> None:
-        with storage(f"write {place}"):
-            strip(table, dialect=layer.dialect, given_up=given_up)
-
+    """`write_manifest` of an open layer; undone again if the body fails before its transaction."""
     try:
-        with meanwhile(strip_all):
-            written = write_manifest(context, layer, table)
-        yield written
+        yield write_manifest(context, layer, table)
     except BaseException:
         if not context.store.may_be_sealed(layer.id):
             # Should this fail too: the next commit writes over them.
@@ -107,6 +95,18 @@ def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer,
         metacopy=facts["metacopy"],
     )
     return sealed, checksum
+
+
+def strip_notes(context: Context, layer: Layer, table: Table) -> None:
+    """Remove from a layer what the kernel noted there, which means something in an open one only.
+
+    After the transaction: a branch that goes on with the layer would not tell a renamed file from a
+    deleted and an added one any more.
+    """
+    from dsbranch._core.seal import strip
+
+    with storage(f"write {context.layout.fs(layer.id)}"):
+        strip(table, dialect=layer.dialect)
 
 
 def require_message(message: str) -> str:
@@ -150,10 +150,10 @@ def flush(context: Context) -> None:
     child = os.fork()
     if child == 0:
         try:
-            fd = os.open(context.layout.layers, os.O_RDONLY | os.O_DIRECTORY)
-            # Or else who reads what we print would wait, too.
-            os.closerange(0, 3)
-            syscalls.syncfs(fd)
+            # Or else who reads what we print, or wants a lock of ours when we were killed, would
+            # wait, too.
+            os.closerange(0, 1 << 20)
+            syscalls.syncfs(os.open(context.layout.layers, os.O_RDONLY | os.O_DIRECTORY))
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -195,14 +195,16 @@ def is_unfinished(context: Context, layer: str) -> bool:
 
 
 def finish(context: Context, layer: str) -> None:
-    """Do what is left to do in such a layer: an idle copy may have been removed whose directory
-    did not get its time back."""
+    """Do what is left to do in such a layer: the kernel's notes may still be there, and an idle
+    copy may have been removed whose directory did not get its time back."""
     from dsbranch._core.seal import restore_times
     from dsbranch.ops import stacks
 
     # Who may not is told by `verify`; nothing that a branch does depends on it.
     with suppress(OSError, DsbranchError):
-        restore_times(stacks.sealed(context, layer))
+        table = stacks.sealed(context, layer)
+        strip_notes(context, context.store.layer(layer), table)
+        restore_times(table)
     drop_workdir_if_sealed(context, layer)
 
 

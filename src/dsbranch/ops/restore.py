@@ -8,6 +8,7 @@ and `undo` brings back what was there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from dsbranch._core.merge import decide
 from dsbranch._core.replay import replay
@@ -85,6 +86,7 @@ def _restore(
         layer, _, _ = built(context, steps, new, hash=False)
         pending = (layer.id,) if simple else (layer.id, sealed.id, *branch.pending)
         _show(context, switch, branch, pending, [sealed, layer], _detail(paths, commit))
+    switch.clean_up = partial(layers.strip_notes, context, open_layer, table)
     return counts
 
 
