@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -325,15 +326,14 @@ def cgroup(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "cgroup"
     place.mkdir()
     subprocess.run(["mount", "-t", "cgroup2", "none", place], check=True)
-    group = place / f"docker-{os.urandom(32).hex()}.scope"
-    try:
+    with ExitStack() as made:
+        made.callback(subprocess.run, ["umount", place], check=True)
+        group = place / f"docker-{os.urandom(32).hex()}.scope"
         group.mkdir()
+        made.callback(group.rmdir)
         yield group
-    finally:
         for pid in (group / "cgroup.procs").read_text().split():
             (place / "cgroup.procs").write_text(pid)
-        group.rmdir()
-        subprocess.run(["umount", place], check=True)
 
 
 def test_a_container_whose_engine_names_no_directories(stack, hold, cgroup):
@@ -341,25 +341,24 @@ def test_a_container_whose_engine_names_no_directories(stack, hold, cgroup):
     inside = hold(
         "os.chroot(sys.argv[1]); os.chdir('/')", stack.mountpoint, before=["unshare", "-m"]
     )
+    beside = hold("")
     id = cgroup.name[len("docker-") : -len(".scope")]
 
     def document(pid: int) -> bytes:
         storage = {"RootFS": {"Snapshot": {"Name": "overlayfs"}}}
-        return json.dumps([{"Id": id, "Storage": storage, "State": {"Pid": pid}}]).encode()
+        item = {"Id": id, "Driver": "overlayfs", "Storage": storage, "State": {"Pid": pid}}
+        return json.dumps([item]).encode()
 
     with pytest.raises(errors.BadPath, match="is not, or not visibly, one of the container"):
         container(document(inside.pid))
-    (cgroup / "cgroup.procs").write_text(str(inside.pid))
+    for process in (inside, beside):
+        (cgroup / "cgroup.procs").write_text(str(process.pid))
     found = container(document(inside.pid))
     assert found.name == id
     assert stack.mountpoint in [place.path for place in found.mounted]
     assert said(workspace.overlay_changes(found)) == ["A new"]
-    (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-    try:
-        with pytest.raises(errors.UnsupportedError, match="no overlay of the kernel's: it is on"):
-            container(document(os.getpid()))
-    finally:
-        (cgroup.parent / "cgroup.procs").write_text(str(os.getpid()))
+    with pytest.raises(errors.UnsupportedError, match="no overlay that can be looked at: it is on"):
+        container(document(beside.pid))
 
 
 def test_an_image_of_one_layer_is_all_added(tmp_path):

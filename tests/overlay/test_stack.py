@@ -11,7 +11,7 @@ import pytest
 
 from dsbranch import errors
 from dsbranch.overlay import mountinfo
-from dsbranch.overlay.stack import Container, Stack, of_containers, of_mount, split_lowers
+from dsbranch.overlay.stack import Container, Root, Stack, of_containers, of_mount, split_lowers
 from dsbranch.overlay.whereabouts import Whereabouts, dialect_of
 
 HEAD = b"44 27 0:39 / /m rw - overlay o "
@@ -65,29 +65,32 @@ def test_a_container():
         document(LowerDir=r"/s/a\:b/diff:/s/c/diff", UpperDir="/s/u/diff", WorkDir="/s/u/work")
     )
     assert found.name == "web"
-    assert found.stack == Stack(b"/s/u/diff", b"/s/u/work", (b"/s/a:b/diff", b"/s/c/diff"))
+    assert found.lies_on == Stack(b"/s/u/diff", b"/s/u/work", (b"/s/a:b/diff", b"/s/c/diff"))
 
 
 def test_an_image_of_one_layer_has_no_lowers():
     (found,) = of_containers(document(UpperDir="/s/u/diff"))
-    assert found.stack == Stack(b"/s/u/diff", None, ())
+    assert found.lies_on == Stack(b"/s/u/diff", None, ())
 
 
 @pytest.mark.parametrize(
     "storage",
     [
         {"Storage": {"RootFS": {"Snapshot": {"Name": "overlayfs"}}}},  # docker 29 and later
+        {"Storage": {"RootFS": None}, "GraphDriver": None},
         {"GraphDriver": {"Name": "overlayfs", "Data": None}},  # docker 25 to 28
     ],
 )
 def test_with_an_image_store_of_containerd_a_process_is_named(storage):
-    item = {"Id": "c0ffee", "Name": "/web", "Driver": "overlayfs", **storage}
+    id = "c0ffee42" * 8
+    item = {"Id": id, "Name": "/web", "Driver": "overlayfs", **storage}
     running = json.dumps([item | {"State": {"Pid": 4711}}]).encode()
-    assert of_containers(running) == [Container("web", None, 4711, "c0ffee")]
-    for state in ({"Pid": 0}, {"Pid": "4711"}, {}, None):
-        stopped = json.dumps([item | {"State": state}]).encode()
+    assert of_containers(running) == [Container("web", Root(4711, id))]
+    states = [{"State": state} for state in ({"Pid": 0}, {"Pid": "1"}, {"Pid": True}, {}, None)]
+    ids = [{"Id": id, "State": {"Pid": 4711}} for id in ("0", "", None, id[1:])]
+    for odd in [*states, *ids]:
         with pytest.raises(errors.UsageError, match="web lies in the storage `overlayfs`"):
-            of_containers(stopped)
+            of_containers(json.dumps([item | odd]).encode())
 
 
 @pytest.mark.parametrize(
@@ -95,14 +98,21 @@ def test_with_an_image_store_of_containerd_a_process_is_named(storage):
     [
         (b"", errors.BadPath, "not JSON"),
         (b"\xff", errors.BadPath, "not JSON"),
+        (b"[" * 100_000, errors.BadPath, "not JSON"),
+        (b'[{"Id": "\\ud800", "Storage": {}}]', errors.BadPath, "not JSON"),
         (b"[]", errors.BadPath, "empty list"),
-        (b"[1]", errors.BadPath, "no GraphDriver"),
-        (b'{"Name": "x"}', errors.BadPath, "no GraphDriver"),
-        (b'{"GraphDriver": null}', errors.BadPath, "no GraphDriver"),
+        (b"[1]", errors.BadPath, "neither GraphDriver nor Storage"),
+        (b'{"Name": "x"}', errors.BadPath, "neither GraphDriver nor Storage"),
+        (b'{"GraphDriver": null}', errors.BadPath, "neither GraphDriver nor Storage"),
         (
             b'[{"Id": "c0ffee", "GraphDriver": {"Name": "overlayfs", "Data": null}}]',
             errors.UsageError,
             "c0ffee lies in the storage `overlayfs`",
+        ),
+        (
+            b'[{"Name": "x", "GraphDriver": {"Name": "overlay2", "Data": {"UpperDir": "."}}}]',
+            errors.UsageError,
+            "x lies in the storage `overlay2`",
         ),
         (
             b'[{"Name": "x", "GraphDriver": {"Name": "btrfs", "Data": {}}}]',

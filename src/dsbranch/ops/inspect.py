@@ -29,7 +29,7 @@ from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import MountEntry
 from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.overlay.processes import is_of_container
-from dsbranch.overlay.stack import Container, Stack, of_containers, of_mount
+from dsbranch.overlay.stack import Container, Root, Stack, of_containers, of_mount
 from dsbranch.overlay.whereabouts import Whereabouts, dialect_of
 from dsbranch.store.faults import from_errno
 
@@ -105,9 +105,9 @@ class Inspector:
 
     def container(self, container: Container) -> Overlay:
         """A container as its engine describes it; what is mounted is what the kernel says it is."""
-        name, stack = container.name, container.stack
-        if stack is None:
-            return self.mounted(self._root_of(container))._replace(name=name)
+        name, stack = container
+        if isinstance(stack, Root):
+            return self.mounted(self._root_of(name, stack))._replace(name=name)
         find = Whereabouts(stack, ()).find
         assert stack.upper is not None
         path, there = find(stack.upper)
@@ -123,22 +123,22 @@ class Inspector:
             stack = stack._replace(dialect=dialect_of(path))
         return self._explained(name, (), stack, find)
 
-    def _root_of(self, container: Container) -> list[_Seen]:
+    def _root_of(self, name: str, root: Root) -> list[_Seen]:
         """The mounts of what the process of a container has as its root."""
-        if not is_of_container(container.pid, container.id):
+        if not is_of_container(root.pid, root.id):
             raise BadPath(
-                f"process {container.pid} is not, or not visibly, one of the container"
-                f" {container.name}",
+                f"process {root.pid} is not, or not visibly, one of the container {name}",
                 hint="inspect it again while it runs, on the machine it runs on, as root",
             )
-        entry = mountinfo.root_of(container.pid)
-        if entry is None or entry.dev not in self.groups:
+        entry = mountinfo.root_of(root.pid)
+        group = [] if entry is None else self.groups.get(entry.dev, [])
+        if not group:
             kind = "out of sight" if entry is None else f"on {entry.fstype}"
             raise UnsupportedError(
-                f"the root of {container.name} is no overlay of the kernel's: it is {kind}",
+                f"the root of {name} is no overlay that can be looked at: it is {kind}",
                 hint="`dsbranch inspect --all` shows every overlay there is",
             )
-        return self.groups[entry.dev]
+        return group
 
     def _explained(
         self,

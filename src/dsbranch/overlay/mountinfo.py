@@ -195,7 +195,8 @@ def _topmost(stacked: Iterable[MountEntry]) -> MountEntry | None:
 
 
 def root_of(pid: int) -> MountEntry | None:
-    """The mount that a process has as its root; None where it has ended, or another user's."""
+    """The mount that a process has as its root; None where it has ended, is another user's, or is
+    confined to a directory within a mount."""
     with suppress(*VANISHED):
         return _topmost(entry for entry in parse(table(pid)) if entry.path == b"/")
     return None

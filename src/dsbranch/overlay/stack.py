@@ -15,6 +15,7 @@ from dsbranch.errors import BadPath, UsageError
 from dsbranch.model.facts import Dialect
 from dsbranch.overlay.mountinfo import MountEntry, unescape
 
+_ID = re.compile("[0-9a-f]{64}")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DIRECTORIES = (b"lowerdir", b"lowerdir+", b"datadir+", b"upperdir", b"workdir")
 _HINT = "`docker inspect NAME` and `podman inspect NAME` write what is read here"
@@ -36,14 +37,19 @@ class Stack(NamedTuple):
     read_only: bool = False
 
 
+class Root(NamedTuple):
+    """What a process sees as its root, of a container whose engine names no directories. `id` is
+    what the engine knows the container by."""
+
+    pid: int
+    id: str
+
+
 class Container(NamedTuple):
-    """A container or image as its engine describes it. Where that names no directories, `stack` is
-    None, and the process `pid` sees them as its root; `id` is what the engine knows it by."""
+    """A container or image as its engine describes it."""
 
     name: str
-    stack: Stack | None
-    pid: int = 0
-    id: str = ""
+    lies_on: Stack | Root
 
 
 def of_mount(entry: MountEntry) -> Stack:
@@ -115,7 +121,9 @@ def of_containers(document: bytes) -> list[Container]:
     """
     try:
         read = json.loads(document)
-    except ValueError:
+        # Half a character of UTF-16 is none, neither in a name nor in a path.
+        json.dumps(read, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         raise BadPath("what was given is not JSON", hint=_HINT) from None
     items = read if isinstance(read, list) else [read]
     if not items:
@@ -124,36 +132,39 @@ def of_containers(document: bytes) -> list[Container]:
 
 
 def _container(item: Any) -> Container:
+    described = item if isinstance(item, dict) else {}
     # With containerd's image store docker writes `Storage`, before 29 a GraphDriver without data.
-    driver = item.get("GraphDriver", item.get("Storage")) if isinstance(item, dict) else None
+    driver = described.get("GraphDriver") or described.get("Storage")
     if not isinstance(driver, dict):
-        raise BadPath("the JSON describes no container: it has no GraphDriver", hint=_HINT)
+        raise BadPath(
+            "the JSON describes no container: it has neither GraphDriver nor Storage", hint=_HINT
+        )
     name = str(item.get("Name") or item.get("Id") or "?").removeprefix("/")
     data = driver.get("Data")
-    if not isinstance(data, dict) or not isinstance(data.get("UpperDir"), str):
-        return _unnamed(name, item)
-    lowers, below = split_lowers(os.fsencode(str(data.get("LowerDir") or "")))
-    work = data.get("WorkDir")
-    return Container(
-        name,
-        Stack(
-            os.fsencode(data["UpperDir"]),
-            os.fsencode(work) if isinstance(work, str) and work else None,
-            tuple(lowers),
-            tuple(below),
-        ),
-    )
+    named = data if isinstance(data, dict) else {}
+    upper, lower, work = (_text(named, key) for key in ("UpperDir", "LowerDir", "WorkDir"))
+    if not upper.startswith(b"/"):
+        return Container(name, _root(name, item, driver))
+    lowers, below = split_lowers(lower)
+    return Container(name, Stack(upper, work or None, tuple(lowers), tuple(below)))
 
 
-def _unnamed(name: str, item: dict[str, Any]) -> Container:
+def _text(named: dict[str, Any], key: str) -> bytes:
+    value = named.get(key)
+    return os.fsencode(value) if isinstance(value, str) else b""
+
+
+def _root(name: str, item: dict[str, Any], driver: dict[str, Any]) -> Root:
+    storage = str(driver.get("Name") or item.get("Driver") or "?")
     state, id = item.get("State"), item.get("Id")
     pid = state.get("Pid") if isinstance(state, dict) else None
-    if isinstance(pid, int) and pid > 0 and isinstance(id, str) and id:
-        return Container(name, None, pid, id)
-    driver = item.get("GraphDriver") or {}
-    storage = driver.get("Name") or item.get("Driver") or "?"
+    overlay = storage.startswith("overlay")
+    if overlay and type(pid) is int and pid > 0 and isinstance(id, str) and _ID.fullmatch(id):
+        return Root(pid, id)
     raise UsageError(
         f"{name} lies in the storage `{storage}`, which names no directories of an overlay",
         hint="start it, and the same shows what it lies on; an image, or one that does not run, can"
-        " be mounted by its engine, and then `dsbranch inspect MOUNTPOINT` explains that",
+        " be mounted by its engine, and then `dsbranch inspect MOUNTPOINT` explains that"
+        if overlay
+        else "`dsbranch inspect --all` shows every overlay there is",
     )
