@@ -111,7 +111,7 @@ def test_verify_that_finds_something(program, fake):
     assert ran.out == 'layer x: "a\\n\\377": it is gone; m\nthe store: w; m\n'
     assert "error: 2 things are not as recorded, in 2 layers, 1,300 entries" in ran.err
     assert "1 directory belongs to no layer" in ran.err
-    assert "4 files have no recorded digest" in ran.err
+    assert "4 files have no recorded digest, so their content was not compared" in ran.err
     ran = program("verify", "--json")
     assert ran.code == 5
     answer = json.loads(ran.out)

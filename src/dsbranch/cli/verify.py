@@ -68,8 +68,9 @@ def run(
         )
     if full and verified.undigested:
         render.note(
-            f"{plural(verified.undigested, 'file has', 'files have')} no recorded digest"
-            " (committed with --no-hash); its content was not compared"
+            f"{plural(verified.undigested, 'file has', 'files have')} no recorded digest, so"
+            f" {'its' if verified.undigested == 1 else 'their'} content was not compared;"
+            " `dsbranch seal --hash` adds it"
         )
     entries = verified.entries + (dataset.seal.entries if dataset else 0)
     digested = verified.digested + (dataset.digested if dataset else 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from errno import EAGAIN
 
 from dsbranch._core.algebra import changes
 from dsbranch._core.content import digest_files
@@ -33,6 +34,7 @@ from dsbranch.store.identity import commit_id
 
 _GONE = "all that only this layer holds is lost; a backup or an export may still have it"
 _UNREADABLE = "nobody can tell what this layer should hold; its files are there and can be copied"
+_WRITTEN = "find out who writes there (`fuser`), and verify again when nobody does"
 _DISK = "the disk may be failing: see `dmesg`, and back up what can still be read"
 _FORGED = "the message, author, time, parents or manifest is not what was committed"
 _JOURNAL = "the store is what counts; `dsbranch verify --repair` writes the journal anew from it"
@@ -234,7 +236,10 @@ class _Verification:
         if error.errno is None:
             raise error
         path = os.fsencode(error.filename or b"")
-        self.add(where, f"it cannot be read: {os.strerror(error.errno)}", _DISK, path)
+        if error.errno == EAGAIN:
+            self.add(where, "it changed while it was read", _WRITTEN, path)
+        else:
+            self.add(where, f"it cannot be read: {os.strerror(error.errno)}", _DISK, path)
 
     def idle(self, layer: Layer, found: Table) -> set[bytes]:
         """What the layer holds besides its manifest and may: see format.md on idle copies."""
