@@ -95,17 +95,10 @@ class Bench:
         """
         # Two processes may not go on with one connection to SQLite.
         self.ws.close()
-        child = os.fork()
-        if child == 0:
-            try:
-                _die(self.place, action, target, when)
-            except BaseException:  # noqa: BLE001 - the test fails, and shows this
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        self.ws = dsbranch.open(self.place)
-        assert ended == KILLED, target
+        try:
+            killed(self.place, action, target, when)
+        finally:
+            self.ws = dsbranch.open(self.place)
 
     def traces(self) -> dict[str, object]:
         """All that a refused command must leave as it found it."""
@@ -120,6 +113,19 @@ class Bench:
         self.ws.close()
         for point in leaks.mounts(self.root):
             subprocess.run(["umount", "-l", point], check=True)
+
+
+def killed(place: Path, action: str, target: str, when: str) -> None:
+    """As `Bench.killed`, in a child of this process, which has the workspace `place` closed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _die(place, action, target, when)
+        except BaseException:  # noqa: BLE001 - the test fails, and shows this
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED, target
 
 
 def _die(place: Path, action: str, target: str, when: str) -> None:

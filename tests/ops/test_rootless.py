@@ -30,7 +30,7 @@ from tests.edits import Edit
 from tests.trees import Dir, Fifo, File, Snapshot, Symlink, assert_same, make, snapshot
 from tests.users import USER, as_user, home, in_child, inside
 
-from .conftest import layers, said
+from .conftest import killed, layers, said
 
 _Result = TypeVar("_Result")
 
@@ -755,23 +755,14 @@ def test_a_commit_killed_while_nothing_is_mounted(by_fuse, step):
         bench.edit(e.add("new", Dir({"x": File(b"x")})))
         shown = bench.see()
 
-        def killed() -> None:
-            target = {
-                "to_kernel": "dsbranch._core.seal.to_kernel",
-                "record": "dsbranch.store.database.Store.record",
-                "serve": "dsbranch.overlay.fuse.serve",
-                "switch": "dsbranch.overlay.fuse._switch",
-            }[step]
-            with dsbranch.open(bench.root) as ws, pytest.MonkeyPatch.context() as patch:
-                patch.setattr(target, lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL))
-                ws.commit("main", "new")
-
+        target = {
+            "to_kernel": "dsbranch._core.seal:to_kernel",
+            "record": "dsbranch.store.database:Store.record",
+            "serve": "dsbranch.overlay.fuse:serve",
+            "switch": "dsbranch.overlay.fuse:_switch",
+        }[step]
         bench.ws.close()
-        child = os.fork()
-        if not child:
-            killed()
-            os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        killed(bench.root, "commit('main', 'new')", target, "before")
         bench.ws = dsbranch.open(bench.root)
         committed = step in ("serve", "switch")
         assert len(list(bench.ws.log("main"))) == 1 + committed
