@@ -16,7 +16,7 @@ MODULES = [
     "memory",
     "table",
     "image",
-    "narrow",
+    "record",
     "files",
     "digest",
     "tasks",

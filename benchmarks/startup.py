@@ -56,6 +56,7 @@ CALLS = {
 # compile() of text takes two: named tuples do it where their annotations are strings.
 COMPILED = "compile()"
 HEAVY = (
+    "arro3",
     "asyncio",
     COMPILED,
     "concurrent.futures",

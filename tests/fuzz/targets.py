@@ -64,11 +64,11 @@ def of_manifest(place: Path) -> Target:
     file = place / "manifest"
     trees.make(BASE, place / "t")
     table = scan(place / "t")
-    manifest.write(file, table.batches(), layer="0123456789", dialect="trusted")
+    manifest.write(file, table, layer="0123456789", dialect="trusted")
 
     def read(data: bytes) -> None:
         file.write_bytes(data)
-        _walk(Table.from_batches(manifest.read(file)))
+        _walk(manifest.read(file, spill=os.fsencode(place)))
 
     return [file.read_bytes()], read, (DsbranchError, ValueError)
 

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import dsbranch
+from dsbranch._core.table import Table
 from dsbranch.errors import DsbranchError
+from dsbranch.store import manifest
 from tests import children, leaks, reference
 from tests.cases import BASE
 from tests.edits import Edit
@@ -206,6 +208,11 @@ def layers(place: Path) -> dict[str, tuple[object, ...]]:
                 xattrs,
             )
     return found
+
+
+def recorded(bench: Bench, layer: str) -> Table:
+    """What the manifest of a layer says."""
+    return manifest.read(bench.manifest(layer), spill=os.fsencode(bench.fs(layer).parent))
 
 
 def mounts(below: Path) -> list[tuple[str, str, str]]:

@@ -20,15 +20,13 @@ import xxhash
 
 import dsbranch
 from dsbranch import errors
-from dsbranch._core.table import Table
 from dsbranch.ops import mounting
 from dsbranch.overlay.kernel import KernelDriver
-from dsbranch.store import manifest
 from tests import children, core
 from tests import edits as e
 from tests.trees import CAPABILITY, Dir, Fifo, File, Socket, Symlink, assert_same, snapshot
 
-from .conftest import KILLED, command, mounts, one_sentence, rows, said
+from .conftest import KILLED, command, mounts, one_sentence, recorded, rows, said
 
 pytestmark = pytest.mark.root
 
@@ -47,10 +45,6 @@ WRITERS = {
     ),
     "unlinked open file": ("held = open(sys.argv[1]); os.unlink(sys.argv[1])", "deleted but open"),
 }
-
-
-def table(bench, layer):
-    return Table.from_batches(manifest.read(bench.manifest(layer)))
 
 
 # --- what it is ---
@@ -399,7 +393,7 @@ def test_mounted_in_another_namespace_only(bench, hold):
     ],
 )
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full", "x"), KeyboardInterrupt()])
-def test_a_failing_step_leaves_the_branch_writable(bench, monkeypatch, step, error):
+def test_a_failing_step_leaves_the_branch_wrirecorded(bench, monkeypatch, step, error):
     bench.edit(e.append("f", b"1"), e.rename("d", "moved"))
     before, rows = bench.see(), bench.traces()["rows"]
     directories = sorted(os.listdir(bench.place / ".dsbranch" / "layers"))
@@ -442,7 +436,7 @@ EVERYTHING = (
 def test_the_manifest_is_what_a_fresh_scan_finds(bench):
     bench.edit(*EVERYTHING)
     commit = bench.ws.commit("main", "x").commit
-    kept = core.entries(table(bench, commit.layer))
+    kept = core.entries(recorded(bench, commit.layer))
     found = core.entries(core.scan(bench.fs(commit.layer)))
     # Only the commit itself knew the origins, and it alone read the contents.
     plain = [entry._replace(origin=None, digest=None) for entry in kept]
@@ -457,7 +451,7 @@ def test_digests_are_those_of_xxhsum(bench):
     commit = bench.ws.commit("main", "x").commit
     top = os.fsencode(bench.fs(commit.layer))
     hashed = 0
-    for entry in core.entries(table(bench, commit.layer)):
+    for entry in core.entries(recorded(bench, commit.layer)):
         metacopy = entry.flags & 8
         if entry.kind != "file" or metacopy:
             assert entry.digest is None, entry.path
@@ -471,7 +465,7 @@ def test_digests_are_those_of_xxhsum(bench):
 def test_without_hashing(bench):
     bench.edit(*EVERYTHING)
     commit = bench.ws.commit("main", "x", hash=False).commit
-    assert {entry.digest for entry in core.entries(table(bench, commit.layer))} == {None}
+    assert {entry.digest for entry in core.entries(recorded(bench, commit.layer))} == {None}
     assert not bench.ws._context.store.layer(commit.layer).hashed
     # What follows reads the contents instead, and is as true.
     bench.edit(e.open_and_close("f"), e.rewrite("new/a"))
@@ -518,7 +512,9 @@ def test_idle_copy_ups_are_dropped(bench, edit):
     bench.edit(edit, e.append("g", b"1"))
     done = bench.ws.commit("main", "x")
     assert done.counts == {"M": 1}
-    files = [e.path for e in core.entries(table(bench, done.commit.layer)) if e.kind != "directory"]
+    files = [
+        e.path for e in core.entries(recorded(bench, done.commit.layer)) if e.kind != "directory"
+    ]
     assert files == [b"g"]
     assert said(bench.ws.diff("main")) == ["M g"]
 
@@ -555,7 +551,7 @@ def test_a_touched_hard_link_stays_whole(bench):
     assert_same(bench.see(), before)
     group = {
         entry.path: entry.nlink_group
-        for entry in core.entries(table(bench, commit.layer))
+        for entry in core.entries(recorded(bench, commit.layer))
         if entry.kind == "file"
     }
     assert group[b"h1"] == group[b"h3"] != 0
@@ -565,7 +561,7 @@ def test_shared_whiteouts_are_no_hard_links(bench):
     bench.edit(e.unlink("f"), e.unlink("g"), e.unlink("d/x"))
     commit = bench.ws.commit("main", "x").commit
     found = [
-        entry for entry in core.entries(table(bench, commit.layer)) if entry.kind == "whiteout"
+        entry for entry in core.entries(recorded(bench, commit.layer)) if entry.kind == "whiteout"
     ]
     assert [entry.path for entry in found] == [b"d/x", b"f", b"g"]
     assert {entry.nlink_group for entry in found} == {0}

@@ -18,7 +18,6 @@ import xxhash
 
 import dsbranch
 from dsbranch import errors
-from dsbranch._core.table import Table
 from dsbranch.store import manifest
 from tests import edits as e
 from tests.trees import Dir, File
@@ -67,7 +66,7 @@ def times(path: Path) -> tuple[int, int]:
 
 def digest_of(place: Path, path: bytes) -> bytes:
     """The digest that a manifest has."""
-    table = Table.from_batches(manifest.read(place))
+    table = manifest.read(place, spill=os.fsencode(place.parent))
     entries = map(table.entry, range(len(table)))
     (digest,) = (entry.digest for entry in entries if entry.path == path)
     return digest

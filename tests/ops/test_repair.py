@@ -174,7 +174,7 @@ def test_a_damaged_store_is_told_of(bench, layer):
 def test_a_fault_of_the_moment_is_no_damage(bench, layer, monkeypatch):
     before = bench.manifest(layer).read_bytes()
 
-    def read(_path):
+    def read(_path, **_):
         raise StorageError("too many open files", errno=24)
 
     monkeypatch.setattr(repairing.manifest, "read", read)

@@ -8,13 +8,11 @@ import os
 import pytest
 
 from dsbranch import errors
-from dsbranch._core.table import Table
-from dsbranch.store import manifest
 from tests import core
 from tests import edits as e
 from tests.trees import Device, Dir, Fifo, File, Symlink, acl, assert_same, snapshot
 
-from .conftest import mounts, one_sentence, rows, said
+from .conftest import mounts, one_sentence, recorded, rows, said
 
 pytestmark = pytest.mark.root
 
@@ -79,26 +77,18 @@ def test_hard_links_and_no_data_read(bench):
     assert {path: os.lstat(new / path).st_ino for path in old} == old
     assert {path: os.lstat(new / path).st_atime_ns for path in old} == dict.fromkeys(old, 1)
     assert done.copied_bytes == 0
-    digests = {
-        entry.path: entry.digest
-        for entry in core.entries(
-            Table.from_batches(manifest.read(bench.manifest(new.parent.name)))
-        )
-    }
+    digests = {entry.path: entry.digest for entry in core.entries(recorded(bench, new.parent.name))}
     assert all(digests[os.fsencode(path)] for path in old)
 
 
 def test_digests_are_taken_over_not_read_again(bench):
     commit = bench.ws.show(bench.commit(e.write("f", b"true")))[0]
     bench.commit(e.append("g", b"1"))
-    expected = {
-        entry.path: entry.digest
-        for entry in core.entries(Table.from_batches(manifest.read(bench.manifest(commit.layer))))
-    }
+    expected = {entry.path: entry.digest for entry in core.entries(recorded(bench, commit.layer))}
     # Whoever read the file again would see this.
     (bench.fs(commit.layer) / "f").write_bytes(b"lies")
     layer = bench.ws.squash("main").commit.layer
-    found = core.entries(Table.from_batches(manifest.read(bench.manifest(layer))))
+    found = core.entries(recorded(bench, layer))
     assert {entry.path: entry.digest for entry in found}[b"f"] == expected[b"f"] is not None
 
 
@@ -110,7 +100,7 @@ def test_its_manifest_is_what_a_fresh_scan_finds(bench):
         (e.recreate("e", Dir({"m": File(b"new")})), e.add("p", Fifo())),
     )
     layer = done.commit.layer
-    kept = core.entries(Table.from_batches(manifest.read(bench.manifest(layer))))
+    kept = core.entries(recorded(bench, layer))
     found = core.entries(core.scan(bench.fs(layer)))
     plain = [entry._replace(digest=None, origin=None) for entry in kept]
     assert core.comparable(plain) == core.comparable(

@@ -4,6 +4,7 @@ import struct
 from typing import NamedTuple
 
 from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.table import Table
 from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
 from dsbranch.store.database import Store
 from dsbranch.store.identity import commit_id, new_id
@@ -119,6 +120,11 @@ def columns_of(rows: list[Row]) -> Columns:
     )
 
 
+def table_of(rows: list[Row]) -> Table:
+    """`rows` have to be sorted, with the root and all directories."""
+    return Table.from_columns(columns_of(rows))
+
+
 def rows_of(columns: Columns) -> list[Row]:
     n = columns.length
 
@@ -161,7 +167,7 @@ GOLDEN = [
     Row(b"", "directory", mode=0o755, mtime_ns=-1),
     Row(b"a", "directory", flags=2, mode=0o1777, uid=1000, gid=1000),
     Row(b"a/b", size=1 << 40, mtime_ns=1_700_000_000_123_456_789, digest=bytes(range(16))),
-    Row(b"a/big", flags=8, size=5, redirect=b"/old/big", xattrs=b"\xff" * 16),
+    Row(b"a/big", flags=12, size=5, redirect=b"/old/big", xattrs=b"\xff" * 16),
     Row(b"a-b", "whiteout", flags=1, mode=0),
     Row(b"dir", "directory", flags=4, redirect=b"before", origin=b"\x00\xfb\x1d\x00"),
     Row(b"hard1", mode=0o4755, nlink_group=1, digest=b"\x01" * 16),

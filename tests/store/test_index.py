@@ -3,11 +3,10 @@ import shutil
 
 import pytest
 
-from dsbranch._core.table import Table
 from dsbranch.errors import StorageError
 from dsbranch.store import index, manifest
 from tests.core import entries
-from tests.store.facts import Row, columns_of
+from tests.store.facts import Row, table_of
 
 ROWS = [Row(b"", "directory"), Row(b"a", "directory"), Row(b"a/b", digest=b"d" * 16), Row(b"c")]
 
@@ -15,8 +14,8 @@ ROWS = [Row(b"", "directory"), Row(b"a", "directory"), Row(b"a/b", digest=b"d" *
 def made(place, rows=ROWS):
     """A manifest with its index in the directory `place`."""
     place.mkdir(exist_ok=True)
-    manifest.write(place / "m", [columns_of(rows)], layer="l", dialect="trusted")
-    table = Table.from_columns(columns_of(rows))
+    manifest.write(place / "m", table_of(rows), layer="l", dialect="trusted")
+    table = table_of(rows)
     index.write(place / "index", table, place / "m")
     return table
 
@@ -62,7 +61,7 @@ def test_none(tmp_path):
 
 def test_another_manifest_has_another_index(tmp_path):
     made(tmp_path)
-    manifest.write(tmp_path / "m", [columns_of(ROWS[:3])], layer="l", dialect="trusted")
+    manifest.write(tmp_path / "m", table_of(ROWS[:3]), layer="l", dialect="trusted")
     assert read(tmp_path) is None
     (tmp_path / "m").unlink()
     assert read(tmp_path) is None
@@ -85,9 +84,9 @@ def test_a_damaged_one_is_none(tmp_path, damage):
 
 def test_an_index_that_says_something_else(tmp_path):
     made(tmp_path)
-    other = Table.from_columns(columns_of(ROWS[:3]))
+    other = table_of(ROWS[:3])
     index.write(tmp_path / "index", other, tmp_path / "m")
-    flaw = index.flaw(tmp_path / "index", tmp_path / "m", Table.from_columns(columns_of(ROWS)))
+    flaw = index.flaw(tmp_path / "index", tmp_path / "m", table_of(ROWS))
     assert flaw == "it does not say what its manifest says"
 
 
@@ -132,9 +131,9 @@ def test_a_small_one_is_always_checked(tmp_path):
 
 @pytest.mark.root
 def test_a_full_disk_leaves_nothing_under_the_name(small_disk):
-    manifest.write(small_disk / "m", [columns_of(ROWS)], layer="l", dialect="trusted")
+    manifest.write(small_disk / "m", table_of(ROWS), layer="l", dialect="trusted")
     (small_disk / "filler").write_bytes(bytes((1 << 20) - 12288))
     rows = [ROWS[0], *(Row(b"%09d" % i) for i in range(5000))]
     with pytest.raises(StorageError, match="index: No space left on device"):
-        index.write(small_disk / "index", Table.from_columns(columns_of(rows)), small_disk / "m")
+        index.write(small_disk / "index", table_of(rows), small_disk / "m")
     assert sorted(os.listdir(small_disk)) == ["filler", "m"]

@@ -18,6 +18,23 @@ KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whi
 
 DIGEST_BYTES = 16
 
+# The columns of a manifest are `path`, `kind`, and these in their order, by their names there.
+NUMBERS = {
+    "flags": "uint8",
+    "mode": "uint16",
+    "uid": "uint32",
+    "gid": "uint32",
+    "rdev": "uint64",
+    "size": "int64",
+    "mtime_ns": "int64",
+    "nlink_group": "uint32",
+}
+OPTIONAL_TEXTS = ("target", "redirect", "origin")
+DIGESTS = {"xattrs": "xattrs", "xxh3_128": "digest"}
+"""Names in a manifest, and in `Columns`."""
+CTIME = "ctime_ns"
+"""One more that the manifest of the dataset has."""
+
 Report: TypeAlias = Callable[[int, int | None, int], None]
 """What a long job tells: how many entries or files are done, of how many, and how many bytes."""
 

@@ -80,7 +80,7 @@ def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer,
     """
     facts = table.summary()
     path = context.layout.manifest(layer.id)
-    checksum = manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect)
+    checksum = manifest.write(path, table, layer=layer.id, dialect=layer.dialect)
     index.write(context.layout.index_file(layer.id), table, path, sync=False)
     sealed = Layer(
         id=layer.id,

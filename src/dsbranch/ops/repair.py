@@ -124,7 +124,7 @@ def _rebuild_as_committed(context: Context, layer: Layer, owner: Commit) -> Tabl
     table = _held(context, layer)
     again = path.with_name(f"{path.name}.again")
     try:
-        checksum = manifest.write(again, table.batches(), layer=layer.id, dialect=layer.dialect)
+        checksum = manifest.write(again, table, layer=layer.id, dialect=layer.dialect)
         if not _is_its(owner, checksum):
             return None
         with storage(f"keep {path}"):
@@ -151,10 +151,10 @@ def _rebuild(context: Context, layer: Layer, owner: Commit | None) -> Table:
     table = _held(context, layer)
     with storage(f"keep {path}"), suppress(FileNotFoundError):
         _keep(path)
-    checksum = manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect)
+    checksum = manifest.write(path, table, layer=layer.id, dialect=layer.dialect)
     if owner is not None and not _is_its(owner, checksum):
         # Nobody can tell whether this is what was committed, and readers are to know.
-        manifest.write(path, table.batches(), layer=layer.id, dialect=layer.dialect, rebuilt=True)
+        manifest.write(path, table, layer=layer.id, dialect=layer.dialect, rebuilt=True)
     return table
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
-from dsbranch._core.columns import Columns, Report
+from dsbranch._core.columns import Report
 from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests, drift
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
@@ -95,17 +94,8 @@ class _Sealing:
             root_ino=self.root_ino,
             root_mtime_ns=table.entry(0).mtime_ns,
         )
-        return sealing.write(self.context.layout, self.parts(table), facts)
-
-    def parts(self, table: Table) -> Iterator[Columns]:
-        """The rows for a manifest, told as they are written."""
         report = self.context.report("writing")
-        done = 0
-        for part in table.batches(ctime=True):
-            yield part
-            done += part.length
-            if report is not None:
-                report(done, len(table), 0)
+        return sealing.write(self.context.layout, table, facts, progress=report)
 
     def hash(
         self,

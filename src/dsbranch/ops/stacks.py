@@ -163,7 +163,7 @@ def from_manifest(context: Context, layer: str) -> Table:
     """
     path = context.layout.manifest(layer)
     try:
-        table = Table.from_batches(manifest.read(path), spill=spill(context))
+        table = manifest.read(path, spill=spill(context))
         if later.take(context.layout.later_digests(layer), table):
             share_digests(table)  # they are one for each inode
     except ValueError as error:

@@ -1,94 +1,26 @@
-"""`Columns` and Arrow tables, both ways. Room ``store``; no I/O.
+"""What pyarrow reads in a manifest as `Columns`. Room ``store``; no I/O.
 
-Buffers are wrapped, not copied, wherever the two layouts agree: all but validity (a byte per
-row here, a bit there) and the offsets of short columns (64 bits here, 32 there). pyarrow is
-imported on use only, and `pyarrow.compute`, which takes 17 ms, for reading only. Everything
-malformed leaves as a ValueError.
+The way there is `dsbranch._core.record`. Buffers are wrapped, not copied, wherever the two layouts
+agree: all but validity (a byte per row here, a bit there) and the offsets of short columns (64 bits
+here, 32 there). pyarrow is imported on use only. Everything malformed leaves as a ValueError.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dsbranch._core import narrow
-from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
+from dsbranch._core.columns import (
+    CTIME,
+    DIGEST_BYTES,
+    DIGESTS,
+    KINDS,
+    NUMBERS,
+    OPTIONAL_TEXTS,
+    Columns,
+)
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-_NUMBERS = {
-    "flags": "uint8",
-    "mode": "uint16",
-    "uid": "uint32",
-    "gid": "uint32",
-    "rdev": "uint64",
-    "size": "int64",
-    "mtime_ns": "int64",
-    "nlink_group": "uint32",
-}
-_TEXTS = ("target", "redirect", "origin")
-_DIGESTS = {"xattrs": "xattrs", "xxh3_128": "digest"}  # name in the table: field of Columns
-
-COLUMNS = ["path", "kind", *_NUMBERS, *_TEXTS, *_DIGESTS]
+COLUMNS = ["path", "kind", *NUMBERS, *OPTIONAL_TEXTS, *DIGESTS]
 """The columns a manifest must have, in their order."""
-
-CTIME = "ctime_ns"
-"""One more that the manifest of the dataset has."""
-
-
-def to_table(columns: Columns, metadata: dict[str, str]) -> Any:
-    """The rows as a pyarrow.Table with the types of ``docs/internals/format.md``."""
-    import pyarrow as pa
-
-    arrays = {"path": _text_array(columns, "path"), "kind": _kind_array(columns)}
-    for name, kind in _NUMBERS.items():
-        arrays[name] = _array(pa.type_for_alias(kind), columns.length, None, getattr(columns, name))
-    for name in _TEXTS:
-        arrays[name] = _text_array(columns, name, getattr(columns, f"{name}_valid"))
-    for name, field in _DIGESTS.items():
-        bitmap = _bitmap(getattr(columns, f"{field}_valid"), columns.length)
-        values = getattr(columns, field)
-        arrays[name] = _array(pa.binary(DIGEST_BYTES), columns.length, bitmap, values)
-    if columns.ctime_ns is not None:
-        arrays[CTIME] = _array(pa.int64(), columns.length, None, columns.ctime_ns)
-    nullable = {*_TEXTS, *_DIGESTS}
-    schema = pa.schema(
-        [pa.field(name, array.type, nullable=name in nullable) for name, array in arrays.items()],
-        metadata=metadata,
-    )
-    return pa.Table.from_arrays(list(arrays.values()), schema=schema)
-
-
-def _array(kind: Any, length: int, bitmap: Any, *buffers: Buffer) -> Any:
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(kind, length, [bitmap, *(pa.py_buffer(b) for b in buffers)])
-
-
-def _bitmap(valid: Buffer, length: int) -> Any:
-    import pyarrow as pa
-
-    return pa.py_buffer(narrow.bits(memoryview(valid)[:length]))
-
-
-def _text_array(columns: Columns, name: str, valid: Buffer | None = None) -> Any:
-    import pyarrow as pa
-
-    bitmap = None if valid is None else _bitmap(valid, columns.length)
-    offsets = narrow.offsets(getattr(columns, f"{name}_offsets"))
-    array = _array(pa.binary(), columns.length, bitmap, offsets, getattr(columns, f"{name}_data"))
-    array.validate(full=True)  # offsets out of order would be written as garbage
-    return array
-
-
-def _kind_array(columns: Columns) -> Any:
-    import pyarrow as pa
-
-    codes = _array(pa.int8(), columns.length, None, columns.kind)
-    try:
-        return pa.DictionaryArray.from_arrays(codes, pa.array(KINDS))
-    except IndexError as error:
-        raise ValueError(f"column kind: {error}") from error
 
 
 def from_table(table: Any) -> Columns:
@@ -99,13 +31,13 @@ def from_table(table: Any) -> Columns:
     fields: dict[str, Any] = {"length": table.num_rows}
     fields |= _text(_column(table, "path", nullable=False), "path")
     fields["kind"] = _kinds(_column(table, "kind", nullable=False))
-    for name, kind in _NUMBERS.items():
+    for name, kind in NUMBERS.items():
         fields[name] = _numbers(_column(table, name, nullable=False), name, kind)
-    for name in _TEXTS:
+    for name in OPTIONAL_TEXTS:
         column = _column(table, name, nullable=True)
         fields |= _text(column, name)
         fields[f"{name}_valid"] = _valid(column)
-    for name, field in _DIGESTS.items():
+    for name, field in DIGESTS.items():
         column = _column(table, name, nullable=True)
         fields[field] = _digests(column, name)
         fields[f"{field}_valid"] = _valid(column)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
-from dsbranch._core.columns import Columns
+from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError
 from dsbranch.model.facts import Seal
@@ -22,7 +21,7 @@ from dsbranch.store.layout import Layout, sync_directory
 from dsbranch.store.seal import AGAIN, FORMAT, RECORD
 
 
-def write(layout: Layout, parts: Iterable[Columns], facts: Seal) -> Seal:
+def write(layout: Layout, table: Table, facts: Seal, *, progress: Report | None = None) -> Seal:
     """Seal: write a manifest, and then the record of it; the seal with its id and checksum.
 
     What earlier seals left goes afterwards.
@@ -33,7 +32,14 @@ def write(layout: Layout, parts: Iterable[Columns], facts: Seal) -> Seal:
         layout.seals.mkdir(exist_ok=True)
         sync_directory(layout.dot)
     id = new_id()
-    sha256 = manifest.write(manifest_file(layout, id), parts, layer="base", dialect="trusted")
+    sha256 = manifest.write(
+        manifest_file(layout, id),
+        table,
+        layer="base",
+        dialect="trusted",
+        ctime=True,
+        progress=progress,
+    )
     made = facts._replace(id=id, sha256=sha256)
     path = layout.seals / RECORD
     draft = path.with_name(f"{RECORD}.tmp")
@@ -59,7 +65,7 @@ def read(layout: Layout, seal: Seal, *, spill: bytes) -> Table:
     if manifest.digest_file(path) != seal.sha256:
         raise IntegrityError(f"{path} is not what was written", hint=AGAIN)
     try:
-        table = Table.from_batches(manifest.read(path, ctime=True), spill=spill)
+        table = manifest.read(path, spill=spill, ctime=True)
         later.take(digests_file(layout, seal.id), table)
     except ValueError as error:
         raise IntegrityError(f"{path} is malformed: {error}", hint=AGAIN) from error

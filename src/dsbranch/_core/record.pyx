@@ -1,0 +1,384 @@
+"""Rows on their way into a manifest: as Arrow's C data, into a file, and the sum they are told by.
+
+The buffers of `Columns` are handed over as they are, but for what Arrow has in another form: a bit
+for each byte that says whether there is a value, and offsets of 32 bits.
+
+Who takes the rows calls back from code that no exception may leave: arro3 would panic, and say so
+on the terminal. So neither `Stream` nor `Sink` ever fails. The first error ends the rows, or has
+all that is written after it dropped, and is for the caller to raise.
+"""
+
+import errno as errors
+import os
+import struct
+from itertools import accumulate, chain
+
+import xxhash
+
+from cpython.bytes cimport PyBytes_AsString
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.errno cimport EINTR, ENOMEM, errno
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.unistd cimport write
+
+from dsbranch._core.arrow cimport *
+from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, KINDS, NUMBERS, OPTIONAL_TEXTS
+from dsbranch._core.table cimport *
+
+cdef enum:
+    NULLABLE = 2         # ARROW_FLAG_NULLABLE
+    CHUNK = 1 << 10      # rows that are summed at a time
+
+_LETTERS = {"uint8": "C", "uint16": "S", "uint32": "I", "uint64": "L", "int64": "l"}
+
+
+cdef class Stream:
+    """Parts of a table as a stream that any library of Arrow takes (``__arrow_c_stream__``), once.
+
+    Columns and types are those of ``docs/internals/format.md``; where `ctime`, with `ctime_ns` behind
+    them. `metadata` is the schema's, text to text. `error` is what ended the stream too early: whatever
+    `parts` raises, a ValueError for columns that are malformed, or a signal's exception.
+    """
+    cdef object parts
+    cdef dict metadata
+    cdef bint ctime
+    cdef readonly object error
+
+    def __init__(self, parts, metadata, *, bint ctime=False):
+        self.parts = iter(parts)
+        self.metadata = metadata
+        self.ctime = ctime
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        cdef ArrowArrayStream *stream
+        stream = <ArrowArrayStream *>PyMem_RawCalloc(1, sizeof(ArrowArrayStream))
+        if stream == NULL:
+            raise MemoryError
+        stream.get_schema = next_schema
+        stream.get_next = next_array
+        stream.get_last_error = last_error
+        stream.release = release_stream
+        stream.private_data = <void *>self
+        Py_INCREF(self)
+        return PyCapsule_New(stream, "arrow_array_stream", free_capsule)
+
+    cdef object schema(self):
+        columns = [schema_of("path", "z"), schema_of("kind", "c", dictionary=schema_of("", "u"))]
+        columns += [schema_of(name, _LETTERS[kind]) for name, kind in NUMBERS.items()]
+        columns += [schema_of(name, "z", NULLABLE) for name in OPTIONAL_TEXTS]
+        columns += [schema_of(name, f"w:{DIGEST_BYTES}", NULLABLE) for name in DIGESTS]
+        if self.ctime:
+            columns.append(schema_of(CTIME, "l"))
+        packed = struct.pack("=i", len(self.metadata))
+        for text in chain.from_iterable(self.metadata.items()):
+            packed += struct.pack("=i", len(text.encode())) + text.encode()
+        return schema_of("", "+s", children=columns, metadata=packed)
+
+    cdef object array(self, rows):
+        n = rows.length
+        columns = [text_of(rows, "path", None), kind_of(rows)]
+        columns += [array_of(n, [None, getattr(rows, name)]) for name in NUMBERS]
+        columns += [text_of(rows, name, getattr(rows, f"{name}_valid")) for name in OPTIONAL_TEXTS]
+        for field in DIGESTS.values():
+            valid = bits(getattr(rows, f"{field}_valid"), n)
+            columns.append(array_of(n, [valid, getattr(rows, field)]))
+        if self.ctime:
+            columns.append(array_of(n, [None, rows.ctime_ns]))
+        return array_of(n, [None], children=columns)
+
+
+cdef int next_schema(ArrowArrayStream *stream, ArrowSchema *out) noexcept with gil:
+    try:
+        export_schema(out, (<Stream>stream.private_data).schema())
+    except MemoryError:
+        return ENOMEM
+    return 0
+
+
+cdef int next_array(ArrowArrayStream *stream, ArrowArray *out) noexcept with gil:
+    cdef Stream rows = <Stream>stream.private_data
+    memset(out, 0, sizeof(ArrowArray))  # the end
+    try:
+        PyErr_CheckSignals()
+        if rows.error is None:
+            for part in rows.parts:
+                export_array(out, rows.array(part))
+                break
+    except BaseException as error:
+        rows.error = error
+    return 0
+
+
+cdef const char *last_error(ArrowArrayStream *stream) noexcept:
+    return NULL
+
+
+cdef void release_stream(ArrowArrayStream *stream) noexcept with gil:
+    Py_DECREF(<object>stream.private_data)
+    stream.release = NULL
+
+
+cdef void free_capsule(capsule) noexcept:
+    cdef ArrowArrayStream *stream
+    stream = <ArrowArrayStream *>PyCapsule_GetPointer(capsule, "arrow_array_stream")
+    if stream.release != NULL:  # nobody took it
+        stream.release(stream)
+    PyMem_RawFree(stream)
+
+
+# --- schemas and arrays: what is to be said of one, and the structure that says it ---
+
+def schema_of(name, format, flags=0, children=(), dictionary=None, metadata=None):
+    return name.encode(), format.encode(), flags, children, dictionary, metadata
+
+
+def array_of(length, buffers, children=(), dictionary=None):
+    """`buffers`: the first says where there are values, None where that is everywhere."""
+    held = [None if buffer is None else memoryview(buffer).cast("B") for buffer in buffers]
+    return length, held, children, dictionary
+
+
+cdef tuple text_of(rows, str name, valid):
+    cdef int64_t n = rows.length
+    data = memoryview(getattr(rows, f"{name}_data"))
+    offsets = narrow(getattr(rows, f"{name}_offsets"), n + 1, data.nbytes)
+    return array_of(n, [None if valid is None else bits(valid, n), offsets, data])
+
+
+cdef tuple kind_of(rows):
+    cdef const uint8_t[::1] code = memoryview(rows.kind).cast("B")
+    cdef int64_t n = rows.length, i
+    for i in range(n):
+        if code[i] >= len(KINDS):
+            raise ValueError(f"column kind: {code[i]} is the code of none")
+    names = [name.encode() for name in KINDS]
+    ends = accumulate(map(len, names), initial=0)
+    offsets = struct.pack(f"={len(names) + 1}i", *ends)
+    dictionary = array_of(len(names), [None, offsets, b"".join(names)])
+    return array_of(n, [None, rows.kind], dictionary=dictionary)
+
+
+cdef bytes bits(valid, int64_t n):
+    """A bit for each of `n` bytes, set where that is not 0; the lowest comes first."""
+    cdef const uint8_t[::1] byte = memoryview(valid).cast("B")
+    cdef int64_t i
+    made = bytes((n + 7) // 8)
+    cdef uint8_t *out = <uint8_t *>PyBytes_AsString(made)
+    for i in range(n):
+        out[i >> 3] |= (byte[i] != 0) << (i & 7)
+    return made
+
+
+cdef bytes narrow(wide, int64_t n, int64_t size):
+    """`n` offsets of 64 bits into `size` bytes as offsets of 32: nobody looks at them again."""
+    cdef const uint8_t[::1] byte = memoryview(wide).cast("B")
+    cdef int64_t i, value, last = 0
+    made = bytes(4 * n)
+    cdef int32_t *out = <int32_t *>PyBytes_AsString(made)
+    for i in range(n):
+        memcpy(&value, &byte[8 * i], 8)
+        if not last <= value <= min(size, INT32_MAX):
+            raise ValueError(f"offset {value} after {last} in {size} bytes")
+        out[i] = <int32_t>value
+        last = value
+    return made
+
+
+cdef int export_schema(ArrowSchema *out, tuple node) except -1:
+    name, format, flags, children, dictionary, metadata = node
+    cdef int64_t n = len(children), i
+    cdef size_t more = n + (dictionary is not None)
+    cdef char *block = held(node, n * sizeof(void *) + more * sizeof(ArrowSchema))
+    memset(out, 0, sizeof(ArrowSchema))
+    out.private_data = block
+    out.release = release_schema
+    out.format = <bytes>format
+    out.name = <bytes>name
+    if metadata is not None:
+        out.metadata = <bytes>metadata
+    out.flags = flags
+    out.children = <ArrowSchema **>(block + sizeof(void *))
+    cdef ArrowSchema *next = <ArrowSchema *>(out.children + n)
+    for i in range(n):
+        out.children[i] = next + i
+        out.n_children += 1
+        export_schema(next + i, children[i])
+    if dictionary is not None:
+        out.dictionary = next + n
+        export_schema(next + n, dictionary)
+    return 0
+
+
+cdef int export_array(ArrowArray *out, tuple node) except -1:
+    length, buffers, children, dictionary = node
+    cdef int64_t n = len(children), b = len(buffers), i
+    cdef size_t more = n + (dictionary is not None)
+    cdef char *block = held(node, (b + n) * sizeof(void *) + more * sizeof(ArrowArray))
+    memset(out, 0, sizeof(ArrowArray))
+    out.private_data = block
+    out.release = release_array
+    out.length = length
+    out.null_count = 0 if buffers[0] is None else -1
+    out.n_buffers = b
+    out.buffers = <const void **>(block + sizeof(void *))
+    for i in range(b):
+        out.buffers[i] = address(buffers[i])
+    out.children = <ArrowArray **>(out.buffers + b)
+    cdef ArrowArray *next = <ArrowArray *>(out.children + n)
+    for i in range(n):
+        out.children[i] = next + i
+        out.n_children += 1
+        export_array(next + i, children[i])
+    if dictionary is not None:
+        out.dictionary = next + n
+        export_array(next + n, dictionary)
+    return 0
+
+
+cdef char *held(tuple node, size_t size) except NULL:
+    """Zeros behind a reference to what a structure points into."""
+    cdef char *block = <char *>PyMem_RawCalloc(1, sizeof(void *) + size)
+    if block == NULL:
+        raise MemoryError
+    (<PyObject **>block)[0] = <PyObject *>node
+    Py_INCREF(node)
+    return block
+
+
+cdef void let_go(void *block) noexcept:
+    Py_DECREF(<object>(<PyObject **>block)[0])
+    PyMem_RawFree(block)
+
+
+cdef const void *address(buffer) except? NULL:
+    cdef const uint8_t[::1] byte
+    if buffer is None:
+        return NULL
+    byte = buffer
+    return &byte[0] if byte.shape[0] else <const void *>"\0\0\0\0\0\0\0"
+
+
+cdef void release_schema(ArrowSchema *schema) noexcept with gil:
+    cdef int64_t i
+    for i in range(schema.n_children):
+        if schema.children[i].release != NULL:
+            schema.children[i].release(schema.children[i])
+    if schema.dictionary != NULL and schema.dictionary.release != NULL:
+        schema.dictionary.release(schema.dictionary)
+    let_go(schema.private_data)
+    schema.release = NULL
+
+
+cdef void release_array(ArrowArray *array) noexcept with gil:
+    cdef int64_t i
+    for i in range(array.n_children):
+        if array.children[i].release != NULL:
+            array.children[i].release(array.children[i])
+    if array.dictionary != NULL and array.dictionary.release != NULL:
+        array.dictionary.release(array.dictionary)
+    let_go(array.private_data)
+    array.release = NULL
+
+
+cdef class Sink:
+    """What a library takes for a file to write to: a descriptor, and a sum of all that is written.
+
+    `error` is the OSError of the first write that failed. `hasher` has been given all before it.
+    """
+    cdef int fd
+    cdef object hasher
+    cdef readonly object error
+
+    def __init__(self, int fd, hasher):
+        self.fd = fd
+        self.hasher = hasher
+
+    def write(self, data) -> int:
+        cdef const uint8_t[::1] byte = data
+        cdef ssize_t size = byte.shape[0], done = 0, wrote
+        while self.error is None and done < size:
+            with nogil:
+                wrote = write(self.fd, &byte[done], size - done)
+            if wrote >= 0:
+                done += wrote
+            elif errno != EINTR:
+                self.error = OSError(errno, os.strerror(errno))
+        if self.error is None:
+            self.hasher.update(data)
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def seek(self, offset, whence=0):
+        """It must be there, and is not called."""
+        raise OSError(errors.ESPIPE, os.strerror(errors.ESPIPE))
+
+
+# --- the sum ---
+
+cdef struct Summed:
+    uint64_t rdev
+    int64_t size
+    int64_t mtime_ns
+    uint32_t uid
+    uint32_t gid
+    uint32_t group
+    uint32_t texts[TEXTS]
+    uint16_t mode
+    uint8_t kind
+    uint8_t flags
+    uint8_t xattrs[16]
+    uint8_t digest[16]
+
+
+def digest(Table table) -> bytes:
+    """The sum of a table's rows, ``dsbranch.rows`` in ``docs/internals/format.md``: XXH3-128."""
+    hasher = xxhash.xxh3_128()
+    cdef int64_t start
+    for start in range(0, table.count, CHUNK):
+        PyErr_CheckSignals()
+        hasher.update(summed(table, start, min(start + CHUNK, table.count)))
+    return hasher.digest()
+
+
+cdef bytes summed(Table table, int64_t start, int64_t stop):
+    cdef int64_t i, size = (stop - start) * sizeof(Summed)
+    cdef int which
+    cdef Row *row
+    cdef Summed fields
+    for i in range(start, stop):
+        for which in range(TEXTS):
+            if has_text(table.rows + i, which):
+                size += row_text(table.rows + i, which).size
+    made = bytes(size)
+    cdef char *out = PyBytes_AsString(made)
+    for i in range(start, stop):
+        row = table.rows + i
+        memset(&fields, 0, sizeof(Summed))
+        fields.rdev = row.rdev
+        fields.size = row.size
+        fields.mtime_ns = row.mtime_ns
+        fields.uid = row.uid
+        fields.gid = row.gid
+        fields.group = row.group
+        fields.mode = row.mode
+        fields.kind = row.kind
+        fields.flags = row.flags
+        if row.flags & F_XATTRS:
+            memcpy(fields.xattrs, row.xattrs, sizeof(fields.xattrs))
+        if row.flags & F_DIGEST:
+            memcpy(fields.digest, row.digest, sizeof(fields.digest))
+        for which in range(TEXTS):
+            if has_text(row, which):
+                fields.texts[which] = row_text(row, which).size
+        memcpy(out, &fields, sizeof(Summed))
+        out += sizeof(Summed)
+        for which in range(TEXTS):
+            memcpy(out, table.heap + row_text(row, which).at, fields.texts[which])
+            out += fields.texts[which]
+    return made
