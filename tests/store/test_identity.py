@@ -1,5 +1,9 @@
+import sys
 from hashlib import sha256
 
+import pytest
+
+from dsbranch.store import identity
 from dsbranch.store.identity import commit_id, new_id
 
 
@@ -32,3 +36,17 @@ def test_random_ids_are_short_plain_and_different():
     assert len(ids) == 1000
     assert {len(id) for id in ids} == {10}
     assert set("".join(ids)) == set("0123456789abcdefghijklmnopqrstuvwxyz")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_sha256_with_and_without_what_is_python_s_own(
+    own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own:
+        for name in ("_sha2", "_sha256"):
+            monkeypatch.setitem(sys.modules, name, None)
+    found = identity.sha256()
+    assert isinstance(found, type(sha256())) != own
+    found.update(b"a")
+    found.update(b"b")
+    assert found.hexdigest() == sha256(b"ab").hexdigest()

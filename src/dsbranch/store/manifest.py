@@ -19,6 +19,7 @@ from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model.facts import Dialect
 from dsbranch.store.faults import storage
+from dsbranch.store.identity import sha256
 from dsbranch.store.layout import sync_directory
 
 if TYPE_CHECKING:
@@ -82,13 +83,11 @@ def _told(parts: Iterable[Columns], rows: int, progress: Report | None) -> Itera
 
 
 def _write(fd: int, rows: Stream) -> str:
-    import hashlib
-
     from arro3.io import write_parquet
 
     from dsbranch._core.record import Sink
 
-    hasher = hashlib.sha256()
+    hasher = sha256()
     file: Any = Sink(fd, hasher)  # it asks for all that IO[bytes] has, and calls three of it
     write_parquet(
         rows,
