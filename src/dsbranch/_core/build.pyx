@@ -16,12 +16,17 @@ from libc.string cimport memcpy
 from dsbranch._core.entries import own_xattrs
 from dsbranch._core.syscalls import chmod_at
 
+from dsbranch._core.base cimport Base
 from dsbranch._core.files cimport FUSE_PREFIX, open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
 from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Spot, View
+
+def _is_acl(name: str) -> bool:
+    return name.startswith("system.")
+
 
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
@@ -160,12 +165,11 @@ cdef class Builder:
         elif step.action == LINK:
             self.separate(step, here, name)
         elif step.action == DIRECTORY_STEP:
-            os.mkdir(name, 0o700, dir_fd=here)
-            there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            there = make_directory(here, name)
             try:
                 self.describe(step, there, 0o700)
             finally:
-                os.close(there)
+                close(there)
         elif step.action == WHITEOUT_STEP:
             self.make_whiteout(step.path, here, name)
         elif step.action == AGAIN:
@@ -318,7 +322,6 @@ cdef class Builder:
         """
         cdef Table table
         cdef int64_t row
-        cdef int source
         mode, uid, gid, _ = facts_of(step)
         table, row = step.source
         try:
@@ -331,17 +334,38 @@ cdef class Builder:
             os.setxattr(
                 out, self.prefix + (b"opaque" if step.marker == b"y" else b"redirect"), step.marker
             )
+        wanted = self.take_xattrs(step, out, mode) if self.may_have_xattrs(step) else []
+        # A default ACL of the directory it was made in is not its own.
+        if flistxattr(out, NULL, 0) > 0:
+            for name in os.listxattr(out):
+                if name.startswith("system.posix_acl_") and name not in wanted:
+                    os.removexattr(out, name)
+        if step.action == STUB and os.fsdecode(self.prefix + b"metacopy") not in wanted:
+            os.setxattr(out, self.prefix + b"metacopy", b"")
+        # After the ACL, which changes mode bits.
+        os.fchmod(out, mode | more)
+        return 0
+
+    cdef bint may_have_xattrs(self, Step step) except -1:
+        """Whether what a step's source has by way of xattrs is worth a look, as most have none."""
+        cdef Table table
+        cdef int64_t row
+        table, row = step.source
+        return step.action == STUB or isinstance(table, Base) or table.rows[row].flags & F_XATTRS
+
+    cdef list take_xattrs(self, Step step, int out, int mode):
+        """Give an open entry the xattrs of its source; the names that this has."""
+        cdef Table table
+        cdef int64_t row
+        cdef int source
+        table, row = step.source
         source = open_to_read(table.root_fd, table.path_at(row), table.rows[row].path.size, 0)
         if source < 0:
             raise missing(source)
         try:
             wanted = os.listxattr(source)
-            # A default ACL of the directory it was made in is not its own.
-            for name in os.listxattr(out):
-                if name.startswith("system.posix_acl_") and name not in wanted:
-                    os.removexattr(out, name)
             # An ACL last: it may take the right to set the others.
-            for name in sorted(wanted, key=lambda name: name.startswith("system.")):
+            for name in sorted(wanted, key=_is_acl):
                 raw = os.fsencode(name)
                 if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
                     value = os.getxattr(source, name)
@@ -351,11 +375,7 @@ cdef class Builder:
                         self.unowned(mode)
         finally:
             os.close(source)
-        if step.action == STUB and self.prefix + b"metacopy" not in map(os.fsencode, wanted):
-            os.setxattr(out, self.prefix + b"metacopy", b"")
-        # After the ACL, which changes mode bits.
-        os.fchmod(out, mode | more)
-        return 0
+        return wanted
 
     cdef tuple times(self, Step step):
         return (facts_of(step)[3],) * 2
@@ -375,6 +395,17 @@ cdef class Builder:
             chmod_at(here, name, mode)
         os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
+
+
+cdef int make_directory(int here, bytes name) except -1:
+    """A descriptor of a new directory, which only its maker may enter."""
+    cdef const char *called = name
+    cdef int there = -1
+    if mkdirat(here, called, 0o700) == 0:
+        there = openat(here, called, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    if there < 0:
+        raise OSError(errno, os.strerror(errno))
+    return there
 
 
 cdef int link_file(int there, bytes old, int here, bytes name) except -1:

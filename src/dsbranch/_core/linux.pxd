@@ -117,10 +117,12 @@ cdef extern from *:
         char d_name[0]
 
     ssize_t fgetxattr(int fd, const char *name, void *value, size_t size) nogil
+    ssize_t flistxattr(int fd, char *names, size_t size) nogil
     ssize_t llistxattr(const char *path, char *names, size_t size) nogil
     ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) nogil
     int lremovexattr(const char *path, const char *name) nogil
     int removexattr(const char *path, const char *name) nogil
+    int mkdirat(int dir, const char *name, unsigned int mode) nogil
     int linkat(int from_dir, const char *path, int to_dir, const char *name, int flags) nogil
     ssize_t readlinkat(int dir, const char *path, char *buffer, size_t size) nogil
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from errno import EPERM
+from itertools import islice
 
 from dsbranch._core.build import build, inherit
 from dsbranch._core.content import digest_files
@@ -15,6 +16,9 @@ from dsbranch.errors import NoPrivilege
 from dsbranch.model.facts import Layer
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.context import Context
+
+_FEW = 1 << 14
+"""Steps that are held, a few MB, as making them takes as long as it takes to look them up."""
 
 Built = tuple[int, int, int]
 """Files linked, files copied, bytes copied."""
@@ -50,13 +54,16 @@ def built(
 ) -> tuple[Layer, str, Built]:
     """Carry `steps` out in the directory of the new layer and describe it in a manifest.
 
-    They are gone through twice.
+    They are gone through twice, or up to three times.
     `hash`: what the sources' manifests do not tell is read, so that every digest is known.
     `parts` are the layers, newest first, that the new one stands for.
     `share` False: the sources are not sealed layers, so nothing may be linked.
     """
     place = context.layout.fs(new.id)
     with stacks.reading(place, "make"), stacks.consistent(context.root):
+        few = list(islice(stacks.told(context, steps), _FEW + 1))
+        if len(few) <= _FEW:
+            steps = few
         try:
             effort = build(
                 stacks.told(context, steps), os.fsencode(place), dialect=new.dialect, share=share
