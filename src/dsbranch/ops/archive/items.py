@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dsbranch._core.base import Base
 from dsbranch._core.delta import Delta
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from dsbranch._core.delta import Place
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One entry to write. `place` is where it lies, None for a whiteout of `path`; `content` where
     a file's data lie. `first` is the path of an earlier item that is the same inode; `before` the
     digest of what was there, None in a full archive."""
@@ -67,7 +66,7 @@ class Items:
                 yield item
             else:
                 whole = item.kind != "directory"
-                yield replace(item, before=before(self.old, item.path, whole=whole))
+                yield item._replace(before=before(self.old, item.path, whole=whole))
 
 
 def plan_full(deltas: Sequence[Delta]) -> Items:
@@ -110,7 +109,7 @@ def _linked(items: Iterator[Item]) -> Iterator[Item]:
     for item in items:
         key = None if item.place is None else inode(*item.place)
         first = item.path if key is None else firsts.setdefault(key, item.path)
-        yield item if first == item.path else replace(item, first=first)
+        yield item if first == item.path else item._replace(first=first)
 
 
 def _other_names(deltas: Sequence[Delta], new: View, stack: Sequence[Table]) -> Iterator[Item]:

@@ -1,12 +1,12 @@
 """Writing a tar: PAX headers for nanoseconds and xattrs, OCI whiteouts, zstd if asked for.
 
 The same items give the same bytes: names of users are left out and nothing depends on the
-time of writing. The tar itself is the standard library's.
+time of writing. Headers are the standard library's; its `TarFile` would copy each of them, and all
+content twice.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,8 +16,7 @@ from typing import IO, cast
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
-from dsbranch._core.table import Table
-from dsbranch.errors import IntegrityError, UnsupportedError
+from dsbranch.errors import DsbranchError, IntegrityError, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_text
 from dsbranch.ops.archive.holes import data_of
@@ -55,26 +54,16 @@ def write_tar(
 
     :raises OSError: a source cannot be read or the disk is full
     """
-    with open(path, "xb") as file:
-        with (
-            _compressed(file, zst=zst) as stream,
-            tarfile.open(
-                fileobj=stream,
-                mode="w|",
-                format=tarfile.PAX_FORMAT,
-                encoding="utf-8",
-                errors="surrogateescape",
-            ) as tar,
-        ):
-            tar.copybufsize = _PIECE  # type: ignore[attr-defined]  # unknown to typeshed
+    with open(path, "xb", buffering=_PIECE) as file:
+        with _compressed(file, zst=zst) as stream:
+            tar = _Tar(stream)
             for number, item in enumerate(items):
                 if progress is not None:
-                    progress(number, total, tar.offset)
+                    progress(number, total, tar.size)
                 _add(tar, item, number, dialect)
-                # Kept for those who read what they wrote.
-                tar.members.clear()  # type: ignore[attr-defined]  # unknown to typeshed
+            tar.end()
             if progress is not None:
-                progress(total, total, tar.offset)
+                progress(total, total, tar.size)
         file.flush()
         os.fsync(file.fileno())
 
@@ -92,20 +81,48 @@ def _compressed(file: IO[bytes], *, zst: bool) -> Iterator[IO[bytes]]:
         yield cast(IO[bytes], stream)
 
 
-def _add(tar: tarfile.TarFile, item: Item, number: int, dialect: str) -> None:
+class _Tar:
+    """A tar that is written from its beginning to its end. `size` counts its bytes so far."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.size = 0
+
+    def add(self, info: tarfile.TarInfo, pieces: Iterable[bytes] = ()) -> None:
+        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        for piece in pieces:
+            self._write(piece)
+        self._fill(tarfile.BLOCKSIZE)
+
+    def end(self) -> None:
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._fill(tarfile.RECORDSIZE)
+
+    def _write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self.size += len(data)
+
+    def _fill(self, unit: int) -> None:
+        if more := -self.size % unit:
+            self._write(bytes(more))
+
+
+def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
     info = tarfile.TarInfo(os.fsdecode(item.name) or ".")
     info.pax_headers = _mark(item, number)
     if item.place is None:
         info.mode = 0
-        tar.addfile(info, io.BytesIO())
+        tar.add(info)
         return
     table, row = item.place
     entry = table.entry(row)
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     info.mtime = entry.mtime_ns // _SECOND
-    with _reading(entry.path):
+    try:
         xattrs = own_xattrs(table, row, dialect=dialect)
+    except OSError as error:
+        raise _unreadable(entry.path, error) from error
     _require_text(entry.path, xattrs)
     info.pax_headers |= _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
@@ -115,18 +132,26 @@ def _add(tar: tarfile.TarFile, item: Item, number: int, dialect: str) -> None:
     if item.first is not None:
         info.type = tarfile.LNKTYPE
         info.linkname = os.fsdecode(item.first)
-        tar.addfile(info)
+        tar.add(info)
     elif entry.kind == "file":
         assert item.content is not None
-        with _Content(*item.content, size=entry.size) as content:
+        table, row = item.content
+        try:
+            fd = open_entry(table, row)
+        except OSError as error:
+            raise _unreadable(table.path(row), error) from error
+        try:
+            content = _Content(fd, table.path(row), entry.size)
             if content.is_sparse:
                 # The name by which a reader that knows nothing of holes keeps the map and the data.
                 info.pax_headers |= _sparse_headers(info.name, entry.size)
                 info.name = f"GNUSparseFile.0/{number}"
             info.size = content.length
-            tar.addfile(info, content)
+            tar.add(info, content.pieces())
+        finally:
+            os.close(fd)
     else:
-        tar.addfile(info)
+        tar.add(info)
 
 
 def _require_text(path: bytes, names: Iterable[bytes]) -> None:
@@ -148,32 +173,28 @@ def _mark(item: Item, number: int) -> dict[str, str]:
     return {} if number else {"comment": FULL}
 
 
-@contextmanager
-def _reading(path: bytes) -> Iterator[None]:
-    """Tell what fails on the side that is read from the tar's own failures."""
-    try:
-        yield
-    except OSError as error:
-        raise from_errno(error.errno or 0, f"read {os.fsdecode(path)}") from error
+def _unreadable(path: bytes, error: OSError) -> DsbranchError:
+    """What tells a failure of the side that is read from the tar's own."""
+    return from_errno(error.errno or 0, f"read {os.fsdecode(path)}")
 
 
-class _Content(io.RawIOBase):
+class _Content:
     """What a tar holds of a file of a layer or the base: its data, and a map of them if there are
-    holes. Its failures are told from those of the tar's own file."""
+    holes."""
 
-    def __init__(self, table: Table, row: int, *, size: int) -> None:
-        self._path = table.path(row)
-        self._head = b""
+    def __init__(self, fd: int, path: bytes, size: int) -> None:
+        self._fd, self._path = fd, path
+        self._map = b""
         self._spans = [(0, size)]
-        self._fd = -1
-        with _reading(self._path):
-            self._fd = open_entry(table, row)
+        try:
             self._look_for_holes(size)
-        self.length = len(self._head) + sum(end - start for start, end in self._spans)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        self.length = len(self._map) + sum(end - start for start, end in self._spans)
 
     @property
     def is_sparse(self) -> bool:
-        return bool(self._head)
+        return bool(self._map)
 
     def _look_for_holes(self, size: int) -> None:
         status = os.fstat(self._fd)
@@ -184,7 +205,7 @@ class _Content(io.RawIOBase):
         spans = list(data_of(self._fd, size))
         if spans != self._spans and sum(end - start for start, end in spans) < _MOST_SPARSE:
             self._spans = spans
-            self._head = _sparse_map(spans, size)
+            self._map = _sparse_map(spans, size)
 
     def _short(self) -> IntegrityError:
         return IntegrityError(
@@ -192,31 +213,20 @@ class _Content(io.RawIOBase):
             hint="has something written into `.dsbranch/layers` or the dataset?",
         )
 
-    def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes while there are as many: tarfile takes less for the end."""
-        if size < 0:
-            size = self.length
-        pieces = [self._head[:size]]
-        self._head = self._head[size:]
-        size -= len(pieces[0])
-        while size and self._spans:
-            start, end = self._spans[0]
-            with _reading(self._path):
-                found = os.pread(self._fd, min(size, end - start), start)
-            if not found and start < end:
-                raise self._short()
-            pieces.append(found)
-            size -= len(found)
-            self._spans[0] = start + len(found), end
-            if start + len(found) == end:
-                del self._spans[0]
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        super().close()
+    def pieces(self) -> Iterator[bytes]:
+        """`length` bytes in all."""
+        yield self._map
+        for start, end in self._spans:
+            at = start
+            while at < end:
+                try:
+                    found = os.pread(self._fd, min(_PIECE, end - at), at)
+                except OSError as error:
+                    raise _unreadable(self._path, error) from error
+                if not found:
+                    raise self._short()
+                yield found
+                at += len(found)
 
 
 def _sparse_map(spans: Sequence[tuple[int, int]], size: int) -> bytes:
