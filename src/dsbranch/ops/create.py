@@ -74,6 +74,7 @@ def _insert(
     layer: Layer,
     claim: Callable[[int], None] | None = None,
 ) -> None:
+    context.layout.sync_layer_dirs(layer.id)
     context.store.record(
         "create",
         Move(None, Branch(0, name, head, layer.id, head, time.time_ns())),

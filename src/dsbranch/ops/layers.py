@@ -17,7 +17,7 @@ from dsbranch.overlay.markers import copy_root
 from dsbranch.store import index, manifest, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
-from dsbranch.store.layout import RETIRED, new_layer_id, sync_directory
+from dsbranch.store.layout import RETIRED, new_layer_id
 from dsbranch.store.lock import layer_claim
 from dsbranch.store.removal import remove_soon, remove_tree
 
@@ -28,7 +28,8 @@ _MUCH = 100 << 20
 @contextmanager
 def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterator[Layer]:
     """Make the directories of a new open layer; removed again if the body fails before its
-    transaction. What the store knows of is never removed, whatever comes after.
+    transaction. What the store knows of is never removed, whatever comes after. The body puts them
+    on the disk before that, as a rule by `sync`.
 
     `root_like` is the directory whose metadata the root of the view has.
     """
@@ -38,7 +39,6 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
         with layer_claim(context.layout, layer.id):
             with storage(f"prepare the layer {layer.id}"):
                 copy_root(root_like, context.layout.fs(layer.id))
-                sync_directory(context.layout.fs(layer.id))
             yield layer
     except BaseException as error:
         if not context.store.may_have_layer(layer.id):
@@ -76,11 +76,11 @@ def sealing(context: Context, layer: Layer, table: Table) -> Iterator[tuple[Laye
 def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer, str]:
     """Write the manifest of a layer; the layer as it is once sealed, and the file's SHA-256.
 
-    Its index gets to the disk with all else that the caller syncs before the transaction.
+    Both get to the disk with all else that the caller syncs before the transaction.
     """
     facts = table.summary()
     path = context.layout.manifest(layer.id)
-    checksum = manifest.write(path, table, layer=layer.id, dialect=layer.dialect)
+    checksum = manifest.write(path, table, layer=layer.id, dialect=layer.dialect, sync=False)
     index.write(context.layout.index_file(layer.id), table, path, sync=False)
     sealed = Layer(
         id=layer.id,

@@ -116,7 +116,7 @@ def _build(draft: Path, adoption: Adoption, prepare: Callable[[Path], None] | No
     finally:
         db.close()
     with storage(f"make the store {draft}"):
-        sync_directory(layout.fs(layer.id))
+        layout.sync_layer_dirs(layer.id)
         sync_directory(draft)
 
 

@@ -121,7 +121,8 @@ class Layout(NamedTuple):
         return [place.parent.name for place in places if place.parent.parent == self.layers]
 
     def make_layer_dirs(self, id: str, *, work: bool) -> None:
-        """Make the directories of a new layer, on the disk when this returns.
+        """Make the directories of a new layer. Before the store knows of it, they have to be put on
+        the disk: by `sync_layer_dirs`, or with all else on the filesystem.
 
         :raises StorageError: the disk is full or failing, or `id` exists already
         """
@@ -131,9 +132,15 @@ class Layout(NamedTuple):
             self.fs(id).mkdir()
             if work:
                 self.work(id).mkdir()
-            sync_directory(self.fs(id))
-            sync_directory(layer)
-            sync_directory(self.layers)
+
+    def sync_layer_dirs(self, id: str) -> None:
+        """Put the directories of a new layer, in which nothing is yet, on the disk.
+
+        :raises StorageError: the disk is full or failing
+        """
+        with storage(f"make the layer directory {self.layer(id)}"):
+            for directory in (self.fs(id), self.layer(id), self.layers):
+                sync_directory(directory)
 
 
 def sync_directory(path: Path) -> None:

@@ -38,9 +38,12 @@ def write(
     dialect: Dialect,
     rebuilt: bool = False,
     ctime: bool = False,
+    sync: bool = True,
     progress: Report | None = None,
 ) -> str:
     """Write a manifest and give its SHA-256 (hex), once it is on the disk under `path`.
+
+    `sync` False: the caller puts it on the disk before anybody may rely on it.
 
     A row group at a time is held in memory. `rebuilt`: out of what the layer holds later, not when
     it was sealed. `ctime`: with the times of change, for the dataset. `progress` is told of rows.
@@ -64,9 +67,11 @@ def write(
             with open(draft, "wb", buffering=0) as file:
                 parts = _told(table.batches(ctime=ctime), len(table), progress)
                 checksum = _write(file.fileno(), Stream(parts, metadata, ctime=ctime))
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             draft.rename(path)
-            sync_directory(path.parent)
+            if sync:
+                sync_directory(path.parent)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
