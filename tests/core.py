@@ -75,7 +75,8 @@ class Stack:
 
 
 def changes(old: View | None, new: View, **options: bool) -> list[Change]:
-    return [Change(*delta.astuple()) for delta in core_changes(old, new, **options)]
+    found = (delta.astuple() for delta in core_changes(old, new, **options))
+    return [Change(status, path, old, kind, *sizes) for status, path, kind, old, *sizes in found]
 
 
 def settled(found: Sequence[Change]) -> list[Change]:

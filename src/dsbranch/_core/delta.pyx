@@ -23,8 +23,8 @@ cdef class Delta:
     Sizes are bytes, of regular files only.
     """
     def astuple(self) -> tuple:
-        """``(status, path, old_path, kind, size, old_size)``."""
-        return (self.status, self.path, self.old_path, self.kind, self.size, self.old_size)
+        """``(status, path, kind, old_path, size, old_size)``."""
+        return (self.status, self.path, self.kind, self.old_path, self.size, self.old_size)
 
 
 cdef Delta delta_of(Ledger ledger, int64_t i):

@@ -30,7 +30,10 @@ def listing(changes: Iterable[Change], paint: Paint) -> Iterator[str]:
 def name_status(changes: Iterable[Change]) -> Iterator[str]:
     """As git's ``--name-status``: letter, tab, path; for a rename the old path first."""
     for item in changes:
-        yield "\t".join([item.status, *(quote_path(path) for path in _paths(item))])
+        if item.status == "R":
+            yield "\t".join(["R", *map(quote_path, _paths(item))])
+        else:
+            yield f"{item.status}\t{quote_path(item.path)}"
 
 
 def raw(changes: Iterable[Change]) -> Iterator[bytes]:

@@ -40,8 +40,7 @@ class Diff:
 
     def __iter__(self) -> Iterator[Change]:
         for delta in self._deltas:
-            status, path, old_path, kind, size, old_size = delta.astuple()
-            yield Change(status, path, kind, old_path, size, old_size)
+            yield Change._make(delta.astuple())
 
     def counts(self) -> dict[str, int]:
         """How many changes there are of each letter that occurs."""
@@ -59,11 +58,11 @@ class Diff:
             "size": pa.int64(),
             "old_size": pa.int64(),
         }
-        rows = [delta.astuple() for delta in self._deltas]
+        rows = list(self)
         return pa.table(
             {
-                name: pa.array([row[at] for row in rows], type)
-                for at, (name, type) in enumerate(columns.items())
+                name: pa.array([getattr(row, name) for row in rows], type)
+                for name, type in columns.items()
             }
         )
 
