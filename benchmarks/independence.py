@@ -2,7 +2,8 @@
 
 A thousand changes in a hundred directories, on bases of 10^4, 10^5 and 10^6 files, with 10 and
 10,000 branches, and after 10 and 1,000 commits. Each verb is timed as a whole process and, apart,
-as a call of the library, where no start of Python hides a growth. The cases take turns.
+as a call of the library, where no start of Python hides a growth. The cases take turns. System
+calls are counted, too, as a machine that others use does not change their number.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     import dsbranch
 
 VERBS = ("status", "diff", "rollback", "commit", "create")
-HOW = {"process": "whole process", "library": "library"}
+TIMED = {"process": "whole process, ms", "library": "library, ms"}
+CALLS = "calls"
+HOW = TIMED | {CALLS: "system calls"}
 PER_DIRECTORY = 100
 SIZE = 4096
 CHANGES = 1000
@@ -78,14 +82,16 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
         for at in range(options.rounds + 1):
             turn = at % len(subjects)
             for subject in subjects[turn:] + subjects[:turn]:
-                for how in HOW:
+                for how in TIMED:
                     subject.round(how, keep=at > 0)  # the first round only warms up
             print(f"round {at} of {options.rounds}", flush=True)
+        for subject in subjects:
+            subject.round(CALLS, keep=True)
         return {
             "machine": machine(place),
             "date": datetime.now(UTC).date().isoformat(),
             "rounds": options.rounds,
-            "cases": [asdict(subject.case) | {"seconds": subject.taken} for subject in subjects],
+            "cases": [asdict(subject.case) | {"taken": subject.taken} for subject in subjects],
         }
 
 
@@ -97,7 +103,7 @@ def _base(path: Path, files: int) -> Path:
 
 
 class _Subject:
-    """A workspace of one case, and what its verbs took, by `HOW` and verb."""
+    """A workspace of one case, and what its verbs took, by `HOW` and verb: seconds, or calls."""
 
     def __init__(self, root: Path, base: Path, case: Case) -> None:
         import dsbranch
@@ -140,16 +146,19 @@ class _Subject:
         call: Callable[[dsbranch.Workspace], object],
         keep: bool,
     ) -> None:
-        if how == "process":
-            command = [DSBRANCH, verb, *words]
-            cwd = self.root if words else self.root / WORK
-            started = time.perf_counter()
+        command = [DSBRANCH, verb, *words]
+        cwd = self.root if words else self.root / WORK
+        started = time.perf_counter()
+        if how == CALLS:
+            found: float = _calls(command, cwd)
+        elif how == "process":
             subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True)
+            found = time.perf_counter() - started
         else:
-            started = time.perf_counter()
             self._untimed(call)
+            found = time.perf_counter() - started
         if keep:
-            self.taken[how][verb].append(time.perf_counter() - started)
+            self.taken[how][verb].append(found)
 
     def _untimed(self, call: Callable[[dsbranch.Workspace], object]) -> None:
         import dsbranch
@@ -179,6 +188,20 @@ class _Subject:
         (self.root / WORK / name).write_bytes(self._chance.randbytes(SIZE))
 
 
+def _calls(command: list[str], cwd: Path) -> int:
+    """System calls of a command with its threads and children, but for waiting for each other."""
+    strace = ["strace", "-qq", "--follow-forks", "--seccomp-bpf", "--summary-only"]
+    done = subprocess.run(
+        [*strace, "--summary-columns=calls,name", "--trace=!futex", *command],
+        cwd=cwd,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return sum(map(int, re.findall(r"^ *(\d+) (?!total)", done.stderr, re.MULTILINE)))
+
+
 def _read_diff(ws: dsbranch.Workspace) -> None:
     found = sum(1 for _ in ws.diff(branch=WORK))
     if found != CHANGES:
@@ -188,26 +211,28 @@ def _read_diff(ws: dsbranch.Workspace) -> None:
 # What the page shows
 
 
-def _fastest(case: Result, how: str, verb: str) -> float:
-    return min(case["seconds"][how][verb]) * 1e3
+def _least(case: Result, how: str, verb: str) -> float:
+    """Milliseconds, or calls."""
+    least: float = min(case["taken"][how][verb])
+    return least * 1e3 if how in TIMED else least
 
 
 def _ratio(result: Result, how: str, verb: str) -> float:
-    times = [_fastest(case, how, verb) for case in result["cases"]]
+    times = [_least(case, how, verb) for case in result["cases"]]
     return max(times) / min(times)
 
 
 def sections(result: Result) -> dict[str, str]:
     facts = (
-        f"{CHANGES:,} changes in {TOUCHED} directories; the fastest of {result['rounds']} rounds,"
-        f" in milliseconds; {result['date']}; {result['machine']}."
+        f"{CHANGES:,} changes in {TOUCHED} directories; the fastest of {result['rounds']} rounds;"
+        f" {result['date']}; {result['machine']}."
     )
     parts = [facts]
     for how, words in HOW.items():
         cells = [(words, *VERBS)]
         for case in result["cases"]:
             name = "{files:,} files, {branches:,} branches, {commits:,} commits".format(**case)
-            cells.append((name, *(f"{_fastest(case, how, verb):.0f}" for verb in VERBS)))
+            cells.append((name, *(f"{_least(case, how, verb):,.0f}" for verb in VERBS)))
         cells.append(
             ("**largest / smallest**", *(f"{_ratio(result, how, verb):.2f}" for verb in VERBS))
         )
@@ -219,20 +244,20 @@ def draw(result: Result, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), layout="constrained")
-    grid = figure.subplots(len(HOW), 3, sharey="row", sharex="col")
-    for row, (how, words) in zip(grid, HOW.items(), strict=True):
+    grid = figure.subplots(len(TIMED), 3, sharey="row", sharex="col")
+    for row, (how, words) in zip(grid, TIMED.items(), strict=True):
         for axes, axis in zip(row, ("files", "branches", "commits"), strict=True):
             others = {"files", "branches", "commits"} - {axis}
             common = result["cases"][len({case["files"] for case in result["cases"]}) // 2]
             shown = [c for c in result["cases"] if all(c[o] == common[o] for o in others)]
             for verb in VERBS:
-                times = [_fastest(case, how, verb) for case in shown]
+                times = [_least(case, how, verb) for case in shown]
                 axes.plot([case[axis] for case in shown], times, marker="o", label=verb)
             axes.set_xscale("log")
             axes.set_ylim(bottom=0)
             axes.grid(visible=True, alpha=0.3)
-            if how == list(HOW)[-1]:
+            if how == list(TIMED)[-1]:
                 axes.set_xlabel(axis)
-        row[0].set_ylabel(f"{words}, ms")
+        row[0].set_ylabel(words)
     grid[0][-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     page.save_plot(figure, path)
