@@ -17,6 +17,7 @@ MODULES = [
     "table",
     "image",
     "record",
+    "rowsum",
     "files",
     "digest",
     "tasks",

@@ -1,4 +1,4 @@
-"""``_core.record``: rows as Arrow's C data, the file they are written to, and their sum."""
+"""``_core.record`` and ``rowsum``: rows as Arrow's C data, the file they go to, and their sum."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import signal
 import struct
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsbranch._core.columns import KINDS, Columns
-from dsbranch._core.record import Sink, Stream, digest
+from dsbranch._core.record import Sink, Stream
+from dsbranch._core.rowsum import digest
 from dsbranch._core.table import Table
 from tests.store.facts import GOLDEN, Row, columns_of, table_of
 
@@ -156,20 +159,58 @@ def test_what_the_parts_raise_ends_it() -> None:
 
 
 def test_an_interrupt_ends_it() -> None:
-    def parts() -> Iterator[Columns]:
-        while True:
-            yield columns_of(GOLDEN)
-            # To be seen by the stream, not by this generator.
-            signal.setitimer(signal.ITIMER_REAL, 1e-6)
+    parts = 20_000
+    # No Python runs between these, so that the stream itself has to look.
+    stream = Stream(repeat(columns_of(GOLDEN[:1]), parts), {})
+    reader = pa.RecordBatchReader.from_stream(stream)
 
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    def interrupt(*_: object) -> None:
+        if stream.error is None:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    # Again and again: one that comes while a callback of the garbage collector runs is lost.
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.005)
     try:
-        stream = Stream(parts(), {})
-        assert pa.table(stream).num_rows >= len(GOLDEN)
+        rows = reader.read_all().num_rows
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert isinstance(stream.error, KeyboardInterrupt)
+    assert 0 < rows < parts
+
+
+def test_a_schema_that_cannot_be_told_is_refused() -> None:
+    stream = Stream([columns_of(GOLDEN)], {"a": "\udc80"})
+    with pytest.raises(pa.ArrowInvalid):
+        pa.table(stream)
+    assert isinstance(stream.error, UnicodeEncodeError)
+
+
+def test_memory_that_ends_anywhere() -> None:
+    memory = pytest.importorskip("_testcapi")
+
+    def parts() -> Iterator[Columns]:
+        yield columns
+        memory.set_nomemory(after, after + 1)
+        yield columns
+
+    columns, after = columns_of(GOLDEN), 0
+    while True:
+        stream = Stream(parts(), {})
+        reader = pa.RecordBatchReader.from_stream(stream)
+        assert reader.read_next_batch().num_rows == len(GOLDEN)
+        # Beyond our own calls one of pyarrow's fails.
+        with suppress(StopIteration, MemoryError):
+            try:
+                reader.read_next_batch()
+            finally:
+                memory.remove_mem_hooks()
+        if stream.error is None:
+            break
+        assert isinstance(stream.error, MemoryError)
+        after += 1
+    assert after > 50
 
 
 # --- the sink ---
@@ -195,7 +236,8 @@ def test_a_full_disk_is_kept_for_later(capfd: pytest.CaptureFixture[str]) -> Non
         assert sink.write(b"abc") == 3
         assert sink.error is not None
         assert sink.error.errno == errno.ENOSPC
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), file.fileno())
         assert sink.write(b"abc") == 3
         assert sink.error.errno == errno.ENOSPC
     with open("/dev/full", "wb", buffering=0) as file:

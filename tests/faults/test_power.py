@@ -238,12 +238,15 @@ dsbranch.ops.layers.sync = lambda context: None
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"), [("squash-unmounted", "large-main"), ("commit", "manifest")]
+)
 def test_a_verb_that_leaves_its_data_to_luck_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
 ) -> None:
-    trial = Trial("ext4", next(s for s in LASTING if s.name == "squash-unmounted"), tmp_path)
+    trial = Trial("ext4", next(s for s in LASTING if s.name == name), tmp_path)
     trial.survive()
     (tmp_path / "sitecustomize.py").write_text(NOT_SYNCING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(AssertionError, match="large-main"):
+    with pytest.raises(AssertionError, match=missing):
         trial.survive()

@@ -393,7 +393,7 @@ def test_mounted_in_another_namespace_only(bench, hold):
     ],
 )
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full", "x"), KeyboardInterrupt()])
-def test_a_failing_step_leaves_the_branch_wrirecorded(bench, monkeypatch, step, error):
+def test_a_failing_step_leaves_the_branch_writable(bench, monkeypatch, step, error):
     bench.edit(e.append("f", b"1"), e.rename("d", "moved"))
     before, rows = bench.see(), bench.traces()["rows"]
     directories = sorted(os.listdir(bench.place / ".dsbranch" / "layers"))

@@ -52,14 +52,14 @@ def test_what_only_reads_layers_imports_no_pyarrow(bench, layer, verb):
     assert done.stdout == "False\n", done.stderr
 
 
-def test_a_commit_of_nothing_imports_no_pyarrow(bench, layer):
+def test_a_commit_of_nothing_imports_no_library_of_arrow(bench, layer):
     code = (
         "import sys, dsbranch\n"
         "try: dsbranch.open(sys.argv[1]).commit('main', 'm')\n"
-        "except dsbranch.errors.NothingToCommit: print('pyarrow' in sys.modules)"
+        "except dsbranch.errors.NothingToCommit: print({'pyarrow', 'arro3'} & {*sys.modules})"
     )
     done = python(code, str(bench.place))
-    assert done.stdout == "False\n", done.stderr
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize("damage", ["gone", "old", "empty", "flipped"])

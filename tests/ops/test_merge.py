@@ -294,3 +294,15 @@ def test_show_and_diff_of_a_merge(forked):
     assert commit == merged.commit
     assert said(diff) == bench.lines("main~1", "main")
     assert len(bench.ws.log("main")) == 4
+
+
+def test_an_xattr_that_the_root_lost(bench):
+    bench.commit(e.setxattr("", "user.root", b"1"), e.setxattr("", "trusted.overlay.own", b"2"))
+    bench.ws.create("exp1")
+    bench.commit(
+        e.removexattr("", "user.root"), e.removexattr("", "trusted.overlay.own"), branch="exp1"
+    )
+    bench.commit(e.append("f", b"1"))
+    merge(bench)
+    assert bench.lines("exp1", "main") == ["M f"]
+    assert {*os.listxattr(bench.path())} <= {"security.selinux"}

@@ -216,3 +216,11 @@ def test_killed(bench, point):
     bench.ws.mount("main")
     done = POINTS.index(point) >= 3
     healthy(bench, restored(dirty, committed, [b"f"]) if done else dirty)
+
+
+def test_an_xattr_that_the_root_had_not(bench):
+    before = bench.head()
+    bench.commit(e.setxattr("", "user.root", b"1"), e.setxattr("d", "user.d", b"1"))
+    bench.ws.restore("main", [b""], start=before)
+    assert bench.lines(before, branch="main") == []
+    assert {*os.listxattr(bench.path())} <= {"security.selinux"}

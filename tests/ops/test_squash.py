@@ -12,7 +12,7 @@ from tests import core
 from tests import edits as e
 from tests.trees import Device, Dir, Fifo, File, Symlink, acl, assert_same, snapshot
 
-from .conftest import mounts, one_sentence, recorded, rows, said
+from .conftest import command, mounts, one_sentence, recorded, rows, said
 
 pytestmark = pytest.mark.root
 
@@ -158,6 +158,20 @@ CASES = {
     ],
     "metadata, then renamed": [(e.chmod("f", 0o600),), (e.rename("f", "d/f"),)],
     "renamed, then metadata": [(e.rename("f", "ff"),), (e.chmod("ff", 0o600),)],
+    # A plan comes by the new directory last.
+    "renamed into a new directory, then metadata": [
+        (e.mkdir("a"), e.rename("d/x", "a/h")),
+        (e.chmod("a/h", 0o600),),
+    ],
+    "renamed into a directory in place of another, then metadata": [
+        (e.rename("e/m", "kept"), e.recreate("d", Dir({})), e.rename("kept", "d/h")),
+        (e.chown("d/h", 3, 4),),
+    ],
+    "linked into a new directory, then metadata": [
+        (e.mkdir("a"), e.link("d/x", "a/h")),
+        (e.chmod("a/h", 0o600),),
+        (e.chmod("d/x", 0o640),),
+    ],
     "metadata twice": [(e.chmod("f", 0o600),), (e.chown("f", 3, 4),)],
     "content, then metadata": [(e.append("f", b"1"),), (e.chmod("f", 0o600), e.chmod("g", 0o644))],
     "metadata, then content": [(e.chmod("f", 0o600),), (e.append("f", b"1"),)],
@@ -497,3 +511,15 @@ def test_what_was_renamed_and_written_by_commits_stays_renamed(bench):
     assert bench.lines(root, "main") == expected
     bench.reopen()
     assert bench.lines(root, "main") == expected
+
+
+def test_names_of_an_inode_that_may_not_be_linked_stay_one(bench):
+    start = bench.head()
+    bench.commit(e.add("n", File(b"n")), e.link("n", "d/n2"))
+    stuck = bench.fs(bench.ws._context.store.commit(bench.head()).layer) / "n"
+    command(["chattr", "+i", stuck])
+    try:
+        squashed(bench, (e.append("f", b"1"),), since=start)
+    finally:
+        command(["chattr", "-i", stuck])
+    assert (bench.path() / "n").samefile(bench.path() / "d/n2")

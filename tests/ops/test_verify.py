@@ -402,3 +402,10 @@ def test_directories_get_their_times_back_after_a_kill(bench):
     assert os.lstat(bench.fs(layer) / "d").st_mtime_ns == before
     assert not bench.fs(layer).with_name("work").exists()
     whole(bench)
+
+
+def test_metadata_whose_content_is_gone(bench):
+    bench.commit(e.chmod("f", 0o600), e.chmod("g", 0o600))
+    whole(bench)
+    (bench.data / "f").unlink()
+    assert said(bench) == [(b"f", "its content is in no layer below")]

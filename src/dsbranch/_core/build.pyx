@@ -24,10 +24,6 @@ from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Spot, View
 
-def _is_acl(name: str) -> bool:
-    return name.startswith("system.")
-
-
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
 }
@@ -38,6 +34,10 @@ def missing(int error) -> Exception:
     if error == -ENOENT or error == -ENOTDIR or error == -ELOOP:
         return ValueError("it is missing from its layer")
     return OSError(-error, os.strerror(-error))
+
+
+def _is_acl(name: str) -> bool:
+    return name.startswith("system.posix_acl_")
 
 
 cdef tuple facts_of(Step step):
@@ -87,7 +87,7 @@ cdef class Builder:
     cdef str dialect
     cdef bint layer              # the target is a layer, not an export
     cdef bint share              # it may have inodes of the sources
-    cdef dict names              # where it may not: (table id, link group) -> the name made first
+    cdef dict names              # where it cannot: (table id, link group) -> the name made first
     cdef bytes whiteout          # the last one made, to link the next ones to
     cdef readonly int64_t linked
     cdef readonly int64_t copied
@@ -143,6 +143,10 @@ cdef class Builder:
         if self.dialect == "user" and name.startswith(<bytes>FUSE_PREFIX):
             return False
         return not name.startswith(self.prefix) or name.startswith(self.prefix + b"overlay.")
+
+    cdef bint is_of_root(self, str name):
+        """Whether an xattr of a new layer's root was that of the root it is made like."""
+        return self.layer and not name.startswith("security.") and self.is_own(os.fsencode(name))
 
     cdef bytes shown(self, bytes name):
         """The name an xattr has in the target."""
@@ -254,7 +258,7 @@ cdef class Builder:
         except OSError as error:
             if error.errno not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
                 raise
-            self.copy(step, here, name)
+            self.separate(step, here, name)
         return 0
 
     cdef int copy(self, Step step, int here, bytes name) except -1:
@@ -320,10 +324,9 @@ cdef class Builder:
 
         `more` are the permissions that it needs until `finish`.
         """
-        cdef Table table
-        cdef int64_t row
+        cdef ssize_t size
+        cdef int error
         mode, uid, gid, _ = facts_of(step)
-        table, row = step.source
         try:
             os.fchown(out, uid, gid)
         except PermissionError:
@@ -336,9 +339,13 @@ cdef class Builder:
             )
         wanted = self.take_xattrs(step, out, mode) if self.may_have_xattrs(step) else []
         # A default ACL of the directory it was made in is not its own.
-        if flistxattr(out, NULL, 0) > 0:
+        size = flistxattr(out, NULL, 0)
+        error = errno
+        if size < 0 and error != ENOTSUP:
+            raise OSError(error, os.strerror(error))
+        if size > 0:
             for name in os.listxattr(out):
-                if name.startswith("system.posix_acl_") and name not in wanted:
+                if name not in wanted and (_is_acl(name) or not step.path and self.is_of_root(name)):
                     os.removexattr(out, name)
         if step.action == STUB and os.fsdecode(self.prefix + b"metacopy") not in wanted:
             os.setxattr(out, self.prefix + b"metacopy", b"")
@@ -347,7 +354,11 @@ cdef class Builder:
         return 0
 
     cdef bint may_have_xattrs(self, Step step) except -1:
-        """Whether what a step's source has by way of xattrs is worth a look, as most have none."""
+        """Whether what a step's source has by way of xattrs is worth a look, as most have none.
+
+        It is not looked at otherwise: a directory that is missing from its layer is made as its
+        manifest says.
+        """
         cdef Table table
         cdef int64_t row
         table, row = step.source
@@ -400,11 +411,12 @@ cdef class Builder:
 cdef int make_directory(int here, bytes name) except -1:
     """A descriptor of a new directory, which only its maker may enter."""
     cdef const char *called = name
-    cdef int there = -1
+    cdef int there = -1, error
     if mkdirat(here, called, 0o700) == 0:
         there = openat(here, called, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
     if there < 0:
-        raise OSError(errno, os.strerror(errno))
+        error = errno
+        raise OSError(error, os.strerror(error))
     return there
 
 

@@ -1,7 +1,8 @@
 """The border types between the core and whoever stores its tables. Room ``_core``, pure Python.
 
 It promises buffers that are long enough for the number of rows they claim, so that C code
-may walk them without asking again. It knows neither files nor pyarrow.
+may walk them without asking again. It names the columns of a manifest and their types as Arrow
+does, and knows no library of that and no file.
 """
 
 from collections.abc import Callable

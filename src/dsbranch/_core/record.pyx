@@ -1,11 +1,12 @@
-"""Rows on their way into a manifest: as Arrow's C data, into a file, and the sum they are told by.
+"""Rows on their way into a manifest: as Arrow's C data, and into a file.
 
 The buffers of `Columns` are handed over as they are, but for what Arrow has in another form: a bit
 for each byte that says whether there is a value, and offsets of 32 bits.
 
 Who takes the rows calls back from code that no exception may leave: arro3 would panic, and say so
-on the terminal. So neither `Stream` nor `Sink` ever fails. The first error ends the rows, or has
-all that is written after it dropped, and is for the caller to raise.
+on the terminal. So neither rows nor writes ever fail. The first error ends the rows, or has all
+that is written after it dropped, and is for the caller to raise. Only a schema that cannot be
+told fails there and then.
 """
 
 import errno as errors
@@ -13,26 +14,25 @@ import os
 import struct
 from itertools import accumulate, chain
 
-import xxhash
-
 from cpython.bytes cimport PyBytes_AsString
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.errno cimport EINTR, ENOMEM, errno
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EINTR, EINVAL, errno
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport write
 
 from dsbranch._core.arrow cimport *
 from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, KINDS, NUMBERS, OPTIONAL_TEXTS
-from dsbranch._core.table cimport *
+from dsbranch._core.table cimport WHITEOUT
 
 cdef enum:
     NULLABLE = 2         # ARROW_FLAG_NULLABLE
-    CHUNK = 1 << 10      # rows that are summed at a time
 
+_KIND_NAMES = "".join(KINDS).encode()
+_KIND_ENDS = struct.pack(f"={len(KINDS) + 1}i", *accumulate(map(len, KINDS), initial=0))
 _LETTERS = {"uint8": "C", "uint16": "S", "uint32": "I", "uint64": "L", "int64": "l"}
 
 
@@ -68,9 +68,12 @@ cdef class Stream:
 
     cdef object schema(self):
         columns = [schema_of("path", "z"), schema_of("kind", "c", dictionary=schema_of("", "u"))]
-        columns += [schema_of(name, _LETTERS[kind]) for name, kind in NUMBERS.items()]
-        columns += [schema_of(name, "z", NULLABLE) for name in OPTIONAL_TEXTS]
-        columns += [schema_of(name, f"w:{DIGEST_BYTES}", NULLABLE) for name in DIGESTS]
+        for name, kind in NUMBERS.items():
+            columns.append(schema_of(name, _LETTERS[kind]))
+        for name in OPTIONAL_TEXTS:
+            columns.append(schema_of(name, "z", NULLABLE))
+        for name in DIGESTS:
+            columns.append(schema_of(name, f"w:{DIGEST_BYTES}", NULLABLE))
         if self.ctime:
             columns.append(schema_of(CTIME, "l"))
         packed = struct.pack("=i", len(self.metadata))
@@ -81,8 +84,10 @@ cdef class Stream:
     cdef object array(self, rows):
         n = rows.length
         columns = [text_of(rows, "path", None), kind_of(rows)]
-        columns += [array_of(n, [None, getattr(rows, name)]) for name in NUMBERS]
-        columns += [text_of(rows, name, getattr(rows, f"{name}_valid")) for name in OPTIONAL_TEXTS]
+        for name in NUMBERS:
+            columns.append(array_of(n, [None, getattr(rows, name)]))
+        for name in OPTIONAL_TEXTS:
+            columns.append(text_of(rows, name, getattr(rows, f"{name}_valid")))
         for field in DIGESTS.values():
             valid = bits(getattr(rows, f"{field}_valid"), n)
             columns.append(array_of(n, [valid, getattr(rows, field)]))
@@ -92,10 +97,15 @@ cdef class Stream:
 
 
 cdef int next_schema(ArrowArrayStream *stream, ArrowSchema *out) noexcept with gil:
+    cdef Stream rows = <Stream>stream.private_data
+    memset(out, 0, sizeof(ArrowSchema))
     try:
-        export_schema(out, (<Stream>stream.private_data).schema())
-    except MemoryError:
-        return ENOMEM
+        export_schema(out, rows.schema())
+    except BaseException as error:
+        rows.error = error
+        if out.release != NULL:
+            out.release(out)
+        return EINVAL
     return 0
 
 
@@ -110,6 +120,8 @@ cdef int next_array(ArrowArrayStream *stream, ArrowArray *out) noexcept with gil
                 break
     except BaseException as error:
         rows.error = error
+        if out.release != NULL:
+            out.release(out)
     return 0
 
 
@@ -138,8 +150,12 @@ def schema_of(name, format, flags=0, children=(), dictionary=None, metadata=None
 
 def array_of(length, buffers, children=(), dictionary=None):
     """`buffers`: the first says where there are values, None where that is everywhere."""
-    held = [None if buffer is None else memoryview(buffer).cast("B") for buffer in buffers]
-    return length, held, children, dictionary
+    # No comprehensions here: those of Cython 3.2 give an item back twice where memory ends.
+    return length, list(map(view_of, buffers)), children, dictionary
+
+
+def view_of(buffer):
+    return None if buffer is None else memoryview(buffer).cast("B")
 
 
 cdef tuple text_of(rows, str name, valid):
@@ -153,12 +169,9 @@ cdef tuple kind_of(rows):
     cdef const uint8_t[::1] code = memoryview(rows.kind).cast("B")
     cdef int64_t n = rows.length, i
     for i in range(n):
-        if code[i] >= len(KINDS):
+        if code[i] > WHITEOUT:
             raise ValueError(f"column kind: {code[i]} is the code of none")
-    names = [name.encode() for name in KINDS]
-    ends = accumulate(map(len, names), initial=0)
-    offsets = struct.pack(f"={len(names) + 1}i", *ends)
-    dictionary = array_of(len(names), [None, offsets, b"".join(names)])
+    dictionary = array_of(len(KINDS), [None, _KIND_ENDS, _KIND_NAMES])
     return array_of(n, [None, rows.kind], dictionary=dictionary)
 
 
@@ -174,7 +187,7 @@ cdef bytes bits(valid, int64_t n):
 
 
 cdef bytes narrow(wide, int64_t n, int64_t size):
-    """`n` offsets of 64 bits into `size` bytes as offsets of 32: nobody looks at them again."""
+    """`n` offsets of 64 bits into `size` bytes as offsets of 32. Who takes them does not check them."""
     cdef const uint8_t[::1] byte = memoryview(wide).cast("B")
     cdef int64_t i, value, last = 0
     made = bytes(4 * n)
@@ -202,14 +215,14 @@ cdef int export_schema(ArrowSchema *out, tuple node) except -1:
         out.metadata = <bytes>metadata
     out.flags = flags
     out.children = <ArrowSchema **>(block + sizeof(void *))
-    cdef ArrowSchema *next = <ArrowSchema *>(out.children + n)
+    cdef ArrowSchema *inner = <ArrowSchema *>(out.children + n)
     for i in range(n):
-        out.children[i] = next + i
+        out.children[i] = inner + i
         out.n_children += 1
-        export_schema(next + i, children[i])
+        export_schema(inner + i, children[i])
     if dictionary is not None:
-        out.dictionary = next + n
-        export_schema(next + n, dictionary)
+        out.dictionary = inner + n
+        export_schema(inner + n, dictionary)
     return 0
 
 
@@ -228,14 +241,14 @@ cdef int export_array(ArrowArray *out, tuple node) except -1:
     for i in range(b):
         out.buffers[i] = address(buffers[i])
     out.children = <ArrowArray **>(out.buffers + b)
-    cdef ArrowArray *next = <ArrowArray *>(out.children + n)
+    cdef ArrowArray *inner = <ArrowArray *>(out.children + n)
     for i in range(n):
-        out.children[i] = next + i
+        out.children[i] = inner + i
         out.n_children += 1
-        export_array(next + i, children[i])
+        export_array(inner + i, children[i])
     if dictionary is not None:
-        out.dictionary = next + n
-        export_array(next + n, dictionary)
+        out.dictionary = inner + n
+        export_array(inner + n, dictionary)
     return 0
 
 
@@ -317,68 +330,3 @@ cdef class Sink:
     def seek(self, offset, whence=0):
         """It must be there, and is not called."""
         raise OSError(errors.ESPIPE, os.strerror(errors.ESPIPE))
-
-
-# --- the sum ---
-
-cdef struct Summed:
-    uint64_t rdev
-    int64_t size
-    int64_t mtime_ns
-    uint32_t uid
-    uint32_t gid
-    uint32_t group
-    uint32_t texts[TEXTS]
-    uint16_t mode
-    uint8_t kind
-    uint8_t flags
-    uint8_t xattrs[16]
-    uint8_t digest[16]
-
-
-def digest(Table table) -> bytes:
-    """The sum of a table's rows, ``dsbranch.rows`` in ``docs/internals/format.md``: XXH3-128."""
-    hasher = xxhash.xxh3_128()
-    cdef int64_t start
-    for start in range(0, table.count, CHUNK):
-        PyErr_CheckSignals()
-        hasher.update(summed(table, start, min(start + CHUNK, table.count)))
-    return hasher.digest()
-
-
-cdef bytes summed(Table table, int64_t start, int64_t stop):
-    cdef int64_t i, size = (stop - start) * sizeof(Summed)
-    cdef int which
-    cdef Row *row
-    cdef Summed fields
-    for i in range(start, stop):
-        for which in range(TEXTS):
-            if has_text(table.rows + i, which):
-                size += row_text(table.rows + i, which).size
-    made = bytes(size)
-    cdef char *out = PyBytes_AsString(made)
-    for i in range(start, stop):
-        row = table.rows + i
-        memset(&fields, 0, sizeof(Summed))
-        fields.rdev = row.rdev
-        fields.size = row.size
-        fields.mtime_ns = row.mtime_ns
-        fields.uid = row.uid
-        fields.gid = row.gid
-        fields.group = row.group
-        fields.mode = row.mode
-        fields.kind = row.kind
-        fields.flags = row.flags
-        if row.flags & F_XATTRS:
-            memcpy(fields.xattrs, row.xattrs, sizeof(fields.xattrs))
-        if row.flags & F_DIGEST:
-            memcpy(fields.digest, row.digest, sizeof(fields.digest))
-        for which in range(TEXTS):
-            if has_text(row, which):
-                fields.texts[which] = row_text(row, which).size
-        memcpy(out, &fields, sizeof(Summed))
-        out += sizeof(Summed)
-        for which in range(TEXTS):
-            memcpy(out, table.heap + row_text(row, which).at, fields.texts[which])
-            out += fields.texts[which]
-    return made

@@ -7,7 +7,7 @@ from libc.string cimport memcmp
 
 from dsbranch._core.cursor cimport Cursor
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, Spot, View, room_for
+from dsbranch._core.view cimport Node, Spot, View, nothing, room_for
 
 
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
@@ -95,8 +95,9 @@ cdef class Pair:
         self.one = one
         self.two = two
         self.old_home = self.new_home = -1
-        self.before.entry.layer = self.after.entry.layer = -1
-        self.before.count = self.after.count = 0
+        # A side that has no such directory is asked for no name of it.
+        nothing(&self.before)
+        nothing(&self.after)
         self.left.close()
         self.right.close()
         if a:

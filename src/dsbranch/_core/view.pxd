@@ -42,3 +42,4 @@ cdef bytes joined(bytes directory, bytes name)
 cdef Node new_node(bytes path, const Spot *spots, int count)
 cdef Node lower_part(Node node, int split)
 cdef Spot *room_for(int depth) except NULL nogil
+cdef void nothing(Found *found) noexcept nogil

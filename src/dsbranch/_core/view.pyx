@@ -263,6 +263,21 @@ cdef class View:
             return None
         return self.table(entry), entry.row
 
+    def without_data(self) -> list:
+        """The paths of metadata-only files of the topmost table that have no content below."""
+        cdef Table top = self.tables[0]
+        cdef Spot entry, data
+        cdef int64_t i
+        cdef bytes path
+        cdef list found = []
+        for i in range(top.count):
+            if top.rows[i].kind == FILE and top.rows[i].flags & F_METACOPY:
+                path = top.text(top.rows[i].path)
+                self.walk(path, 0, &entry, &data)
+                if data.layer < 0:
+                    found.append(path)
+        return found
+
     def tree(self, path: bytes):
         """Everything at `path` and below it: ``(path, table, row)``, sorted with '/' lowest.
 

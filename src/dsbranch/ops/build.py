@@ -18,7 +18,7 @@ from dsbranch.ops import layers, stacks
 from dsbranch.ops.context import Context
 
 _FEW = 1 << 14
-"""Steps that are held, a few MB, as making them takes as long as it takes to look them up."""
+"""Steps that are held, a few MB, so that they are not made twice."""
 
 Built = tuple[int, int, int]
 """Files linked, files copied, bytes copied."""
@@ -54,16 +54,17 @@ def built(
 ) -> tuple[Layer, str, Built]:
     """Carry `steps` out in the directory of the new layer and describe it in a manifest.
 
-    They are gone through twice, or up to three times.
+    They are gone through twice, so they are made anew where they are too many to be held. Held,
+    they say the second time what they became: a copy where no link was to be had.
     `hash`: what the sources' manifests do not tell is read, so that every digest is known.
     `parts` are the layers, newest first, that the new one stands for.
     `share` False: the sources are not sealed layers, so nothing may be linked.
     """
     place = context.layout.fs(new.id)
     with stacks.reading(place, "make"), stacks.consistent(context.root):
-        few = list(islice(stacks.told(context, steps), _FEW + 1))
-        if len(few) <= _FEW:
-            steps = few
+        if not isinstance(steps, list):
+            few = list(islice(stacks.told(context, steps), _FEW + 1))
+            steps = few if len(few) <= _FEW else steps
         try:
             effort = build(
                 stacks.told(context, steps), os.fsencode(place), dialect=new.dialect, share=share

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store.database import Store
 from dsbranch.store.digests import Digests
+from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout, find_workspace
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 class Context:
     """`tables` caches what was read of sealed layers, which never change.
 
+    `disk` is a descriptor of the store's filesystem while that is `watched`.
     `notes` are sentences on what is no error. `listeners` holds who wants to know of long phases:
     nobody, or one. `ladder` says when checkpoints are made.
     """
@@ -40,6 +44,7 @@ class Context:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Progress] = []
         self.notes: list[str] = []
+        self.disk: int | None = None
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
@@ -102,6 +107,23 @@ class Context:
     def digests(self) -> Digests:
         """What is known of files that were read before."""
         return Digests(self.layout.digests)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Be told, at the next sync, of every write to the store's filesystem that fails meanwhile.
+
+        The kernel tells each descriptor that is open, and later ones only what nobody was told.
+        """
+        if self.disk is not None:
+            yield
+            return
+        with storage(f"open {self.layout.layers}"):
+            self.disk = os.open(self.layout.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            os.close(self.disk)
+            self.disk = None
 
     def close(self) -> None:
         self.tables.clear()

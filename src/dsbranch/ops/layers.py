@@ -29,14 +29,14 @@ _MUCH = 100 << 20
 def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterator[Layer]:
     """Make the directories of a new open layer; removed again if the body fails before its
     transaction. What the store knows of is never removed, whatever comes after. The body puts them
-    on the disk before that, as a rule by `sync`.
+    on the disk before that: by `sync`, or as `create` does.
 
     `root_like` is the directory whose metadata the root of the view has.
     """
     layer = Layer(new_layer_id(), "open", context.store.dialect, time.time_ns())
     try:
         context.layout.make_layer_dirs(layer.id, work=work)
-        with layer_claim(context.layout, layer.id):
+        with context.watched(), layer_claim(context.layout, layer.id):
             with storage(f"prepare the layer {layer.id}"):
                 copy_root(root_like, context.layout.fs(layer.id))
             yield layer
@@ -143,7 +143,8 @@ def flush(context: Context) -> None:
     """Have the disk take what is left to be written, where that is much.
 
     Nothing interrupts a process that waits for it in the kernel; so another one does, and this one
-    waits for that. Who is interrupted leaves it at work. Whether it worked, the next `sync` tells.
+    waits for that. Who is interrupted leaves it at work. Whether it worked, the next `sync` tells,
+    as the filesystem is `watched`.
     """
     if _unwritten() < _MUCH:
         return
@@ -170,15 +171,13 @@ def _unwritten() -> int:
 def sync(context: Context) -> None:
     """Put all that was written to the store's filesystem on the disk.
 
-    :raises StorageError: the kernel reports a write that failed
+    :raises StorageError: the kernel reports a write that failed since it is `watched`
     """
-    flush(context)
-    with storage(f"write {context.layout.layers}"):
-        fd = os.open(context.layout.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syscalls.syncfs(fd)
-        finally:
-            os.close(fd)
+    with context.watched():
+        flush(context)
+        assert context.disk is not None
+        with storage(f"write {context.layout.layers}"):
+            syscalls.syncfs(context.disk)
 
 
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:

@@ -69,7 +69,8 @@ def locked(
             heal(context, branch)
         # Whatever failed at its end before has been seen for what it became.
         context.store.settle_doubt()
-        yield branch
+        with context.watched():
+            yield branch
 
 
 def heal_if_idle(context: Context, name: str) -> None:

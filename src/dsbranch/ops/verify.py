@@ -36,6 +36,7 @@ _GONE = "all that only this layer holds is lost; a backup or an export may still
 _UNREADABLE = "nobody can tell what this layer should hold; its files are there and can be copied"
 _WRITTEN = "find out who writes there (`fuser`), and verify again when nobody does"
 _DISK = "the disk may be failing: see `dmesg`, and back up what can still be read"
+_NO_CONTENT = "reading it fails; an older commit, a backup or an export may still have it"
 _FORGED = "the message, author, time, parents or manifest is not what was committed"
 _JOURNAL = "the store is what counts; `dsbranch verify --repair` writes the journal anew from it"
 _NO_WORK = "the branch cannot be mounted until the directory is made again, empty"
@@ -89,6 +90,8 @@ class _Verification:
         for commit in self.history.commits.values():
             if commit.layer is None:
                 self.identity(commit, None)
+            elif (own := self.history.layers.get(commit.layer)) and own.metacopy:
+                self.content(commit, commit.layer)
         for checkpoint in self.history.checkpoints:
             self.checkpoint(checkpoint)
         report = self.context.report("verifying")
@@ -179,6 +182,22 @@ class _Verification:
         )
         if found != commit.id:
             self.add(name_of(commit), "its id is not that of what it says and holds", _FORGED)
+
+    def content(self, commit: Commit, layer: str) -> None:
+        """What has its metadata in one layer must have its content below."""
+        try:
+            below = stacks.lowers(self.context, commit.parents[0])
+            tables = stacks.tables(self.context, [layer, *below])
+            with stacks.reading(self.context.root):
+                found = View(tables, stacks.base(self.context)).without_data()
+        except NoPrivilege:
+            raise
+        except (IntegrityError, IndexError):
+            return  # found where it is broken
+        finally:
+            self.context.tables.clear()
+        for path in found:
+            self.add(name_of(commit), "its content is in no layer below", _NO_CONTENT, path)
 
     def tree(self, layer: Layer, where: str, expected: Table) -> None:
         place = self.context.layout.fs(layer.id)

@@ -50,7 +50,8 @@ def write(
 
     :raises StorageError: the disk is full or failing; nothing is left under `path`
     """
-    from dsbranch._core.record import Stream, digest
+    from dsbranch._core.record import Stream
+    from dsbranch._core.rowsum import digest
 
     metadata = {
         "dsbranch.format": str(FORMAT),
@@ -94,17 +95,21 @@ def _write(fd: int, rows: Stream) -> str:
 
     hasher = sha256()
     file: Any = Sink(fd, hasher)  # it asks for all that IO[bytes] has, and calls three of it
-    write_parquet(
-        rows,
-        file,
-        compression="zstd(1)",
-        dictionary_enabled=False,
-        column_dictionary_enabled=dict.fromkeys(["kind", "flags", "mode", "uid", "gid"], True),
-        max_row_group_size=ROWS_IN_GROUP,
-    )
-    for error in (rows.error, file.error):
-        if error is not None:
-            raise error
+    try:
+        write_parquet(
+            rows,
+            file,
+            compression="zstd(1)",
+            created_by="dsbranch",  # for the same bytes by the next arro3
+            dictionary_enabled=False,
+            column_dictionary_enabled=dict.fromkeys(["kind", "flags", "mode", "uid", "gid"], True),
+            max_row_group_size=ROWS_IN_GROUP,
+        )
+    finally:
+        # Also where that raises: it is by the error here.
+        for error in (rows.error, file.error):
+            if error is not None:
+                raise error
     return hasher.hexdigest()
 
 
@@ -114,7 +119,7 @@ def read(path: Path, *, spill: bytes, ctime: bool = False) -> Table:
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
-    from dsbranch._core.record import digest
+    from dsbranch._core.rowsum import digest
 
     with _opened(path) as file:
         table = Table.from_batches(_parts(file, ctime=ctime), spill=spill)

@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
-from dsbranch.errors import DsbranchError, IntegrityError, UnsupportedError
+from dsbranch.errors import IntegrityError, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_text
 from dsbranch.ops.archive.holes import data_of
@@ -119,10 +119,8 @@ def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     info.mtime = entry.mtime_ns // _SECOND
-    try:
+    with _reading(entry.path):
         xattrs = own_xattrs(table, row, dialect=dialect)
-    except OSError as error:
-        raise _unreadable(entry.path, error) from error
     _require_text(entry.path, xattrs)
     info.pax_headers |= _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
@@ -136,12 +134,12 @@ def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
     elif entry.kind == "file":
         assert item.content is not None
         table, row = item.content
-        try:
+        path = table.path(row)
+        with _reading(path):
             fd = open_entry(table, row)
-        except OSError as error:
-            raise _unreadable(table.path(row), error) from error
         try:
-            content = _Content(fd, table.path(row), entry.size)
+            with _reading(path):
+                content = _Content(fd, path, entry.size)
             if content.is_sparse:
                 # The name by which a reader that knows nothing of holes keeps the map and the data.
                 info.pax_headers |= _sparse_headers(info.name, entry.size)
@@ -173,9 +171,13 @@ def _mark(item: Item, number: int) -> dict[str, str]:
     return {} if number else {"comment": FULL}
 
 
-def _unreadable(path: bytes, error: OSError) -> DsbranchError:
-    """What tells a failure of the side that is read from the tar's own."""
-    return from_errno(error.errno or 0, f"read {os.fsdecode(path)}")
+@contextmanager
+def _reading(path: bytes) -> Iterator[None]:
+    """Tell what fails on the side that is read from the tar's own failures."""
+    try:
+        yield
+    except OSError as error:
+        raise from_errno(error.errno or 0, f"read {os.fsdecode(path)}") from error
 
 
 class _Content:
@@ -186,10 +188,7 @@ class _Content:
         self._fd, self._path = fd, path
         self._map = b""
         self._spans = [(0, size)]
-        try:
-            self._look_for_holes(size)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+        self._look_for_holes(size)
         self.length = len(self._map) + sum(end - start for start, end in self._spans)
 
     @property
@@ -219,10 +218,8 @@ class _Content:
         for start, end in self._spans:
             at = start
             while at < end:
-                try:
+                with _reading(self._path):
                     found = os.pread(self._fd, min(_PIECE, end - at), at)
-                except OSError as error:
-                    raise _unreadable(self._path, error) from error
                 if not found:
                     raise self._short()
                 yield found

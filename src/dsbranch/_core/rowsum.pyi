@@ -1,0 +1,3 @@
+from dsbranch._core.table import Table
+
+def digest(table: Table) -> bytes: ...
