@@ -19,6 +19,8 @@ import pytest
 
 import dsbranch
 from dsbranch import errors
+from dsbranch._core import syscalls
+from dsbranch.ops import layers as layer_steps
 from tests import edits as e
 from tests import leaks
 from tests.cases import BASE
@@ -267,3 +269,27 @@ def test_an_older_workspace_gets_its_reserve(disk: Disk) -> None:
     with dsbranch.open(disk.place) as ws:
         ws.gc()
     assert sum(path.stat().st_blocks for path in reserve.iterdir()) * 512 >= 256 << 10
+
+
+def test_a_write_that_failed_is_told_though_somebody_else_was_told_before(swept: Path) -> None:
+    """As on a thin volume that is full: what a filesystem takes, its disk does not."""
+    memory = mount_filesystem("tmpfs", swept / "memory", "-o", "size=16m")
+    image = memory / "image"
+    image.touch()
+    os.truncate(image, 64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True)
+    at = mount_filesystem("ext4", swept / "disk", "-o", "loop", source=image)
+    make(BASE, swept / "data")
+    with dsbranch.init(swept / "data", at / "ws", mount=False) as ws:
+        context = ws._context
+        with context.watched():
+            fd = os.open(at, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                (context.layout.layers / "large").write_bytes(os.urandom(24 << 20))
+                with pytest.raises(OSError):  # ENOSPC or EIO, as the kernel likes
+                    syscalls.syncfs(fd)
+            finally:
+                os.close(fd)
+            with pytest.raises(errors.StorageError):
+                layer_steps.sync(context)
+    subprocess.run(["umount", at], check=True)

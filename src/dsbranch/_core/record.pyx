@@ -150,7 +150,7 @@ def schema_of(name, format, flags=0, children=(), dictionary=None, metadata=None
 
 def array_of(length, buffers, children=(), dictionary=None):
     """`buffers`: the first says where there are values, None where that is everywhere."""
-    # No comprehensions here: those of Cython 3.2 give an item back twice where memory ends.
+    # No comprehensions here: those of Cython 3.3 give an item back twice where memory ends.
     return length, list(map(view_of, buffers)), children, dictionary
 
 
