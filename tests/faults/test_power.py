@@ -148,7 +148,12 @@ class Trial:
                 self._judge(again, done=at is None, told=told)
 
     def _judge(self, bench: Started, *, done: bool, told: object) -> None:
-        now = state(bench)
+        broken = ""
+        try:
+            now = state(bench)
+        except dsbranch.errors.IntegrityError as error:
+            broken = str(error)  # and not the error, which holds frames, and those the disk
+        assert not broken, (told, broken)
         old = now.differences(self.before, times=True)
         new = now.differences(self.after, times=False)
         assert not (new if done or old else old), (told, old, new)
@@ -238,15 +243,13 @@ dsbranch.ops.layers.sync = lambda context: None
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"), [("squash-unmounted", "large-main"), ("commit", "manifest")]
-)
+@pytest.mark.parametrize("name", ["squash-unmounted", "commit"])
 def test_a_verb_that_leaves_its_data_to_luck_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, missing: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     trial = Trial("ext4", next(s for s in LASTING if s.name == name), tmp_path)
     trial.survive()
     (tmp_path / "sitecustomize.py").write_text(NOT_SYNCING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(AssertionError, match=missing):
+    with pytest.raises(AssertionError, match="not a valid manifest"):
         trial.survive()
