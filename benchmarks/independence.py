@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import page
-from benchmarks.process import DSBRANCH
+from benchmarks.process import DSBRANCH, summed_calls
 from benchmarks.scratch import disk, machine, new_files
 
 if TYPE_CHECKING:
@@ -148,14 +147,15 @@ class _Subject:
     ) -> None:
         command = [DSBRANCH, verb, *words]
         cwd = self.root if words else self.root / WORK
-        started = time.perf_counter()
         if how == CALLS:
-            found: float = _calls(command, cwd)
-        elif how == "process":
-            subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True)
-            found = time.perf_counter() - started
+            # But for those by which threads wait for each other.
+            found = summed_calls(command, "calls", "!futex", cwd=cwd)
         else:
-            self._untimed(call)
+            started = time.perf_counter()
+            if how == "process":
+                subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=True)
+            else:
+                self._untimed(call)
             found = time.perf_counter() - started
         if keep:
             self.taken[how][verb].append(found)
@@ -186,20 +186,6 @@ class _Subject:
 
     def _write(self, name: str) -> None:
         (self.root / WORK / name).write_bytes(self._chance.randbytes(SIZE))
-
-
-def _calls(command: list[str], cwd: Path) -> int:
-    """System calls of a command with its threads and children, but for waiting for each other."""
-    strace = ["strace", "-qq", "--follow-forks", "--seccomp-bpf", "--summary-only"]
-    done = subprocess.run(
-        [*strace, "--summary-columns=calls,name", "--trace=!futex", *command],
-        cwd=cwd,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return sum(map(int, re.findall(r"^ *(\d+) (?!total)", done.stderr, re.MULTILINE)))
 
 
 def _read_diff(ws: dsbranch.Workspace) -> None:

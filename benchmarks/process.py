@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -116,6 +117,23 @@ def _watching(pid: int, *, watch: bool) -> Iterator[list[float]]:
         over.set()
         if watch:
             watcher.join()
+
+
+def summed_calls(
+    words: Sequence[str], column: str, calls: str, *options: str, cwd: Path | None = None
+) -> float:
+    """The sum of a column of strace's summary over the system calls named by `calls`, of a command
+    with all its threads and child processes."""
+    strace = ["strace", "-qq", "--follow-forks", "--seccomp-bpf", "--summary-only", *options]
+    done = subprocess.run(
+        [*strace, f"--summary-columns={column},name", f"--trace={calls}", *words],
+        cwd=cwd,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return sum(map(float, re.findall(r"^ *([\d.]+) (?!total)", done.stderr, re.MULTILINE)))
 
 
 def floor_mb() -> float:

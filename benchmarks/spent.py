@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page, trees
+from benchmarks.process import summed_calls
 from benchmarks.scratch import disk, machine
 from tests.overlays import Overlay
 
@@ -192,18 +193,8 @@ def _imports(words: list[str]) -> float:
 
 def _in_calls(calls: tuple[str, ...], words: list[str]) -> float:
     """Seconds spent in system calls, of all threads and child processes."""
-    strace = ["strace", "-qq", "--follow-forks", "--seccomp-bpf", "--summary-only"]
-    columns = ["--summary-wall-clock", "--summary-columns=time-total,name"]
-    done = subprocess.run(
-        [*strace, *columns, "-e", f"trace={','.join(calls)}", sys.executable, *words],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return sum(
-        float(taken) for taken in re.findall(r"^ *([\d.]+) (?!total)", done.stderr, re.MULTILINE)
-    )
+    command = [sys.executable, *words]
+    return summed_calls(command, "time-total", ",".join(calls), "--summary-wall-clock")
 
 
 # What the page shows

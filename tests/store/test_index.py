@@ -14,8 +14,8 @@ ROWS = [Row(b"", "directory"), Row(b"a", "directory"), Row(b"a/b", digest=b"d" *
 def made(place, rows=ROWS):
     """A manifest with its index in the directory `place`."""
     place.mkdir(exist_ok=True)
-    manifest.write(place / "m", table_of(rows), layer="l", dialect="trusted")
     table = table_of(rows)
+    manifest.write(place / "m", table, layer="l", dialect="trusted")
     index.write(place / "index", table, place / "m")
     return table
 

@@ -134,7 +134,6 @@ def test_the_same_rows_give_the_same_file_in_any_process(file):
     code = f"""
 from pathlib import Path
 from dsbranch.store import manifest
-from tests import children
 from tests.store.facts import GOLDEN, table_of
 print(manifest.write(Path({str(file)!r}), table_of(GOLDEN), layer="0123456789", dialect="trusted"))
 """

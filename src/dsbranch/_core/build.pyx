@@ -36,10 +36,6 @@ def missing(int error) -> Exception:
     return OSError(-error, os.strerror(-error))
 
 
-def _is_acl(name: str) -> bool:
-    return name.startswith("system.posix_acl_")
-
-
 cdef tuple facts_of(Step step):
     """Mode, uid, gid and mtime_ns of what a step makes."""
     cdef Table table
@@ -345,7 +341,9 @@ cdef class Builder:
             raise OSError(error, os.strerror(error))
         if size > 0:
             for name in os.listxattr(out):
-                if name not in wanted and (_is_acl(name) or not step.path and self.is_of_root(name)):
+                if name not in wanted and (
+                    name.startswith("system.posix_acl_") or not step.path and self.is_of_root(name)
+                ):
                     os.removexattr(out, name)
         if step.action == STUB and os.fsdecode(self.prefix + b"metacopy") not in wanted:
             os.setxattr(out, self.prefix + b"metacopy", b"")
@@ -376,7 +374,7 @@ cdef class Builder:
         try:
             wanted = os.listxattr(source)
             # An ACL last: it may take the right to set the others.
-            for name in sorted(wanted, key=_is_acl):
+            for name in sorted(wanted, key=lambda name: name.startswith("system.")):
                 raw = os.fsencode(name)
                 if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
                     value = os.getxattr(source, name)

@@ -60,25 +60,14 @@ class Known(Protocol):
         ...
 
 
+_BYTES = {"uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "int64": 8}
 _WIDTHS = {
     "kind": 1,
-    "flags": 1,
-    "mode": 2,
-    "uid": 4,
-    "gid": 4,
-    "rdev": 8,
-    "size": 8,
-    "mtime_ns": 8,
-    "nlink_group": 4,
-    "target_valid": 1,
-    "redirect_valid": 1,
-    "origin_valid": 1,
-    "xattrs": DIGEST_BYTES,
-    "xattrs_valid": 1,
-    "digest": DIGEST_BYTES,
-    "digest_valid": 1,
+    **{name: _BYTES[kind] for name, kind in NUMBERS.items()},
+    **dict.fromkeys(DIGESTS.values(), DIGEST_BYTES),
+    **{f"{name}_valid": 1 for name in (*OPTIONAL_TEXTS, *DIGESTS.values())},
 }
-_VARIABLE = ("path", "target", "redirect", "origin")
+_VARIABLE = ("path", *OPTIONAL_TEXTS)
 
 
 class _Buffers(NamedTuple):

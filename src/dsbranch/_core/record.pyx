@@ -201,11 +201,15 @@ cdef bytes narrow(wide, int64_t n, int64_t size):
     return made
 
 
+ctypedef fused Structure:
+    ArrowSchema
+    ArrowArray
+
+
 cdef int export_schema(ArrowSchema *out, tuple node) except -1:
     name, format, flags, children, dictionary, metadata = node
-    cdef int64_t n = len(children), i
-    cdef size_t more = n + (dictionary is not None)
-    cdef char *block = held(node, n * sizeof(void *) + more * sizeof(ArrowSchema))
+    cdef size_t inner = (len(children) + (dictionary is not None)) * sizeof(ArrowSchema)
+    cdef char *block = held(node, len(children) * sizeof(void *) + inner)
     memset(out, 0, sizeof(ArrowSchema))
     out.private_data = block
     out.release = release_schema
@@ -214,23 +218,14 @@ cdef int export_schema(ArrowSchema *out, tuple node) except -1:
     if metadata is not None:
         out.metadata = <bytes>metadata
     out.flags = flags
-    out.children = <ArrowSchema **>(block + sizeof(void *))
-    cdef ArrowSchema *inner = <ArrowSchema *>(out.children + n)
-    for i in range(n):
-        out.children[i] = inner + i
-        out.n_children += 1
-        export_schema(inner + i, children[i])
-    if dictionary is not None:
-        out.dictionary = inner + n
-        export_schema(inner + n, dictionary)
-    return 0
+    return export_inner(out, <ArrowSchema **>(block + sizeof(void *)), children, dictionary)
 
 
 cdef int export_array(ArrowArray *out, tuple node) except -1:
     length, buffers, children, dictionary = node
-    cdef int64_t n = len(children), b = len(buffers), i
-    cdef size_t more = n + (dictionary is not None)
-    cdef char *block = held(node, (b + n) * sizeof(void *) + more * sizeof(ArrowArray))
+    cdef int64_t b = len(buffers), i
+    cdef size_t inner = (len(children) + (dictionary is not None)) * sizeof(ArrowArray)
+    cdef char *block = held(node, (b + len(children)) * sizeof(void *) + inner)
     memset(out, 0, sizeof(ArrowArray))
     out.private_data = block
     out.release = release_array
@@ -240,16 +235,30 @@ cdef int export_array(ArrowArray *out, tuple node) except -1:
     out.buffers = <const void **>(block + sizeof(void *))
     for i in range(b):
         out.buffers[i] = address(buffers[i])
-    out.children = <ArrowArray **>(out.buffers + b)
-    cdef ArrowArray *inner = <ArrowArray *>(out.children + n)
+    return export_inner(out, <ArrowArray **>(out.buffers + b), children, dictionary)
+
+
+cdef int export_inner(Structure *out, Structure **places, children, dictionary) except -1:
+    """Fill in the structures below one. `places` are the pointers to its children, the structures
+    come behind them."""
+    cdef int64_t n = len(children), i
+    cdef Structure *inner = <Structure *>(places + n)
+    out.children = places
     for i in range(n):
-        out.children[i] = inner + i
+        places[i] = inner + i
         out.n_children += 1
-        export_array(inner + i, children[i])
+        export(inner + i, children[i])
     if dictionary is not None:
         out.dictionary = inner + n
-        export_array(inner + n, dictionary)
+        export(inner + n, dictionary)
     return 0
+
+
+cdef int export(Structure *out, tuple node) except -1:
+    if Structure is ArrowSchema:
+        return export_schema(out, node)
+    else:
+        return export_array(out, node)
 
 
 cdef char *held(tuple node, size_t size) except NULL:
@@ -276,25 +285,23 @@ cdef const void *address(buffer) except? NULL:
 
 
 cdef void release_schema(ArrowSchema *schema) noexcept with gil:
-    cdef int64_t i
-    for i in range(schema.n_children):
-        if schema.children[i].release != NULL:
-            schema.children[i].release(schema.children[i])
-    if schema.dictionary != NULL and schema.dictionary.release != NULL:
-        schema.dictionary.release(schema.dictionary)
-    let_go(schema.private_data)
-    schema.release = NULL
+    release(schema)
 
 
 cdef void release_array(ArrowArray *array) noexcept with gil:
+    release(array)
+
+
+cdef void release(Structure *structure) noexcept:
+    """Also of one that was filled in half-way."""
     cdef int64_t i
-    for i in range(array.n_children):
-        if array.children[i].release != NULL:
-            array.children[i].release(array.children[i])
-    if array.dictionary != NULL and array.dictionary.release != NULL:
-        array.dictionary.release(array.dictionary)
-    let_go(array.private_data)
-    array.release = NULL
+    for i in range(structure.n_children):
+        if structure.children[i].release != NULL:
+            structure.children[i].release(structure.children[i])
+    if structure.dictionary != NULL and structure.dictionary.release != NULL:
+        structure.dictionary.release(structure.dictionary)
+    let_go(structure.private_data)
+    structure.release = NULL
 
 
 cdef class Sink:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 class Context:
     """`tables` caches what was read of sealed layers, which never change.
 
-    `disk` is a descriptor of the store's filesystem while that is `watched`.
     `notes` are sentences on what is no error. `listeners` holds who wants to know of long phases:
     nobody, or one. `ladder` says when checkpoints are made.
     """
@@ -44,7 +43,7 @@ class Context:
         self.tables: dict[str, Table] = {}
         self.listeners: list[Progress] = []
         self.notes: list[str] = []
-        self.disk: int | None = None
+        self._disk: int | None = None
 
     def report(self, phase: str) -> Report | None:
         """What to tell of a phase to; `phase` is a present participle, as in "hashing"."""
@@ -109,21 +108,23 @@ class Context:
         return Digests(self.layout.digests)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[int]:
         """Be told, at the next sync, of every write to the store's filesystem that fails meanwhile.
 
-        The kernel tells each descriptor that is open, and later ones only what nobody was told.
+        Gives the descriptor to sync by, that of the outermost body: the kernel tells each that is
+        open, and later ones only what nobody was told.
         """
-        if self.disk is not None:
-            yield
+        if self._disk is not None:
+            yield self._disk
             return
         with storage(f"open {self.layout.layers}"):
-            self.disk = os.open(self.layout.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            disk = os.open(self.layout.layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._disk = disk
         try:
-            yield
+            yield disk
         finally:
-            os.close(self.disk)
-            self.disk = None
+            self._disk = None
+            os.close(disk)
 
     def close(self) -> None:
         self.tables.clear()

@@ -173,11 +173,10 @@ def sync(context: Context) -> None:
 
     :raises StorageError: the kernel reports a write that failed since it is `watched`
     """
-    with context.watched():
+    with context.watched() as disk:
         flush(context)
-        assert context.disk is not None
         with storage(f"write {context.layout.layers}"):
-            syscalls.syncfs(context.disk)
+            syscalls.syncfs(disk)
 
 
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:

@@ -180,14 +180,9 @@ def is_rebuilt(path: Path) -> bool:
 
 def digest_file(path: Path) -> str:
     """The SHA-256 (hex) of a manifest as it lies on the disk; part of its commit's id."""
-    with storage(f"read {path}"):
-        return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
     import hashlib
 
-    with open(path, "rb") as file:
+    with storage(f"read {path}"), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
