@@ -428,3 +428,56 @@ def test_ctrl_c_ends_the_waiting_for_turns(tmp_path):
     pair(tmp_path, os.urandom(LONG) * 2, b"")
     said = interposed.python(STALLED, tmp_path, PRESSED, tmp_path / "t")
     assert 0 < float(said) < 1
+
+
+SLOW_DISK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <unistd.h>
+int advised;
+int posix_fadvise64(int fd, off64_t at, off64_t size, int advice) {
+    __atomic_fetch_add(&advised, advice == POSIX_FADV_WILLNEED, __ATOMIC_RELAXED);
+    return 0;
+}
+ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    usleep(4000);
+    return real(fd, buffer, size, at);
+}
+"""
+WAITED = """
+import ctypes, os, sys
+import xxhash
+from dsbranch._core.content import compare_files, digest_files
+from dsbranch._core.scan import scan
+root, threads = os.fsencode(sys.argv[1]), int(sys.argv[2]) or None
+table = scan(root)
+files = [i for i in range(len(table)) if table.entry(i).kind == "file"]
+advised = ctypes.c_int.in_dll(ctypes.CDLL(None), "advised")
+digest_files(table, threads=threads)
+for i in files:
+    with open(root + b"/" + table.entry(i).path, "rb") as file:
+        assert table.entry(i).digest == xxhash.xxh3_128_digest(file.read()), i
+print(advised.value)
+advised.value = 0
+other = scan(root)
+same = compare_files([(other, i, other, j) for i, j in zip(files, files[1:])], threads=threads)
+assert same == [table.entry(i).digest == table.entry(j).digest for i, j in zip(files, files[1:])]
+print(advised.value)
+"""
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_disk_that_is_waited_for_is_told_of_files_ahead(threads, tmp_path):
+    """And what is read is the same, whoever reads it and in whatever order."""
+    texts = [b"%d" % (i // 2 % 40) for i in range(1001)]
+    trees.make(Dir({f"f{i:04}": File(text) for i, text in enumerate(texts)}), tmp_path / "t")
+    said = interposed.python(SLOW_DISK, tmp_path, WAITED, tmp_path / "t", threads or 0)
+    hashed, compared = map(int, said.split())
+    if threads is None:
+        assert len(texts) // 2 < hashed <= len(texts)
+        assert len(texts) < compared <= 2 * len(texts)
+    else:
+        assert hashed == compared == 0

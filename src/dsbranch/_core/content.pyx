@@ -90,6 +90,11 @@ cdef class Digesting(Reading):
         memcpy(self.table.rows[place].digest, digest, 16)
         self.table.rows[place].flags |= F_DIGEST
 
+    cdef void ahead(self, int64_t at) noexcept nogil:
+        cdef Source source
+        describe(&source, self.table, self.rows[at], False, False)
+        self.fetch(&source)
+
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Row *row = self.table.rows + self.rows[at]
         cdef Source source
@@ -215,6 +220,13 @@ cdef class Comparing(Reading):
         cdef Source *source = &pair.two if place % 2 else &pair.one
         memcpy(source.digest, digest, 16)
         source.known = True
+
+    cdef void ahead(self, int64_t at) noexcept nogil:
+        cdef Pair *pair = self.pairs + self.open_pairs[at]
+        if not pair.one.known:
+            self.fetch(&pair.one)
+        if not pair.two.known:
+            self.fetch(&pair.two)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Pair *pair = self.pairs + self.open_pairs[at]

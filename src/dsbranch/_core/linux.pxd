@@ -135,6 +135,7 @@ cdef extern from *:
     int O_CLOEXEC
     int O_DIRECTORY
     int O_NOATIME
+    int POSIX_FADV_WILLNEED
     int O_NOFOLLOW
     int O_NONBLOCK
     int O_PATH
@@ -150,6 +151,7 @@ cdef extern from *:
     int fchdir(int fd) nogil
     int64_t lseek(int fd, int64_t offset, int whence) nogil
     ssize_t read(int fd, void *buffer, size_t size) nogil
+    int posix_fadvise(int fd, int64_t at, int64_t size, int advice) nogil
     ssize_t pread(int fd, void *buffer, size_t size, int64_t offset) nogil
 
     unsigned int S_IFMT

@@ -45,6 +45,7 @@ cdef class Reading:
     cdef int64_t taken
     cdef int64_t bytes
     cdef int stop
+    cdef int waits       # for a disk, which has been seen to keep its processors idle
     cdef Fault fault
     cdef pthread_mutex_t mutex
     cdef Relays relays
@@ -61,6 +62,8 @@ cdef class Reading:
     cdef int asked(self) except -1
     cdef void found(self, int64_t place, const uint8_t *digest)
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil
+    cdef void ahead(self, int64_t at) noexcept nogil
+    cdef void fetch(self, const Source *source) noexcept nogil
     cdef void run(self, Desk *desk) noexcept nogil
     cdef void halt(self) noexcept nogil
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil

@@ -1,8 +1,9 @@
 """Reading what files hold: one file as a stream of pieces, many files as a job of threads.
 
-Threads take files from a shared counter; those who find none left help with the large ones. Holes
-are hashed from a page of zeros, never read. A job asks for digests before it reads, and tells what it
-learnt while it goes on, so that little is lost with it if it is stopped.
+Threads take files from a shared counter, several at once where the disk has to be waited for, which
+is told of them ahead; those who find none left help with the large ones. Holes are hashed from a
+page of zeros, never read. A job asks for digests before it reads, and tells what it learnt while it
+goes on, so that little is lost with it if it is stopped.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -22,6 +23,7 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     QUESTIONS = 10000    # how many digests are asked for at once
+    AHEAD = 32           # files a thread has the disk begin with, where the job waits for it
 
 
 cdef bint identify(int fd, Key *key) noexcept nogil:
@@ -213,6 +215,7 @@ cdef class Reading:
         with nogil:
             if not help:
                 begin_late(&self.relays)
+                store_int(&self.waits, 1)
             if furnish(&desk) < 0:
                 memset(&nothing, 0, sizeof(Source))
                 nothing.path = b""
@@ -234,15 +237,34 @@ cdef class Reading:
         self.halt()
 
     cdef void run(self, Desk *desk) noexcept nogil:
-        cdef int64_t at
+        cdef int64_t at, i, step = 1
         while not load_int(&self.stop):
-            at = fetch_add(&self.taken, 1)
+            if load_int(&self.waits):
+                # Fewer towards the end, so that all threads come to it at once.
+                step = min(AHEAD, 1 + max(0, self.count - load_long(&self.taken)) // AHEAD)
+            at = fetch_add(&self.taken, step)
             if at >= self.count:
                 return
-            self.one(at, desk)
+            if step > 1:
+                for i in range(at, min(at + step, self.count)):
+                    self.ahead(i)
+            for i in range(at, min(at + step, self.count)):
+                if load_int(&self.stop):
+                    return
+                self.one(i, desk)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
+
+    cdef void ahead(self, int64_t at) noexcept nogil:
+        pass
+
+    cdef void fetch(self, const Source *source) noexcept nogil:
+        """Have the disk begin with a file that is read soon. What fails here fails again then."""
+        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+        if fd >= 0:
+            posix_fadvise(fd, 0, PIECE, POSIX_FADV_WILLNEED)
+            close(fd)
 
     # --- one file ---
 
