@@ -600,6 +600,25 @@ def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path) -> None:
     assert done.stderr.splitlines()[0] == "error: standard output: No space left on device"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_answer_of_which_only_a_part_can_be_written(
+    dsbranch: Dsbranch, ws: Path, tmp_path: Path, unbuffered: str
+) -> None:
+    """Also where Python is told to write at once what it is given."""
+    with (tmp_path / "answer").open("wb") as answer:
+        done = subprocess.run(
+            ["prlimit", "--fsize=10", *PROGRAM, "list", "--json"],
+            cwd=ws,
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[0] == "error: standard output: File too large"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_waiting(dsbranch: Dsbranch, ws: Path, number: signal.Signals) -> None:
     before = head(dsbranch, "main")

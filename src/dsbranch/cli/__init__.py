@@ -6,6 +6,7 @@ The only room that prints, prompts, exits or reads the environment. One verb per
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -38,6 +39,14 @@ def _replace_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _buffer_the_answer() -> None:
+    # With PYTHONUNBUFFERED, as images of containers like to set it, each line would be a write,
+    # and one that takes only a part would lose the rest unnoticed.
+    raw: object = sys.stdout.buffer
+    if isinstance(raw, io.RawIOBase):
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8")
 
 
 def _heed_signals() -> list[signal.Signals]:
@@ -75,6 +84,7 @@ def main() -> int:
 
 def _run() -> int:
     _replace_closed_streams()
+    _buffer_the_answer()
     becoming.allow_many_files()
     try:
         ready = None if _COMPLETE in os.environ else read(sys.argv[1:])
