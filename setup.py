@@ -28,6 +28,7 @@ MODULES = [
     "base",
     "cursor",
     "view",
+    "scout",
     "sides",
     "ledger",
     "delta",

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from dsbranch._core.files cimport Scratch
-from dsbranch._core.table cimport Table
+from dsbranch._core.table cimport Row, Table
 
 cdef struct Answer:
     int64_t row          # -1: the name is not there
@@ -28,5 +28,14 @@ cdef class Base(Table):
     cdef int enter(self, int64_t at, size_t size) noexcept nogil
     cdef bint is_at(self, const Opened *opened, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef int64_t add(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
+    cdef Answer *answer_to(
+        self, int64_t parent, const char *name, size_t size, bint *known
+    ) noexcept nogil
+    cdef int keep(
+        self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
+    ) noexcept nogil
+    cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
+    cdef int64_t row_of(self, const char *path, size_t size) except? -1
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

@@ -19,7 +19,8 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     LISTING = 1 << 16
-    ANSWERS = 1 << 13    # how many are remembered; comparing views comes by a name two to four times
+    ANSWERS = 1 << 16    # how many are remembered; comparing views comes by a name two to four times
+    NEAR = 8             # of the places for one of them
     FACTS = 1            # bits of Row.loaded: xattrs are known
     CHILDREN = 2         # the children are listed
 
@@ -122,8 +123,6 @@ cdef class Base(Table):
         """Stat one name of the entered directory into a new row; -1 if it is not there."""
         cdef Row row
         cdef statx_t s
-        cdef Text rest
-        cdef int64_t here
         cdef int result
         if statx(self.here.fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
             if errno == ENOENT or errno == ENOTDIR:
@@ -133,18 +132,23 @@ cdef class Base(Table):
         row_from_stat(&row, &s)
         if row.kind == WHITEOUT or (row.kind == FILE and row.size == 0 and self.is_marked(name)):
             return -1
-        here = self.heap_used
+        if row.kind == SYMLINK:
+            result = read_link(self, &row, self.here.fd, name)
+            if result < 0:
+                return self.fail(-result, b"read link", parent, name)
+        return self.add(parent, name, size, &row)
+
+    cdef int64_t add(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil:
+        """Append a row for a name of a directory; its index, or -2."""
+        cdef Text rest
+        cdef int64_t here = self.heap_used
         if self.rows[parent].path.size and self.copy_prefix(parent) < 0:
             return -2
         if self.put(name, size, &rest) < 0:
             return -2
         row.path.at = here
         row.path.size = <uint32_t>(self.heap_used - 1 - here)
-        if row.kind == SYMLINK:
-            result = read_link(self, &row, self.here.fd, name)
-            if result < 0:
-                return self.fail(-result, b"read link", parent, name)
-        here = self.append(&row)
+        here = self.append(row)
         return here if here >= 0 else -2
 
     cdef bint is_marked(self, const char *name) noexcept nogil:
@@ -197,30 +201,79 @@ cdef class Base(Table):
 
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Look up one name of a directory that is not listed, or remember what was said of it."""
-        cdef uint32_t place = <uint32_t>parent
-        cdef size_t i
+        cdef bint known
+        cdef Answer *answer = self.answer_to(parent, name, size, &known)
         cdef int64_t row
-        cdef Answer *answer
-        cdef Text text
-        for i in range(size):
-            place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
-        answer = self.answers + (place ^ place >> 16) % ANSWERS
-        if answer.size == size and answer.parent == parent and memcmp(
-            self.heap + answer.at, name, size
-        ) == 0:
+        if known:
             return answer.row
         if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
         row = self.look(parent, name, size)
+        if row == -2 or self.keep(answer, parent, name, size, row) < 0:
+            return -2
+        return row
+
+    cdef Answer *answer_to(
+        self, int64_t parent, const char *name, size_t size, bint *known
+    ) noexcept nogil:
+        """Where the answer is, or is to be kept: in another's place only if all near it are taken.
+
+        A directory's answer that is lost takes those of what is in it along, since it gets a new row.
+        """
+        cdef uint32_t place = <uint32_t>parent * <uint32_t>0x9E3779B1
+        cdef Answer *answer
+        cdef size_t i
+        for i in range(size):
+            place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
+        place ^= place >> 16
+        for i in range(NEAR):
+            answer = self.answers + (place + i) % ANSWERS
+            known[0] = answer.size == size and answer.parent == parent and memcmp(
+                self.heap + answer.at, name, size
+            ) == 0
+            if known[0] or answer.size == 0:
+                return answer
+        return self.answers + place % ANSWERS
+
+    cdef int keep(
+        self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
+    ) noexcept nogil:
+        """Keep an answer: a row, or -1; returns 0, or -2."""
+        cdef Text text
         if row >= 0:
             text = self.rows[row].path
             text.at += text.size - size
-        elif row == -2 or self.put(name, size, &text) < 0:
+        elif self.put(name, size, &text) < 0:
             return -2
         answer.row = row
         answer.at = text.at
         answer.size = <uint32_t>size
         answer.parent = <uint32_t>parent
+        return 0
+
+    cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil:
+        """Take a row that was found under a name, NULL: nothing was, for an answer; 0, or -2."""
+        cdef bint known
+        cdef Answer *answer = self.answer_to(parent, name, size, &known)
+        cdef int64_t found = -1
+        if known or self.rows[parent].loaded & CHILDREN:
+            return 0
+        if row != NULL:
+            found = self.add(parent, name, size, row)
+            if found < 0:
+                return -2
+        return self.keep(answer, parent, name, size, found)
+
+    cdef int64_t row_of(self, const char *path, size_t size) except? -1:
+        """The row of a path, -1 if there is none."""
+        cdef bytes name
+        cdef int64_t row = 0
+        for name in path[:size].split(b"/") if size else ():
+            row = self.child(row, name, len(name))
+            if row == -2:
+                raise_fault(&self.fault)
+            if row < 0:
+                break
         return row
 
     cdef int load(self, int64_t parent) noexcept nogil:

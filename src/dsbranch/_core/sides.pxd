@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.cursor cimport Cursor
+from dsbranch._core.scout cimport Scout
 from dsbranch._core.table cimport Table
 from dsbranch._core.view cimport Found, Node, Spot, View
 
@@ -38,8 +39,10 @@ cdef class Sides:
     cdef View old
     cdef View new
     cdef set shared      # ids of the tables that both views have
+    cdef dict scouts     # by the id of a table: who looks the dataset up for it
     cdef int64_t steps
 
+    cdef int look_ahead(self, View view, Node node, int parts) except -1
     cdef bint shares(self, Table table)
     cdef int pulse(self) except -1
     cdef bint open(self, Pair pair, Node one, Node two) except -1

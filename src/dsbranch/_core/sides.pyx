@@ -5,9 +5,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
+from dsbranch._core.base cimport Base
 from dsbranch._core.cursor cimport Cursor
+from dsbranch._core.scout cimport Scout
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, nothing, room_for
+
+# From how many entries on a layer is worth threads that look the dataset up for it.
+_LEAST = 512
 
 
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
@@ -153,6 +158,24 @@ cdef class Sides:
         self.shared = set()
         if old is not None:
             self.shared = {id(table) for table in old.tables} & {id(table) for table in new.tables}
+        self.scouts = {}
+        base = new.tables[-1]
+        if isinstance(base, Base) and self.shares(base):
+            self.scouts = {
+                id(table): Scout(base, table, _LEAST)
+                for table in {*old.tables, *new.tables}
+                if not self.shares(table) and len(table) >= _LEAST
+            }
+
+    cdef int look_ahead(self, View view, Node node, int parts) except -1:
+        """Have the names of a directory's first parts be looked up, and what follows them."""
+        cdef Scout scout
+        cdef int i
+        for i in range(parts):
+            scout = self.scouts.get(id(view.table(node.spots[i])))
+            if scout is not None:
+                scout.come(node.spots[i].row)
+        return 0
 
     cdef bint shares(self, Table table):
         return id(table) in self.shared
@@ -172,5 +195,8 @@ cdef class Sides:
         while a > 0 and b > 0 and same_spot(self.old, one.spots[a - 1], self.new, two.spots[b - 1]):
             a -= 1
             b -= 1
+        if self.scouts:
+            self.look_ahead(self.old, one, a)
+            self.look_ahead(self.new, two, b)
         pair.open(one, two, a, b)
         return a > 0 or b > 0
