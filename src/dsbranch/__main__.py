@@ -31,6 +31,7 @@ def main() -> None:
     Whoever registered for the end is called. What Python does after that, taking the modules apart
     one by one, takes 3 ms, and 10 where pyarrow was imported.
     """
+    cli.buffer_the_answer()
     code = cli.main()
     atexit._run_exitfuncs()
     sys.stdout.flush()

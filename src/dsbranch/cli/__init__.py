@@ -41,14 +41,6 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
-def _buffer_the_answer() -> None:
-    # With PYTHONUNBUFFERED, as images of containers like to set it, each line would be a write,
-    # and one that takes only a part would lose the rest unnoticed.
-    raw: object = sys.stdout.buffer
-    if isinstance(raw, io.RawIOBase):
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8")
-
-
 def _heed_signals() -> list[signal.Signals]:
     """Let the signals that end a program interrupt it, but for those that are ignored: nohup
     does so on purpose, and scripts for what they start in the background."""
@@ -60,6 +52,18 @@ def _heed_signals() -> list[signal.Signals]:
     for number in heeded:
         signal.signal(number, _terminate)
     return heeded
+
+
+def buffer_the_answer() -> None:
+    """Make each answer a few writes, of this whole process.
+
+    With PYTHONUNBUFFERED, as images of containers like to set it, each line would be a write, and
+    one that takes only a part would lose the rest unnoticed.
+    """
+    raw: object = getattr(sys.stdout, "buffer", None)
+    if isinstance(raw, io.RawIOBase):
+        buffer = io.BufferedWriter(raw)
+        sys.stdout = io.TextIOWrapper(buffer, encoding="utf-8", errors=sys.stdout.errors)
 
 
 def main() -> int:
@@ -84,7 +88,6 @@ def main() -> int:
 
 def _run() -> int:
     _replace_closed_streams()
-    _buffer_the_answer()
     becoming.allow_many_files()
     try:
         ready = None if _COMPLETE in os.environ else read(sys.argv[1:])
