@@ -60,3 +60,24 @@ def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         crew.run_threads(lambda number: None, 2, end.set)
     assert end.is_set()
+
+
+def test_late_ones_that_cannot_be_started_are_done_without(monkeypatch):
+    real = Thread.start
+    started: list[Thread] = []
+
+    def start(self: Thread) -> None:
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        real(self)
+
+    monkeypatch.setattr(Thread, "start", start)
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.2)
+        done.append(number)
+
+    crew.run_threads(work, 2, lambda: None, None, late=3)
+    assert sorted(done) == [0, 1, 2]

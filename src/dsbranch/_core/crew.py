@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 TICK_SECONDS = 0.1
 _MOST = 8
@@ -47,7 +48,11 @@ def run_threads(
     def start(count: int) -> None:
         for _ in range(count):
             crew.append(Thread(target=work, args=(len(crew),), daemon=True))
-            crew[-1].start()
+            try:
+                crew[-1].start()
+            except RuntimeError:
+                crew.pop()
+                raise
 
     try:
         start(threads)
@@ -57,7 +62,9 @@ def run_threads(
             crew[0].join(_LATE_SECONDS)
             now = time.monotonic()
             if crew[0].is_alive() and time.process_time() - spent < _BUSY * threads * (now - began):
-                start(late)
+                # Where no more threads are to be had, those that work do.
+                with suppress(RuntimeError):
+                    start(late)
                 break
             if tick is not None and now - ticked >= TICK_SECONDS:
                 tick()
