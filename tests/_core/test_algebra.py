@@ -9,12 +9,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from dsbranch._core import sides
+from dsbranch._core import scout
 from dsbranch._core.base import Base
 from dsbranch._core.view import View
 from tests import core, reference, trees
@@ -36,10 +37,9 @@ both_ways = pytest.mark.parametrize("direction", ["forward", "backward"])
 
 @pytest.fixture(autouse=True)
 def looked_up_ahead(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have even the smallest layers be looked up in the base ahead, but for half of the cases."""
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is None or callspec.params.get("direction") != "backward":
-        monkeypatch.setattr(sides, "_LEAST", 1)
+    """Have even the smallest layers be looked up in the base ahead, but for every other test."""
+    if crc32(request.node.nodeid.encode()) % 2:
+        monkeypatch.setattr(scout, "_LEAST", 1)
 
 
 OPTIONS: tuple[dict[str, bool], ...] = ({}, {"renames": False}, {"directory_times": True})

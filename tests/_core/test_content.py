@@ -477,7 +477,8 @@ def test_a_disk_that_is_waited_for_is_told_of_files_ahead(threads, tmp_path):
     said = interposed.python(SLOW_DISK, tmp_path, WAITED, tmp_path / "t", threads or 0)
     hashed, compared = map(int, said.split())
     if threads is None:
-        assert len(texts) // 2 < hashed <= len(texts)
-        assert len(texts) < compared <= 2 * len(texts)
+        # Those that are told of while there are as many to come; how many, the processors decide.
+        assert 0 < hashed <= len(texts)
+        assert 0 < compared <= 2 * len(texts)
     else:
         assert hashed == compared == 0

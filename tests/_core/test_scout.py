@@ -3,77 +3,86 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dsbranch._core import scout, sides
+from dsbranch._core import crew, scout
 from dsbranch._core.base import Base
 from dsbranch._core.view import View
-from tests import children, core, reference, trees
+from tests import core, interposed, reference, trees
 from tests.trees import Dir, File
 
 NEVER = 1 << 60
-WINDOW = 1 << 14
+
+Compared = tuple[list[str], list[bytes]]
 
 
-def compared(
-    root: Path, least: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[str], list[reference.Entry]]:
-    """What the layer changes, and what the base was asked for, with scouts from `least` rows on."""
-    monkeypatch.setattr(sides, "_LEAST", least)
-    base = Base(os.fsencode(root / "base"))
-    found = core.changes(View([], base), View([core.scan(root / "layer")], base))
-    return reference.lines(found), core.entries(base)
-
-
-def both_ways(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[str], list[reference.Entry]]:
-    """The same, with and without scouts: neither asks for more, or twice."""
-    plain, asked = compared(root, NEVER, monkeypatch)
-    found, ahead = compared(root, 1, monkeypatch)
-    assert found == plain
-    assert {entry.path for entry in ahead} == {entry.path for entry in asked}
-    assert len(ahead) == len(asked)
-    return found, ahead
+def tree(directories: int, names: range, text: bytes) -> Dir:
+    """Directories, ten in one, with a file of each name."""
+    files = Dir({f"{i}": File(text) for i in names})
+    numbers = range(directories)
+    return Dir(
+        {f"{top}": Dir({f"{n}": files for n in numbers[top : top + 10]}) for top in numbers[::10]}
+    )
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One for each time that threads are started to look ahead."""
     started: list[int] = []
-    real = scout.run_threads
 
-    def run_threads(work: object, *arguments: object) -> None:
+    def run_threads(*arguments: object) -> None:
         started.append(1)
-        real(work, *arguments)
+        crew.run_threads(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scout, "run_threads", run_threads)
     return started
 
 
-def test_everything_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[int]
-) -> None:
-    def tree(first: int, text: bytes) -> Dir:
-        return Dir(
-            {f"{n}": Dir({f"{i}": File(text) for i in range(first, first + 20)}) for n in range(30)}
-        )
+@pytest.fixture
+def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Compared]:
+    """What layers, newest first, change in the base, and the paths that it was asked for."""
 
-    trees.make(tree(0, b"old"), tmp_path / "base")
-    trees.make(tree(10, b"new one"), tmp_path / "layer")
-    found, asked = both_ways(tmp_path, monkeypatch)
-    assert len(found) == 30 * 20
-    assert len(asked) == 1 + 30 + 30 * 10
+    def compare(*layers: str, least: int = 1) -> Compared:
+        monkeypatch.setattr(scout, "_LEAST", least)
+        base = Base(os.fsencode(tmp_path / "base"))
+        tables = [core.scan(tmp_path / layer) for layer in layers]
+        found = core.changes(View([], base), View(tables, base))
+        return reference.lines(found), sorted(entry.path for entry in core.entries(base))
+
+    return compare
+
+
+def test_all_is_looked_up_at_once_and_once(
+    tmp_path: Path, compared: Callable[..., Compared], jobs: list[int]
+) -> None:
+    trees.make(tree(30, range(20), b"old"), tmp_path / "base")
+    trees.make(tree(30, range(10, 30), b"new one"), tmp_path / "layer")
+    plain = compared("layer", least=NEVER)
+    assert not jobs
+    found, asked = compared("layer")
+    assert (found, asked) == plain
+    assert (len(found), len(asked)) == (30 * 20, 1 + 3 + 30 + 30 * 10)
     assert len(jobs) == 1
 
 
+def test_too_few_are_not_worth_threads(
+    tmp_path: Path, compared: Callable[..., Compared], jobs: list[int]
+) -> None:
+    trees.make(tree(1, range(10), b"old"), tmp_path / "base")
+    trees.make(tree(1, range(10), b"new one"), tmp_path / "layer")
+    compared("layer", least=13)
+    assert not jobs
+    compared("layer", least=12)
+    assert len(jobs) == 1
+
+
+@pytest.mark.root
 def test_what_a_layer_hides_is_not_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[int]
+    tmp_path: Path, compared: Callable[..., Compared], jobs: list[int]
 ) -> None:
     """A directory that was removed and made again, and one that came from elsewhere."""
     inner = Dir({f"{i}": File(b"x") for i in range(9)})
@@ -81,71 +90,155 @@ def test_what_a_layer_hides_is_not_asked_for(
     trees.make(Dir({name: Dir({"d": inner}) for name in "ab"}), tmp_path / "layer")
     os.setxattr(tmp_path / "layer/a", "trusted.overlay.opaque", b"y")
     os.setxattr(tmp_path / "layer/b", "trusted.overlay.redirect", b"c")
-    both_ways(tmp_path, monkeypatch)
+    assert compared("layer") == compared("layer", least=NEVER)
     assert jobs
 
 
-@pytest.mark.parametrize("renamed", [False, True])
-def test_more_than_a_window(
-    renamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[int]
+def test_layers_of_the_same_names_ask_once(
+    tmp_path: Path, compared: Callable[..., Compared], jobs: list[int]
 ) -> None:
-    """With a directory that was renamed, directories are gone through from the last one, too."""
-    for place in ("base", "layer"):
-        for n in range(100):
-            directory = tmp_path / place / f"{n // 10}" / f"{n}"
-            directory.mkdir(parents=True)
-            for i in range(2 * WINDOW // 100):
-                (directory / f"{i}").touch()
+    trees.make(tree(10, range(10), b"old"), tmp_path / "base")
+    for n in range(4):
+        trees.make(tree(10, range(10), b"%d" % n), tmp_path / f"{n}")
+    assert compared(*"0123") == compared(*"0123", least=NEVER)
+    assert len(jobs) == 1
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("renamed", [False, True])
+def test_window_by_window(
+    renamed: bool,
+    tmp_path: Path,
+    compared: Callable[..., Compared],
+    jobs: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a directory that was renamed they are gone through backwards, too."""
+    monkeypatch.setattr(scout, "_WINDOW", 64)
+    for name in ("base", "layer"):
+        trees.make(tree(40, range(20), name.encode()), tmp_path / name)
+    # And one directory of several windows.
+    for name in ("base", "layer"):
+        trees.make(Dir({f"{i}": File(name.encode()) for i in range(640)}), tmp_path / name / "w")
     if renamed:
         (tmp_path / "layer/new").mkdir()
         os.setxattr(tmp_path / "layer/new", "trusted.overlay.redirect", b"3")
-    plain, asked = compared(tmp_path, NEVER, monkeypatch)
-    found, ahead = compared(tmp_path, 512, monkeypatch)
-    assert found == plain
-    assert {entry.path for entry in ahead} == {entry.path for entry in asked}
-    assert len(jobs) >= 2
-    if not renamed:
-        assert len(ahead) == len(asked)
-    # The window's answers are kept, but not those of all that is gone through twice.
-    assert len(ahead) < 2 * len(asked)
+    assert compared("layer") == compared("layer", least=NEVER)
+    windows = (1 + 4 + 40 + 40 * 20 + 1 + 640 + renamed) // 64
+    # Backwards some are come to again, after others.
+    assert windows <= len(jobs) <= windows + (5 if renamed else 1)
 
 
-INTERRUPTED = """
-import os, signal, sys
-from dsbranch._core import scout, sides
+COUNTED = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static pthread_t first;
+__attribute__((constructor)) static void begin(void) { first = pthread_self(); }
+int here, elsewhere, slow;
+int statx(int dir, const char *path, int flags, unsigned mask, struct statx *out) {
+    static int (*real)(int, const char *, int, unsigned, struct statx *);
+    if (!real) real = dlsym(RTLD_NEXT, "statx");
+    int *count = pthread_equal(pthread_self(), first) ? &here : &elsewhere;
+    __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+    if (slow) usleep(slow);
+    return real(dir, path, flags, mask, out);
+}
+"""
+PRELUDE = """
+import ctypes, os, signal, sys, threading, time
+from dsbranch._core import scout
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
 from dsbranch._core.view import View
-sides._LEAST = 1
-real = scout.run_threads
-def run_threads(work, crew, cancel, *rest):
-    def press(number):
-        if number == 0:
-            signal.raise_signal(signal.SIGINT)
-        work(number)
-    real(press, crew, cancel, *rest)
-scout.run_threads = run_threads
-base = Base(b"base")
+number = lambda name: ctypes.c_int.in_dll(ctypes.CDLL(None), name)
+here, elsewhere, slow = map(number, ("here", "elsewhere", "slow"))
+os.chdir(sys.argv[1])
+def compare(base):
+    return len(changes(View([], base), View([layer], base)))
 layer = scan(b"layer")
-try:
-    changes(View([], base), View([layer], base))
-except KeyboardInterrupt:
-    scout.run_threads = real
-    print(len(changes(View([], base), View([layer], base))))
+base = Base(b"base")
+here.value = elsewhere.value = 0
+"""
+ELSEWHERE = """
+compare(base)
+print(here.value, elsewhere.value)
+for _ in range(3):
+    base = None
+    base = Base(b"base")
+    compare(base)
+    print(len(os.listdir("/proc/self/fd")))
 """
 
 
-def test_interrupted(tmp_path: Path) -> None:
-    for place in ("base", "layer"):
-        trees.make(Dir({f"{i}": File(place.encode()) for i in range(2000)}), tmp_path / place)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", INTERRUPTED],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=children.environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert (done.stdout, done.stderr) == ("2000\n", "")
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    for name in ("base", "layer"):
+        trees.make(tree(100, range(20), name.encode()), tmp_path / name)
+    return tmp_path
+
+
+def test_threads_do_it_and_close_what_they_open(large: Path) -> None:
+    said = interposed.python(COUNTED, large, PRELUDE + ELSEWHERE, large)
+    here, elsewhere, *opened = map(int, said.split())
+    assert here < 20
+    assert elsewhere >= 100 + 100 * 20
+    assert len(set(opened)) == 1
+
+
+PRESSED = """
+slow.value = 5000
+threads = threading.active_count()
+def press(times):
+    for _ in range(times):
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+        pressed.append(time.monotonic())
+pressed = []
+signal.signal(signal.SIGINT, signal.default_int_handler)
+thread = threading.Thread(target=press, args=(int(sys.argv[2]),))
+thread.start()
+try:
+    compare(base)
+except KeyboardInterrupt:
+    took = time.monotonic() - pressed[0]
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        pass
+    slow.value = 0
+    print(took, elsewhere.value, compare(base))
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_it_at_once(times: int, large: Path) -> None:
+    """Also when it is pressed again while the threads are waited for."""
+    said = interposed.python(COUNTED, large, PRELUDE + PRESSED, large, times)
+    took, asked, again = map(float, said.split())
+    assert took < 1
+    assert asked < 1000
+    assert again == 100 * 20
+
+
+def test_without_threads_names_are_looked_up_one_by_one(
+    tmp_path: Path, compared: Callable[..., Compared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("base", "layer"):
+        trees.make(tree(3, range(3), name.encode()), tmp_path / name)
+    plain = compared("layer", least=NEVER)
+    layer = core.scan(tmp_path / "layer")
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(scout, "_LEAST", 1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    base = Base(os.fsencode(tmp_path / "base"))
+    # Files of different size: nothing else of a comparison needs a thread.
+    found = core.changes(View([], base), View([layer], base))
+    assert reference.lines(found) == plain[0]

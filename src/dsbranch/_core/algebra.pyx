@@ -95,6 +95,8 @@ cdef class Comparison:
                 self.depth -= 1
             elif state == AT_DIRECTORIES:
                 self.directories(pair)
+            else:
+                self.sides.look_ahead(pair)
             PyErr_CheckSignals()
         return 0
 

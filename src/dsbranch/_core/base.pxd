@@ -5,6 +5,9 @@ from libc.stdint cimport int64_t, uint32_t
 from dsbranch._core.files cimport Scratch
 from dsbranch._core.table cimport Row, Table
 
+cdef enum:
+    NOT_ASKED = -3       # nobody has asked for the name
+
 cdef struct Answer:
     int64_t row          # -1: the name is not there
     int64_t at           # of the name on the heap
@@ -29,13 +32,15 @@ cdef class Base(Table):
     cdef bint is_at(self, const Opened *opened, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t add(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
-    cdef Answer *answer_to(
-        self, int64_t parent, const char *name, size_t size, bint *known
+    cdef Answer *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef bint answers_to(
+        self, const Answer *answer, int64_t parent, const char *name, size_t size
     ) noexcept nogil
     cdef int keep(
         self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil
+    cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
-    cdef int64_t row_of(self, const char *path, size_t size) except? -1
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

@@ -200,11 +200,10 @@ cdef class Base(Table):
         return -1
 
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil:
-        """Look up one name of a directory that is not listed, or remember what was said of it."""
-        cdef bint known
-        cdef Answer *answer = self.answer_to(parent, name, size, &known)
+        """Look up one name of a directory that is not listed, or recall what was said of it."""
+        cdef Answer *answer = self.place_of(parent, name, size)
         cdef int64_t row
-        if known:
+        if self.answers_to(answer, parent, name, size):
             return answer.row
         if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
@@ -213,10 +212,8 @@ cdef class Base(Table):
             return -2
         return row
 
-    cdef Answer *answer_to(
-        self, int64_t parent, const char *name, size_t size, bint *known
-    ) noexcept nogil:
-        """Where the answer is, or is to be kept: in another's place only if all near it are taken.
+    cdef Answer *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        """Where an answer is, or is to be kept: in another's place only if all near it are taken.
 
         A directory's answer that is lost takes those of what is in it along, since it gets a new row.
         """
@@ -228,17 +225,21 @@ cdef class Base(Table):
         place ^= place >> 16
         for i in range(NEAR):
             answer = self.answers + (place + i) % ANSWERS
-            known[0] = answer.size == size and answer.parent == parent and memcmp(
-                self.heap + answer.at, name, size
-            ) == 0
-            if known[0] or answer.size == 0:
+            if answer.size == 0 or self.answers_to(answer, parent, name, size):
                 return answer
         return self.answers + place % ANSWERS
+
+    cdef bint answers_to(
+        self, const Answer *answer, int64_t parent, const char *name, size_t size
+    ) noexcept nogil:
+        return answer.size == size and answer.parent == parent and memcmp(
+            self.heap + answer.at, name, size
+        ) == 0
 
     cdef int keep(
         self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil:
-        """Keep an answer: a row, or -1; returns 0, or -2."""
+        """Keep an answer, a row or -1; returns 0, or -2."""
         cdef Text text
         if row >= 0:
             text = self.rows[row].path
@@ -251,30 +252,38 @@ cdef class Base(Table):
         answer.parent = <uint32_t>parent
         return 0
 
+    # --- for those who look names up themselves ---
+
+    cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        """What was said of a name: a row, -1 if there is none, or NOT_ASKED."""
+        cdef Answer *answer
+        if self.rows[parent].kind != DIRECTORY or self.rows[parent].loaded & CHILDREN:
+            return self.child(parent, name, size)
+        answer = self.place_of(parent, name, size)
+        return answer.row if self.answers_to(answer, parent, name, size) else NOT_ASKED
+
+    cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil:
+        """As `recall`, of a path."""
+        cdef int64_t row = 0
+        cdef size_t at = 0, end
+        while at < size and row >= 0:
+            end = at
+            while end < size and path[end] != c'/':
+                end += 1
+            row = self.recall(row, path + at, end - at)
+            at = end + 1
+        return row
+
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil:
         """Take a row that was found under a name, NULL: nothing was, for an answer; 0, or -2."""
-        cdef bint known
-        cdef Answer *answer = self.answer_to(parent, name, size, &known)
         cdef int64_t found = -1
-        if known or self.rows[parent].loaded & CHILDREN:
+        if self.recall(parent, name, size) != NOT_ASKED:
             return 0
         if row != NULL:
             found = self.add(parent, name, size, row)
             if found < 0:
                 return -2
-        return self.keep(answer, parent, name, size, found)
-
-    cdef int64_t row_of(self, const char *path, size_t size) except? -1:
-        """The row of a path, -1 if there is none."""
-        cdef bytes name
-        cdef int64_t row = 0
-        for name in path[:size].split(b"/") if size else ():
-            row = self.child(row, name, len(name))
-            if row == -2:
-                raise_fault(&self.fault)
-            if row < 0:
-                break
-        return row
+        return self.keep(self.place_of(parent, name, size), parent, name, size, found)
 
     cdef int load(self, int64_t parent) noexcept nogil:
         """List a directory: its children become the rows [first, end), sorted by name."""

@@ -93,7 +93,7 @@ cdef class Digesting(Reading):
     cdef void ahead(self, int64_t at) noexcept nogil:
         cdef Source source
         describe(&source, self.table, self.rows[at], False, False)
-        self.fetch(&source)
+        self.announce(&source)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Row *row = self.table.rows + self.rows[at]
@@ -224,9 +224,9 @@ cdef class Comparing(Reading):
     cdef void ahead(self, int64_t at) noexcept nogil:
         cdef Pair *pair = self.pairs + self.open_pairs[at]
         if not pair.one.known:
-            self.fetch(&pair.one)
+            self.announce(&pair.one)
         if not pair.two.known:
-            self.fetch(&pair.two)
+            self.announce(&pair.two)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         cdef Pair *pair = self.pairs + self.open_pairs[at]

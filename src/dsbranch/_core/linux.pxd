@@ -73,6 +73,13 @@ cdef extern from *:
         struct statfs s;
         return fstatfs(fd, &s) < 0 || s.f_type == TMPFS_MAGIC || s.f_type == RAMFS_MAGIC;
     }
+    #ifndef FUSE_SUPER_MAGIC
+    #define FUSE_SUPER_MAGIC 0x65735546
+    #endif
+    static int dsb_of_fuse(int fd) {
+        struct statfs s;
+        return fstatfs(fd, &s) == 0 && s.f_type == FUSE_SUPER_MAGIC;
+    }
     /* The kernel grants a read lease only while nobody has the file open for writing or mapped to
        be written to. It is given back at once; should a writer ask in between, the signal is one
        that does nothing by default, where SIGIO would kill. */
@@ -91,6 +98,7 @@ cdef extern from *:
         MAX_HANDLE_SZ
     int clone_file "dsb_clone"(int to, int source) nogil
     bint in_memory "dsb_in_memory"(int fd) nogil
+    bint of_fuse "dsb_of_fuse"(int fd) nogil
     int64_t now_ns "dsb_now_ns"() nogil
     bint unwritten "dsb_unwritten"(int fd) nogil
 

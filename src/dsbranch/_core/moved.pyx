@@ -104,7 +104,8 @@ cdef class Moved:
         cdef tuple key
         self.sides.open(pair, one, two)
         while pair.step():
-            self.sides.pulse()
+            if self.sides.pulse():
+                self.sides.look_ahead(pair)
             if pair.before.count == 0 and pair.after.count == 0:
                 continue
             outer = pair.outer()

@@ -63,7 +63,7 @@ cdef class Reading:
     cdef void found(self, int64_t place, const uint8_t *digest)
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil
     cdef void ahead(self, int64_t at) noexcept nogil
-    cdef void fetch(self, const Source *source) noexcept nogil
+    cdef void announce(self, const Source *source) noexcept nogil
     cdef void run(self, Desk *desk) noexcept nogil
     cdef void halt(self) noexcept nogil
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil

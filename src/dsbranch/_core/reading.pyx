@@ -1,9 +1,9 @@
 """Reading what files hold: one file as a stream of pieces, many files as a job of threads.
 
-Threads take files from a shared counter, several at once where the disk has to be waited for, which
-is told of them ahead; those who find none left help with the large ones. Holes are hashed from a
-page of zeros, never read. A job asks for digests before it reads, and tells what it learnt while it
-goes on, so that little is lost with it if it is stopped.
+Threads take files from a shared counter, and where the disk has to be waited for tell it of those to
+come; those who find none left help with the large ones. Holes are hashed from a page of zeros, never
+read. A job asks for digests before it reads, and tells what it learnt while it goes on, so that
+little is lost with it if it is stopped.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -23,7 +23,7 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     QUESTIONS = 10000    # how many digests are asked for at once
-    AHEAD = 32           # files a thread has the disk begin with, where the job waits for it
+    AHEAD = 256          # how many files before it is read the disk is told of one
 
 
 cdef bint identify(int fd, Key *key) noexcept nogil:
@@ -237,21 +237,14 @@ cdef class Reading:
         self.halt()
 
     cdef void run(self, Desk *desk) noexcept nogil:
-        cdef int64_t at, i, step = 1
+        cdef int64_t at
         while not load_int(&self.stop):
-            if load_int(&self.waits):
-                # Fewer towards the end, so that all threads come to it at once.
-                step = min(AHEAD, 1 + max(0, self.count - load_long(&self.taken)) // AHEAD)
-            at = fetch_add(&self.taken, step)
+            at = fetch_add(&self.taken, 1)
             if at >= self.count:
                 return
-            if step > 1:
-                for i in range(at, min(at + step, self.count)):
-                    self.ahead(i)
-            for i in range(at, min(at + step, self.count)):
-                if load_int(&self.stop):
-                    return
-                self.one(i, desk)
+            if load_int(&self.waits) and at + AHEAD < self.count:
+                self.ahead(at + AHEAD)
+            self.one(at, desk)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
@@ -259,9 +252,15 @@ cdef class Reading:
     cdef void ahead(self, int64_t at) noexcept nogil:
         pass
 
-    cdef void fetch(self, const Source *source) noexcept nogil:
-        """Have the disk begin with a file that is read soon. What fails here fails again then."""
-        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+    cdef void announce(self, const Source *source) noexcept nogil:
+        """Have the disk begin with a file that is read soon. What fails here fails again then.
+
+        Opening a file of FUSE may make the kernel forget what it has of it, so none is.
+        """
+        cdef int fd
+        if of_fuse(source.root):
+            return
+        fd = open_to_read(source.root, source.path, source.path_size, 0)
         if fd >= 0:
             posix_fadvise(fd, 0, PIECE, POSIX_FADV_WILLNEED)
             close(fd)

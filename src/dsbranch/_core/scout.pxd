@@ -5,30 +5,31 @@ from libc.stdint cimport int64_t
 from dsbranch._core.base cimport Base
 from dsbranch._core.table cimport Row, Table
 
-cdef struct Fact:
+cdef struct Errand:
+    # One name to be looked up.
+    int64_t row          # of the guide
+    int64_t folder       # the row of its directory, there
     bint told            # the dataset was asked, and nothing special is there
     bint absent
-    Row row              # but for its path
+    Row found            # but for its path
 
 cdef struct Folder:
     # A directory of the dataset that names are looked up in.
-    int fd               # -1: there is none, or a layer hides it
-    const char *path
-    size_t size          # of its path
+    int64_t row          # of the guide; -1: none
+    int fd               # below 0: it cannot be opened
 
 cdef class Scout:
     cdef Base base
     cdef Table guide
-    cdef int64_t least   # entries worth threads
-    cdef int64_t low     # the rows of the guide that were looked up last are [low, high)
-    cdef int64_t high
+    cdef int64_t window  # the one that was looked up last
+    cdef Errand *errands
+    cdef int64_t count
     cdef int64_t taken
     cdef int stop
-    cdef Fact *facts
 
     cdef int come(self, int64_t row) except -1
+    cdef void plan(self, int64_t low, int64_t high) noexcept nogil
+    cdef int64_t shown(self, const char *path, size_t size) noexcept nogil
     cdef void run(self) noexcept nogil
-    cdef void look(self, int64_t row, Folder *here, Folder *before) noexcept nogil
-    cdef void enter(self, const char *path, size_t size, Folder *folder) noexcept nogil
-    cdef bint hidden(self, const char *path, size_t size) noexcept nogil
+    cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil
     cdef int hand_over(self) except -1

@@ -1,59 +1,66 @@
 """Looking names up in the dataset ahead of those who will ask for them, in threads.
 
 What a layer holds is compared with what the dataset has under the same name. Asked one by one, these
-calls are a third of a comparison's time, and where a disk or a network has to be waited for nearly
-all of it. So when a directory of a layer is gone through, the names from there on are looked up, as
-many as the dataset keeps in mind. Whatever is not an ordinary entry is left to be asked for again.
+calls wait for a disk or a network one by one. So the rows of a layer are divided into windows, and
+when a walk comes to one, what the dataset was not asked for yet is looked up at once. Whatever is
+not an ordinary entry, or cannot be looked up, is left to be asked for by who comes to it.
 """
 
 from libc.errno cimport ENOENT, ENOTDIR, errno
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memset
 
 from dsbranch._core.crew import crew_of, run_threads
 
-from dsbranch._core.base cimport Base
+from dsbranch._core.base cimport NOT_ASKED, Base
 from dsbranch._core.files cimport open_to_read, row_from_stat
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 
 cdef enum:
-    # A fourth of the answers that a Base keeps: few of them are in another's place.
-    WINDOW = 1 << 14
-    SHARE = 64           # rows that a thread takes at once
+    SHARE = 16           # errands that a thread takes at once
+
+# Rows. Four windows' answers are what a Base keeps: a walk through the directories of a layer that
+# goes from the last to the first comes to a window more than once.
+_WINDOW = 1 << 14
+# From how many names on it is worth starting threads.
+_LEAST = 512
 
 
 cdef class Scout:
     """Goes ahead of a walk through `guide`, a layer's complete table that lies on `base`."""
 
-    def __init__(self, Base base, Table guide, int64_t least):
+    def __init__(self, Base base, Table guide):
         self.base = base
         self.guide = guide
-        self.least = least
+        self.window = -1
+
+    def __dealloc__(self):
+        # Not before: after a second Ctrl-C threads may be at them still.
+        free(self.errands)
 
     cdef int come(self, int64_t row) except -1:
-        """The walk comes to this directory of the guide; what follows in it is looked up now."""
-        cdef int64_t end = min(row + WINDOW, self.guide.count)
-        if self.low <= row < self.high:
+        """The walk comes to this row of the guide."""
+        cdef int64_t size = _WINDOW
+        cdef int64_t window = row // size
+        if window == self.window or self.stop:
             return 0
-        if row < self.low < end:
-            end = self.low
-        if end - row < self.least:
+        self.window = window
+        if self.errands == NULL:
+            self.errands = <Errand *>malloc(min(size, self.guide.count) * sizeof(Errand))
+        if self.errands == NULL:
             return 0
-        self.facts = <Fact *>calloc(end - row, sizeof(Fact))
-        if self.facts == NULL:
-            raise MemoryError
+        self.plan(window * size, min((window + 1) * size, self.guide.count))
+        if self.count < <int64_t>_LEAST:
+            return 0
+        self.taken = 0
+        crew, late = crew_of(None)
         try:
-            self.low = self.taken = row
-            self.high = end
-            crew, late = crew_of(None)
             run_threads(self.work, crew, self.cancel, None, late)
-            self.hand_over()
-        finally:
-            free(self.facts)
-            self.facts = NULL
-        return 0
+        except RuntimeError:
+            return 0  # there are no threads to be had
+        return self.hand_over()
 
     def cancel(self) -> None:
         store_int(&self.stop, 1)
@@ -62,109 +69,125 @@ cdef class Scout:
         with nogil:
             self.run()
 
-    cdef void run(self) noexcept nogil:
-        cdef Folder here, before
-        cdef int64_t at, i
-        here.path = before.path = NULL
-        here.fd = before.fd = -1
-        while not load_int(&self.stop):
-            at = fetch_add(&self.taken, SHARE)
-            if at >= self.high:
-                break
-            for i in range(at, min(at + SHARE, self.high)):
-                self.look(i, &here, &before)
-        if here.fd >= 0:
-            close(here.fd)
-        if before.fd >= 0:
-            close(before.fd)
+    cdef void plan(self, int64_t low, int64_t high) noexcept nogil:
+        """Find the names of these rows that the base was not asked for."""
+        cdef Row *rows = self.guide.rows
+        cdef Errand *errand
+        cdef const char *path
+        cdef const char *last = NULL
+        cdef size_t start, size, last_size = 0
+        cdef int64_t i, folder = -1, parent = NOT_ASKED
+        self.count = 0
+        for i in range(max(low, 1), high):
+            path = self.guide.path_at(i)
+            start = name_start(path, rows[i].path.size)
+            size = start - 1 if start else 0
+            if last == NULL or size != last_size or memcmp(path, last, size) != 0:
+                last = path
+                last_size = size
+                folder = self.shown(path, size)
+                if folder >= 0:
+                    parent = self.base.recall_path(path, size)
+                    if parent == -1 or (parent == NOT_ASKED and folder < low):
+                        folder = -1
+            if folder < 0 or (
+                parent >= 0
+                and self.base.recall(parent, path + start, rows[i].path.size - start) != NOT_ASKED
+            ):
+                continue
+            errand = self.errands + self.count
+            memset(errand, 0, sizeof(Errand))
+            errand.row = i
+            errand.folder = folder
+            self.count += 1
 
-    cdef void look(self, int64_t row, Folder *here, Folder *before) noexcept nogil:
-        """Look one row's name up in the dataset."""
-        cdef const char *path = self.guide.path_at(row)
-        cdef size_t start = name_start(path, self.guide.rows[row].path.size)
-        cdef size_t size = start - 1 if start else 0
-        cdef Fact *fact = self.facts + (row - self.low)
-        cdef Folder last
-        cdef statx_t s
-        if self.guide.rows[row].path.size == 0:
-            return
-        if not leads_to(here, path, size):
-            # The rows of a directory are interrupted by what is in it: its own is needed again.
-            last = here[0]
-            here[0] = before[0]
-            before[0] = last
-            if not leads_to(here, path, size):
-                if here.fd >= 0:
-                    close(here.fd)
-                self.enter(path, size, here)
-        if here.fd < 0:
-            return
-        if statx(here.fd, path + start, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
-            fact.told = fact.absent = errno == ENOENT or errno == ENOTDIR
-            return
-        row_from_stat(&fact.row, &s)
-        # A link has to be read, and what may be a whiteout looked at.
-        fact.told = fact.row.kind == DIRECTORY or (fact.row.kind == FILE and fact.row.size > 0)
-
-    cdef void enter(self, const char *path, size_t size, Folder *folder) noexcept nogil:
-        """Open the dataset's directory of a path; where it fails, whoever needs it will be told."""
-        cdef char *copy
-        folder.path = path
-        folder.size = size
-        folder.fd = -1
-        if self.hidden(path, size):
-            return
-        copy = <char *>malloc(size + 1)
-        if copy != NULL:
-            memcpy(copy, path, size)
-            copy[size] = 0
-            folder.fd = open_to_read(self.base.root_fd, copy, size, O_DIRECTORY)
-            free(copy)
-
-    cdef bint hidden(self, const char *path, size_t size) noexcept nogil:
-        """Whether the layer shows nothing of what the dataset has under a directory's path."""
+    cdef int64_t shown(self, const char *path, size_t size) noexcept nogil:
+        """The row of a directory in which the layer shows what the dataset has there; -1 if not."""
         cdef int64_t row = 0
         cdef size_t at = 0, end
-        while True:
-            if self.guide.rows[row].flags & (F_OPAQUE | F_REDIRECT):
-                return True
+        while not self.guide.rows[row].flags & (F_OPAQUE | F_REDIRECT):
             if at >= size:
-                return False
+                return row
             end = at
             while end < size and path[end] != c'/':
                 end += 1
             row = self.guide.child(row, path + at, end - at)
             if row < 0:
-                return True
+                break
             at = end + 1
+        return -1
+
+    cdef void run(self) noexcept nogil:
+        cdef Folder here, before
+        cdef int64_t at, i
+        here.row = before.row = -1
+        here.fd = before.fd = -1
+        while True:
+            at = fetch_add(&self.taken, SHARE)
+            for i in range(at, min(at + SHARE, self.count)):
+                if load_int(&self.stop):
+                    break
+                self.look(self.errands + i, &here, &before)
+            if at >= self.count or load_int(&self.stop):
+                break
+        if here.fd >= 0:
+            close(here.fd)
+        if before.fd >= 0:
+            close(before.fd)
+
+    cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil:
+        """Look one name up in the dataset."""
+        cdef Text path = self.guide.rows[errand.row].path
+        cdef Row *row = self.guide.rows + errand.folder
+        cdef Folder last
+        cdef statx_t s
+        if here.row != errand.folder:
+            # A directory's names are interrupted by those in it: it will be needed again.
+            last = here[0]
+            here[0] = before[0]
+            before[0] = last
+        if here.row != errand.folder:
+            if here.fd >= 0:
+                close(here.fd)
+            here.row = errand.folder
+            here.fd = open_to_read(
+                self.base.root_fd, self.guide.path_at(errand.folder), row.path.size, O_DIRECTORY
+            )
+        if here.fd < 0:
+            return
+        if statx(
+            here.fd,
+            self.guide.heap + path.at + name_start(self.guide.heap + path.at, path.size),
+            AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+            STATX_BASIC_STATS,
+            &s,
+        ) < 0:
+            errand.told = errand.absent = errno == ENOENT or errno == ENOTDIR
+            return
+        row_from_stat(&errand.found, &s)
+        # A link has to be read, and what may be a whiteout looked at.
+        errand.told = errand.found.kind == DIRECTORY or (
+            errand.found.kind == FILE and errand.found.size > 0
+        )
 
     cdef int hand_over(self) except -1:
-        """Have the base keep in mind what was found."""
-        cdef Folder last
-        cdef int64_t i, parent = -1
-        cdef Fact *fact
+        """Have the base keep what was found."""
+        cdef Errand *errand
         cdef const char *path
-        cdef size_t start
-        last.path = NULL
-        for i in range(self.low, self.high):
-            fact = self.facts + (i - self.low)
-            if not fact.told:
+        cdef size_t size, start
+        cdef int64_t i, folder = -1, parent = NOT_ASKED
+        for i in range(self.count):
+            errand = self.errands + i
+            if not errand.told:
                 continue
-            path = self.guide.path_at(i)
-            start = name_start(path, self.guide.rows[i].path.size)
-            if not leads_to(&last, path, start - 1 if start else 0):
-                last.path = path
-                last.size = start - 1 if start else 0
-                parent = self.base.row_of(path, last.size)
+            path = self.guide.path_at(errand.row)
+            size = self.guide.rows[errand.row].path.size
+            start = name_start(path, size)
+            if errand.folder != folder:
+                folder = errand.folder
+                parent = self.base.recall_path(path, start - 1 if start else 0)
             if parent >= 0 and self.base.remember(
-                parent, path + start, self.guide.rows[i].path.size - start,
-                NULL if fact.absent else &fact.row,
+                parent, path + start, size - start, NULL if errand.absent else &errand.found
             ) < 0:
                 raise_fault(&self.base.fault)
         return 0
-
-
-cdef bint leads_to(const Folder *folder, const char *path, size_t size) noexcept nogil:
-    return folder.path != NULL and folder.size == size and (
-        folder.path == path or memcmp(folder.path, path, size) == 0
-    )

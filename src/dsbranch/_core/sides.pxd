@@ -42,7 +42,8 @@ cdef class Sides:
     cdef dict scouts     # by the id of a table: who looks the dataset up for it
     cdef int64_t steps
 
-    cdef int look_ahead(self, View view, Node node, int parts) except -1
+    cdef int look_ahead(self, Pair pair) except -1
+    cdef int send(self, Cursor cursor) except -1
     cdef bint shares(self, Table table)
     cdef int pulse(self) except -1
     cdef bint open(self, Pair pair, Node one, Node two) except -1

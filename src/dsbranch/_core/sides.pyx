@@ -6,14 +6,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.cursor cimport Cursor
+from dsbranch._core.cursor cimport Cursor, Lane
 from dsbranch._core.scout cimport Scout
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, nothing, room_for
-
-# From how many entries on a layer is worth threads that look the dataset up for it.
-_LEAST = 512
-
 
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
     cdef Row *left
@@ -162,30 +158,36 @@ cdef class Sides:
         base = new.tables[-1]
         if isinstance(base, Base) and self.shares(base):
             self.scouts = {
-                id(table): Scout(base, table, _LEAST)
+                id(table): Scout(base, table)
                 for table in {*old.tables, *new.tables}
-                if not self.shares(table) and len(table) >= _LEAST
+                if not self.shares(table)
             }
 
-    cdef int look_ahead(self, View view, Node node, int parts) except -1:
-        """Have the names of a directory's first parts be looked up, and what follows them."""
+    cdef int look_ahead(self, Pair pair) except -1:
+        """Have the dataset be asked for the names that a walk comes to next."""
+        self.send(pair.left)
+        return self.send(pair.right)
+
+    cdef int send(self, Cursor cursor) except -1:
         cdef Scout scout
+        cdef Lane *lane
         cdef int i
-        for i in range(parts):
-            scout = self.scouts.get(id(view.table(node.spots[i])))
+        for i in range(cursor.waiting):
+            lane = cursor.lanes + cursor.heap[i]
+            scout = self.scouts.get(<size_t>lane.table)
             if scout is not None:
-                scout.come(node.spots[i].row)
+                scout.come(lane.child)
         return 0
 
     cdef bint shares(self, Table table):
         return id(table) in self.shared
 
     cdef int pulse(self) except -1:
-        """Let Ctrl-C through now and then."""
+        """Let Ctrl-C through now and then; whether it is a step to do what need not be done at each."""
         self.steps += 1
         if self.steps & 1023 == 0:
             PyErr_CheckSignals()
-        return 0
+        return self.steps & 63 == 0
 
     cdef bint open(self, Pair pair, Node one, Node two) except -1:
         """Go for the names in the parts that two directories, either may be None, do not share;
@@ -195,8 +197,6 @@ cdef class Sides:
         while a > 0 and b > 0 and same_spot(self.old, one.spots[a - 1], self.new, two.spots[b - 1]):
             a -= 1
             b -= 1
-        if self.scouts:
-            self.look_ahead(self.old, one, a)
-            self.look_ahead(self.new, two, b)
         pair.open(one, two, a, b)
+        self.look_ahead(pair)
         return a > 0 or b > 0
