@@ -403,7 +403,7 @@ STALLED = """
 ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
     static ssize_t (*real)(int, void *, size_t, off64_t);
     if (!real) real = dlsym(RTLD_NEXT, "pread64");
-    usleep(50000);
+    usleep(%d);
     return real(fd, buffer, size, at);
 }
 """
@@ -426,25 +426,16 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_the_waiting_for_turns(tmp_path):
     pair(tmp_path, os.urandom(LONG) * 2, b"")
-    said = interposed.python(STALLED, tmp_path, PRESSED, tmp_path / "t")
+    said = interposed.python(STALLED % 50000, tmp_path, PRESSED, tmp_path / "t")
     assert 0 < float(said) < 1
 
 
-SLOW_DISK = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
+ADVISED = """
 #include <fcntl.h>
-#include <unistd.h>
 int advised;
 int posix_fadvise64(int fd, off64_t at, off64_t size, int advice) {
     __atomic_fetch_add(&advised, advice == POSIX_FADV_WILLNEED, __ATOMIC_RELAXED);
     return 0;
-}
-ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
-    static ssize_t (*real)(int, void *, size_t, off64_t);
-    if (!real) real = dlsym(RTLD_NEXT, "pread64");
-    usleep(4000);
-    return real(fd, buffer, size, at);
 }
 """
 WAITED = """
@@ -474,7 +465,9 @@ def test_a_disk_that_is_waited_for_is_told_of_files_ahead(threads, tmp_path):
     """And what is read is the same, whoever reads it and in whatever order."""
     texts = [b"%d" % (i // 2 % 40) for i in range(1001)]
     trees.make(Dir({f"f{i:04}": File(text) for i, text in enumerate(texts)}), tmp_path / "t")
-    said = interposed.python(SLOW_DISK, tmp_path, WAITED, tmp_path / "t", threads or 0)
+    said = interposed.python(
+        STALLED % 4000 + ADVISED, tmp_path, WAITED, tmp_path / "t", threads or 0
+    )
     hashed, compared = map(int, said.split())
     if threads is None:
         # Those that are told of while there are as many to come; how many, the processors decide.

@@ -132,7 +132,6 @@ def test_window_by_window(
 COUNTED = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -150,7 +149,6 @@ int statx(int dir, const char *path, int flags, unsigned mask, struct statx *out
 """
 PRELUDE = """
 import ctypes, os, signal, sys, threading, time
-from dsbranch._core import scout
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.scan import scan
@@ -192,7 +190,6 @@ def test_threads_do_it_and_close_what_they_open(large: Path) -> None:
 
 PRESSED = """
 slow.value = 5000
-threads = threading.active_count()
 def press(times):
     for _ in range(times):
         time.sleep(0.1)

@@ -20,7 +20,7 @@ from dsbranch._core.table cimport *
 cdef enum:
     LISTING = 1 << 16
     ANSWERS = 1 << 16    # how many are remembered; comparing views comes by a name two to four times
-    NEAR = 8             # of the places for one of them
+    NEAR = 8             # how many places one of them may have
     FACTS = 1            # bits of Row.loaded: xattrs are known
     CHILDREN = 2         # the children are listed
 
@@ -267,18 +267,14 @@ cdef class Base(Table):
         cdef int64_t row = 0
         cdef size_t at = 0, end
         while at < size and row >= 0:
-            end = at
-            while end < size and path[end] != c'/':
-                end += 1
+            end = name_end(path, size, at)
             row = self.recall(row, path + at, end - at)
             at = end + 1
         return row
 
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil:
-        """Take a row that was found under a name, NULL: nothing was, for an answer; 0, or -2."""
+        """Take a row that was found under a name nobody has asked for, NULL: nothing was; 0, or -2."""
         cdef int64_t found = -1
-        if self.recall(parent, name, size) != NOT_ASKED:
-            return 0
         if row != NULL:
             found = self.add(parent, name, size, row)
             if found < 0:

@@ -43,15 +43,16 @@ cdef class Scout:
     cdef int come(self, int64_t row) except -1:
         """The walk comes to this row of the guide."""
         cdef int64_t size = _WINDOW
-        cdef int64_t window = row // size
-        if window == self.window or self.stop:
+        cdef int64_t window = row // size, low = window * size
+        cdef int64_t high = min(low + size, self.guide.count)
+        if window == self.window or self.stop or high - low < <int64_t>_LEAST:
             return 0
         self.window = window
         if self.errands == NULL:
             self.errands = <Errand *>malloc(min(size, self.guide.count) * sizeof(Errand))
         if self.errands == NULL:
             return 0
-        self.plan(window * size, min((window + 1) * size, self.guide.count))
+        self.plan(low, high)
         if self.count < <int64_t>_LEAST:
             return 0
         self.taken = 0
@@ -108,9 +109,7 @@ cdef class Scout:
         while not self.guide.rows[row].flags & (F_OPAQUE | F_REDIRECT):
             if at >= size:
                 return row
-            end = at
-            while end < size and path[end] != c'/':
-                end += 1
+            end = name_end(path, size, at)
             row = self.guide.child(row, path + at, end - at)
             if row < 0:
                 break
@@ -122,14 +121,14 @@ cdef class Scout:
         cdef int64_t at, i
         here.row = before.row = -1
         here.fd = before.fd = -1
-        while True:
+        while not load_int(&self.stop):
             at = fetch_add(&self.taken, SHARE)
+            if at >= self.count:
+                break
             for i in range(at, min(at + SHARE, self.count)):
                 if load_int(&self.stop):
                     break
                 self.look(self.errands + i, &here, &before)
-            if at >= self.count or load_int(&self.stop):
-                break
         if here.fd >= 0:
             close(here.fd)
         if before.fd >= 0:
@@ -137,8 +136,8 @@ cdef class Scout:
 
     cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil:
         """Look one name up in the dataset."""
-        cdef Text path = self.guide.rows[errand.row].path
-        cdef Row *row = self.guide.rows + errand.folder
+        cdef Text path = self.guide.rows[errand.folder].path
+        cdef const char *name = self.guide.path_at(errand.row) + path.size + (path.size > 0)
         cdef Folder last
         cdef statx_t s
         if here.row != errand.folder:
@@ -151,17 +150,11 @@ cdef class Scout:
                 close(here.fd)
             here.row = errand.folder
             here.fd = open_to_read(
-                self.base.root_fd, self.guide.path_at(errand.folder), row.path.size, O_DIRECTORY
+                self.base.root_fd, self.guide.heap + path.at, path.size, O_DIRECTORY
             )
         if here.fd < 0:
             return
-        if statx(
-            here.fd,
-            self.guide.heap + path.at + name_start(self.guide.heap + path.at, path.size),
-            AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
-            STATX_BASIC_STATS,
-            &s,
-        ) < 0:
+        if statx(here.fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
             errand.told = errand.absent = errno == ENOENT or errno == ENOTDIR
             return
         row_from_stat(&errand.found, &s)
@@ -173,21 +166,22 @@ cdef class Scout:
     cdef int hand_over(self) except -1:
         """Have the base keep what was found."""
         cdef Errand *errand
-        cdef const char *path
-        cdef size_t size, start
+        cdef size_t start = 0
         cdef int64_t i, folder = -1, parent = NOT_ASKED
         for i in range(self.count):
             errand = self.errands + i
             if not errand.told:
                 continue
-            path = self.guide.path_at(errand.row)
-            size = self.guide.rows[errand.row].path.size
-            start = name_start(path, size)
             if errand.folder != folder:
                 folder = errand.folder
-                parent = self.base.recall_path(path, start - 1 if start else 0)
+                start = self.guide.rows[folder].path.size
+                parent = self.base.recall_path(self.guide.path_at(folder), start)
+                start += start > 0
             if parent >= 0 and self.base.remember(
-                parent, path + start, size - start, NULL if errand.absent else &errand.found
+                parent,
+                self.guide.path_at(errand.row) + start,
+                self.guide.rows[errand.row].path.size - start,
+                NULL if errand.absent else &errand.found,
             ) < 0:
                 raise_fault(&self.base.fault)
         return 0

@@ -11,6 +11,7 @@ from dsbranch._core.scout cimport Scout
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, nothing, room_for
 
+
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
     cdef Row *left
     cdef Row *right

@@ -103,5 +103,6 @@ cdef Text *row_text(Row *row, int which) noexcept nogil
 cdef bint has_text(const Row *row, int which) noexcept nogil
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil
 cdef size_t name_start(const char *path, size_t size) noexcept nogil
+cdef size_t name_end(const char *path, size_t size, size_t at) noexcept nogil
 cdef int blame(Fault *fault, int error, const char *action, const char *path, size_t size) noexcept nogil
 cdef void raise_fault(Fault *fault) except *

@@ -59,6 +59,13 @@ cdef size_t name_start(const char *path, size_t size) noexcept nogil:
     return i
 
 
+cdef size_t name_end(const char *path, size_t size, size_t at) noexcept nogil:
+    """Where the component ends that begins at `at`."""
+    while at < size and path[at] != c'/':
+        at += 1
+    return at
+
+
 cdef int blame(Fault *fault, int error, const char *action, const char *path, size_t size) noexcept nogil:
     """Note the first failure; later ones are consequences. Returns -1 for the caller to return."""
     if fault.error == 0:
