@@ -26,6 +26,7 @@ MODULES = [
     "pieces",
     "reading",
     "content",
+    "gather",
     "base",
     "cursor",
     "view",

@@ -251,6 +251,25 @@ def test_the_same_bytes_each_time(rich, suffix):
         assert len(contents) == 1
 
 
+@pytest.mark.parametrize(("most", "size"), [(1, 1 << 25), (3, 1 << 25), (1 << 14, 1), (1 << 14, 9)])
+def test_the_same_bytes_however_much_is_read_together(rich, monkeypatch, most, size):
+    rich.commit(*EDITS)
+    for spec in ("main", "main~1..main"):
+        rich.ws.export(spec, rich.root / "o.tar")
+        together = (rich.root / "o.tar").read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("dsbranch.ops.archive.tar_write._MOST_TOGETHER", most)
+            patch.setattr("dsbranch.ops.archive.tar_write._SIZE_TOGETHER", size)
+            rich.ws.export(spec, rich.root / "o.tar")
+        assert (rich.root / "o.tar").read_bytes() == together
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "dsbranch.ops.archive.tar_write.gather", lambda places: [None] * len(places)
+            )
+            rich.ws.export(spec, rich.root / "o.tar")
+        assert (rich.root / "o.tar").read_bytes() == together
+
+
 def test_the_same_bytes_after_a_squash(rich):
     rich.commit(*EDITS)
     rich.commit(e.rename("d2", "d3"), e.append("large", b"x"))

@@ -166,7 +166,9 @@ def _groups(table: Table) -> Iterator[int]:
 
 def refuse_unsayable(item: Item, *, as_tar: bool) -> None:
     """:raises UnsupportedError: the format has no way to say it, nor that it is gone"""
-    if any(part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")):
+    if WHITEOUT_PREFIX in item.path and any(
+        part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")
+    ):
         raise UnsupportedError(
             f"{shown(item.path)} cannot be exported: "
             "a name that begins with `.wh.` means a deletion",

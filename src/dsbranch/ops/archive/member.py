@@ -57,6 +57,8 @@ class Archive(Protocol):
 def shown(path: bytes) -> str:
     """A path for a message: one line of printable characters."""
     text = path.decode("utf-8", "backslashreplace") or "."
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

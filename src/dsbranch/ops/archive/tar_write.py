@@ -1,8 +1,7 @@
 """Writing a tar: PAX headers for nanoseconds and xattrs, OCI whiteouts, zstd if asked for.
 
 The same items give the same bytes: names of users are left out and nothing depends on the
-time of writing. Headers are the standard library's; its `TarFile` would copy each of them, and all
-content twice.
+time of writing. The standard library's `TarFile` would copy each header, and all content twice.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
+from dsbranch._core.gather import gather
 from dsbranch.errors import IntegrityError, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_text
@@ -23,7 +24,11 @@ from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.items import Item
 from dsbranch.ops.archive.mark import FULL, changes_mark
 from dsbranch.ops.archive.member import shown
+from dsbranch.ops.archive.tar_head import head_of
 from dsbranch.store.faults import from_errno
+
+if TYPE_CHECKING:
+    from dsbranch._core.delta import Place
 
 TAR_SUFFIXES = (".tar", ".tar.zst")
 
@@ -37,8 +42,13 @@ _TYPES = {
 }
 _SECOND = 1_000_000_000
 _PIECE = 1 << 18
+_SIZE_TOGETHER = 1 << 25
+_MOST_TOGETHER = 1 << 14
 _FEWEST_SPARSE = 1 << 16  # below, holes save less than they cost
 _MOST_SPARSE = 8 << 30  # above, the size takes a pax record that readers take for the file's own
+
+_Held = tuple[bytes, bool]
+"""What a file holds that has no holes, and whether it has no xattrs."""
 
 
 def write_tar(
@@ -57,10 +67,10 @@ def write_tar(
     with open(path, "xb", buffering=_PIECE) as file:
         with _compressed(file, zst=zst) as stream:
             tar = _Tar(stream)
-            for number, item in enumerate(items):
+            for number, (item, held) in enumerate(_held(items)):
                 if progress is not None:
                     progress(number, total, tar.size)
-                _add(tar, item, number, dialect)
+                _add(tar, item, held, number, dialect)
             tar.end()
             if progress is not None:
                 progress(total, total, tar.size)
@@ -89,7 +99,7 @@ class _Tar:
         self.size = 0
 
     def add(self, info: tarfile.TarInfo, pieces: Iterable[bytes] = ()) -> None:
-        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        self._write(head_of(info))
         for piece in pieces:
             self._write(piece)
         self._fill(tarfile.BLOCKSIZE)
@@ -107,7 +117,31 @@ class _Tar:
             self._write(bytes(more))
 
 
-def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
+def _held(items: Iterable[Item]) -> Iterator[tuple[Item, _Held | None]]:
+    """The items; with each small file what it holds, read together with that of others."""
+    rest = iter(items)
+    while together := list(_together(rest)):
+        places = [_small(item) for item in together]
+        found = iter(gather([place for place in places if place is not None]))
+        for item, place in zip(together, places, strict=True):
+            yield item, None if place is None else next(found)
+
+
+def _together(rest: Iterator[Item]) -> Iterator[Item]:
+    size = 0
+    for item in islice(rest, _MOST_TOGETHER):
+        yield item
+        size += 0 if _small(item) is None else item.size
+        if size >= _SIZE_TOGETHER:
+            return
+
+
+def _small(item: Item) -> Place | None:
+    """Where the data of a small file are."""
+    return item.content if item.first is None and item.size <= _PIECE else None
+
+
+def _add(tar: _Tar, item: Item, held: _Held | None, number: int, dialect: str) -> None:
     info = tarfile.TarInfo(os.fsdecode(item.name) or ".")
     info.pax_headers = _mark(item, number)
     if item.place is None:
@@ -119,9 +153,11 @@ def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
     info.type = _TYPES[entry.kind]
     info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
     info.mtime = entry.mtime_ns // _SECOND
-    with _reading(entry.path):
-        xattrs = own_xattrs(table, row, dialect=dialect)
-    _require_text(entry.path, xattrs)
+    xattrs = {}
+    if held is None or not held[1] or item.place != item.content:
+        with _reading(entry.path):
+            xattrs = own_xattrs(table, row, dialect=dialect)
+        _require_text(entry.path, xattrs)
     info.pax_headers |= _pax_headers(entry.mtime_ns, xattrs)
     if entry.kind == "symlink":
         info.linkname = os.fsdecode(entry.target or b"")
@@ -131,6 +167,9 @@ def _add(tar: _Tar, item: Item, number: int, dialect: str) -> None:
         info.type = tarfile.LNKTYPE
         info.linkname = os.fsdecode(item.first)
         tar.add(info)
+    elif held is not None:
+        info.size = entry.size
+        tar.add(info, held[:1])
     elif entry.kind == "file":
         assert item.content is not None
         table, row = item.content

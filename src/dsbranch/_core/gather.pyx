@@ -1,0 +1,83 @@
+"""What small files hold, read into memory together by a job of threads, for who wants it in order."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+
+from dsbranch._core.files cimport open_to_read
+from dsbranch._core.linux cimport *
+from dsbranch._core.pieces cimport *
+from dsbranch._core.reading cimport *
+from dsbranch._core.table cimport *
+
+cdef enum:
+    SPARSE = 1 << 16     # below, holes save less than it costs to look for them
+
+cdef struct Part:
+    Source source
+    char *into
+    bint whole           # all of it was read, and it has no holes
+    bint bare            # it has no xattrs
+
+
+cdef class Gathering(Reading):
+    cdef list keep       # whose tables and bytes are being used
+    cdef list contents
+    cdef Part *parts
+
+    def __cinit__(self, list places):
+        cdef Table table
+        cdef int64_t row
+        cdef bytes content
+        cdef Part *part
+        self.keep = places
+        self.contents = []
+        self.parts = <Part *>calloc(len(places) + 1, sizeof(Part))
+        if self.parts == NULL:
+            raise MemoryError
+        for table, row in places:
+            if not 0 <= row < table.count:
+                raise IndexError(row)
+            part = self.parts + self.count
+            describe(&part.source, table, row, True, False)
+            content = PyBytes_FromStringAndSize(NULL, part.source.size)
+            self.contents.append(content)
+            part.into = PyBytes_AS_STRING(content)
+            self.count += 1
+
+    def __dealloc__(self):
+        free(self.parts)
+
+    cdef void ahead(self, int64_t at) noexcept nogil:
+        self.announce(&self.parts[at].source)
+
+    cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
+        cdef Part *part = self.parts + at
+        cdef Source *source = &part.source
+        cdef statx_t s
+        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+        if fd < 0:
+            return
+        if (
+            statx(fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) == 0
+            and <int64_t>s.stx_size >= source.size
+            and (<int64_t>s.stx_blocks * 512 >= source.size or source.size < SPARSE)
+        ):
+            part.whole = fill(fd, part.into, source.size, 0, source.size) == source.size
+            part.bare = flistxattr(fd, NULL, 0) == 0
+        close(fd)
+
+
+def gather(list places, *, threads=None) -> list:
+    """What regular files hold: for each ``(table, row)`` its bytes and whether it has no xattrs.
+
+    None for a file that cannot be read, that is shorter than its table says, or, if it has 64 KiB or
+    more, that has holes. All are in memory at once, so who asks sees to their number and size.
+    """
+    cdef Gathering job = Gathering(places)
+    cdef int64_t i
+    job.start(threads, None)
+    return [
+        (job.contents[i], bool(job.parts[i].bare)) if job.parts[i].whole else None
+        for i in range(job.count)
+    ]

@@ -1,0 +1,153 @@
+"""What small files hold, read into memory together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dsbranch._core.base import Base
+from dsbranch._core.gather import gather
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from tests import core, interposed, trees
+from tests.trees import Dir, File
+
+from .test_content import ADVISED, STALLED
+
+SPARSE = 1 << 16
+
+
+def rows(table: Table) -> dict[bytes, int]:
+    return {table.path(i): i for i in range(len(table))}
+
+
+def gathered(
+    root: Path, *names: str, threads: int | None = None
+) -> list[tuple[bytes, bool] | None]:
+    table = core.scan(root)
+    found = rows(table)
+    return gather([(table, found[name.encode()]) for name in names], threads=threads)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 7])
+def test_each_file_in_the_order_asked_for(tmp_path, threads):
+    data = {f"f{i}": os.urandom(i * i) for i in range(60)}
+    data["piece"] = os.urandom(1 << 18)
+    trees.make(Dir({name: File(content) for name, content in data.items()}), tmp_path)
+    order = sorted(data, reverse=True)
+    found = gathered(tmp_path, *order, *order[:2], threads=threads)
+    assert found == [(data[name], True) for name in (*order, *order[:2])]
+
+
+def test_nothing():
+    assert gather([]) == []
+
+
+def test_the_base_and_layers_together(tmp_path):
+    trees.make(Dir({"b": File(b"base")}), tmp_path / "base")
+    trees.make(Dir({"l": File(b"layer")}), tmp_path / "layer")
+    table = core.scan(tmp_path / "layer")
+    base = Base(os.fsencode(tmp_path / "base"))
+    place = View([table], base).find(b"b")
+    assert place is not None
+    assert gather([place, (table, rows(table)[b"l"])]) == [(b"base", True), (b"layer", True)]
+
+
+def test_who_has_xattrs(tmp_path):
+    trees.make(
+        Dir({"a": File(b"a", xattrs={"user.note": b""}), "b": File(b"b")}),
+        tmp_path,
+    )
+    assert gathered(tmp_path, "a", "b") == [(b"a", False), (b"b", True)]
+
+
+def test_holes_are_for_others(tmp_path):
+    trees.make(
+        Dir(
+            {
+                "small": File(b"", sparse=SPARSE - 1),
+                "hole": File(b"", sparse=SPARSE),
+                "full": File(b"x" * SPARSE),
+            }
+        ),
+        tmp_path,
+    )
+    small, hole, full = gathered(tmp_path, "small", "hole", "full")
+    assert small == (bytes(SPARSE - 1), True)
+    assert hole is None
+    assert full == (b"x" * SPARSE, True)
+
+
+def test_what_is_not_as_the_table_says(tmp_path):
+    names = ("gone", "closed", "short", "long", "link", "pipe", "directory")
+    trees.make(Dir({name: File(b"12345") for name in names}), tmp_path)
+    table = core.scan(tmp_path)
+    for name in ("gone", "link", "pipe", "directory"):
+        (tmp_path / name).unlink()
+    (tmp_path / "short").write_bytes(b"1234")
+    (tmp_path / "long").write_bytes(b"123456")
+    (tmp_path / "link").symlink_to("long")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    found = rows(table)
+    told = dict(zip(names, gather([(table, found[name.encode()]) for name in names]), strict=True))
+    assert told.pop("long") == told.pop("closed") == (b"12345", True)
+    assert set(told.values()) == {None}
+
+
+def test_no_such_row(tmp_path):
+    table = core.scan(tmp_path)
+    for row in (-1, len(table)):
+        with pytest.raises(IndexError):
+            gather([(table, row)])
+
+
+WAITED = """
+import ctypes, os, sys
+from dsbranch._core.gather import gather
+from dsbranch._core.scan import scan
+root = os.fsencode(sys.argv[1])
+table = scan(root)
+files = [i for i in range(len(table)) if table.entry(i).kind == "file"]
+advised = ctypes.c_int.in_dll(ctypes.CDLL(None), "advised")
+for i, (content, bare) in zip(files, gather([(table, i) for i in files]), strict=True):
+    assert bare
+    with open(root + b"/" + table.path(i), "rb") as file:
+        assert content == file.read(), i
+print(advised.value)
+"""
+
+
+def test_a_disk_that_is_waited_for_is_told_of_files_ahead(tmp_path):
+    trees.make(Dir({f"f{i:04}": File(b"%d" % i) for i in range(1001)}), tmp_path / "t")
+    said = interposed.python(STALLED % 4000 + ADVISED, tmp_path, WAITED, tmp_path / "t")
+    assert 0 < int(said) <= 1001
+
+
+FAULTY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <unistd.h>
+ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    if (size == 5) { errno = EIO; return -1; }
+    return real(fd, buffer, size > 7 ? 7 : size, at);
+}
+"""
+FAILED = """
+import os, sys
+from dsbranch._core.gather import gather
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+print(gather([(table, 1), (table, 2)]))
+"""
+
+
+def test_a_read_that_fails_and_one_that_takes_several(tmp_path):
+    trees.make(Dir({"a": File(b"12345"), "b": File(b"0123456789abcdef")}), tmp_path / "t")
+    said = interposed.python(FAULTY, tmp_path, FAILED, tmp_path / "t")
+    assert said.strip() == "[None, (b'0123456789abcdef', True)]"
