@@ -475,3 +475,67 @@ def test_a_disk_that_is_waited_for_is_told_of_files_ahead(threads, tmp_path):
         assert 0 < compared <= 2 * len(texts)
     else:
         assert hashed == compared == 0
+
+
+def test_ctrl_c_ends_a_job_of_many_small_files(tmp_path):
+    trees.make(Dir({f"{i}": File(b"x") for i in range(400)}), tmp_path / "t")
+    said = interposed.python(STALLED % 50000, tmp_path, PRESSED, tmp_path / "t")
+    assert 0 < float(said) < 1
+
+
+# How many files were read between the advice about one and its reading; and how many files are
+# open in the end, above what was in the beginning.
+GAPS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static int advised_at[1 << 20];
+int reads, most;
+static int number_of(int fd) {
+    struct stat s;
+    return fstat(fd, &s) ? 0 : s.st_ino & ((1 << 20) - 1);
+}
+ssize_t pread64(int fd, void *buffer, size_t size, off64_t at) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    usleep(4000);
+    int now = __atomic_add_fetch(&reads, 1, __ATOMIC_RELAXED), then = advised_at[number_of(fd)];
+    if (then && now - then > most) most = now - then;
+    return real(fd, buffer, size, at);
+}
+int posix_fadvise64(int fd, off64_t at, off64_t size, int advice) {
+    advised_at[number_of(fd)] = __atomic_load_n(&reads, __ATOMIC_RELAXED) + 1;
+    return 0;
+}
+"""
+GAPPED = """
+import ctypes, os, sys
+from dsbranch._core.content import digest_files
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+before = len(os.listdir("/proc/self/fd"))
+digest_files(table)
+print(ctypes.c_int.in_dll(ctypes.CDLL(None), "most").value)
+print(len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+def test_files_are_told_of_long_before_they_are_read_and_closed(tmp_path):
+    trees.make(Dir({f"{i:04}": File(b"x") for i in range(1001)}), tmp_path / "t")
+    most, left = map(int, interposed.python(GAPS, tmp_path, GAPPED, tmp_path / "t").split())
+    assert most > 128
+    assert left == 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("size", [1, PIECE, LONG, 2 * LONG])
+def test_a_device_without_an_end_in_place_of_a_file(tmp_path, known, size):
+    one, _, table = pair(tmp_path, bytes(size), bytes(size))
+    one.unlink()
+    os.mknod(one, 0o20666, os.makedev(1, 5))  # /dev/zero
+    with pytest.raises(BlockingIOError):
+        digest_files(table, threads=2)
+    for known_or_not in (known, None):
+        assert compare_files([(table, 1, table, 2)], known=known_or_not) == [False]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread
 
 import pytest
 
@@ -81,3 +81,47 @@ def test_late_ones_that_cannot_be_started_are_done_without(monkeypatch):
 
     crew.run_threads(work, 2, lambda: None, None, late=3)
     assert sorted(done) == [0, 1, 2]
+
+
+def test_processors_that_are_half_idle_get_more_threads(monkeypatch):
+    """What two threads take counts against two processors, not one."""
+    monkeypatch.setattr("dsbranch._core.crew.time.process_time", lambda: 0.75 * time.monotonic())
+    joined = Event()
+
+    def work(number: int) -> None:
+        if number == 4:
+            joined.set()
+        joined.wait(2)
+
+    crew.run_threads(work, 2, joined.set, None, late=3)
+    assert joined.is_set()
+
+
+def test_without_a_tick_all_threads_are_waited_for():
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.3)
+        done.append(number)
+
+    crew.run_threads(work, 2, lambda: None)
+    assert sorted(done) == [0, 1]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_what_cannot_be_started_is_done_by_who_is_there(monkeypatch, allowed):
+    real = Thread.start
+    started: list[Thread] = []
+
+    def start(self: Thread) -> None:
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        real(self)
+
+    monkeypatch.setattr(Thread, "start", start)
+    done: list[tuple[int, bool]] = []
+    crew.run_threads(
+        lambda number: done.append((number, current_thread() in started)), 3, lambda: None, late=3
+    )
+    assert done == [(0, allowed == 1)]

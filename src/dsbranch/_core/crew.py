@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 TICK_SECONDS = 0.1
 _MOST = 8
@@ -39,7 +38,8 @@ def run_threads(
     """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
 
     `tick`, if given, is called ten times a second meanwhile. `late` more threads join a job that
-    waits.
+    waits. Those that cannot be started are done without; if none can, the caller's does the work,
+    and Ctrl-C waits for that.
     """
     from threading import Thread
 
@@ -51,20 +51,22 @@ def run_threads(
             try:
                 crew[-1].start()
             except RuntimeError:
+                # A container may allow only so many.
                 crew.pop()
-                raise
+                return
 
     try:
         start(threads)
+        if not crew:
+            work(0)
+            return
         ticked = time.monotonic()
         while crew[0].is_alive() and late:
             began, spent = time.monotonic(), time.process_time()
             crew[0].join(_LATE_SECONDS)
             now = time.monotonic()
             if crew[0].is_alive() and time.process_time() - spent < _BUSY * threads * (now - began):
-                # Where no more threads are to be had, those that work do.
-                with suppress(RuntimeError):
-                    start(late)
+                start(late)
                 break
             if tick is not None and now - ticked >= TICK_SECONDS:
                 tick()

@@ -49,6 +49,6 @@ cdef int64_t next_data(int fd, int64_t at) noexcept nogil
 cdef void run_relay(
     Relays *relays, Relay *relay, int fd, int other, int64_t at, void *state, Desk *desk
 ) noexcept nogil
-cdef void begin_late(Relays *relays) noexcept nogil
+cdef void join_relays(Relays *relays) noexcept nogil
 cdef void help_relays(Relays *relays, bint help, Desk *desk) noexcept nogil
 cdef void wake(Relays *relays) noexcept nogil

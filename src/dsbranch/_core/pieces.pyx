@@ -97,8 +97,9 @@ cdef void run_relay(
     pthread_mutex_unlock(&relays.mutex)
 
 
-cdef void begin_late(Relays *relays) noexcept nogil:
-    """One more thread, that `working` did not count from the start."""
+cdef void join_relays(Relays *relays) noexcept nogil:
+    """A thread that may begin a relay, until it helps. Who has not begun yet has no file that the
+    others would have to wait for."""
     pthread_mutex_lock(&relays.mutex)
     relays.working += 1
     pthread_mutex_unlock(&relays.mutex)

@@ -7,7 +7,7 @@ little is lost with it if it is stopped.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport ENOMEM
+from libc.errno cimport ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -16,7 +16,7 @@ from dsbranch._core.columns import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update
-from dsbranch._core.files cimport MOST_PROBLEMS, is_of_one, open_below, open_to_read
+from dsbranch._core.files cimport MOST_PROBLEMS, is_of_one, open_below, open_to_read, row_from_stat
 from dsbranch._core.linux cimport *
 from dsbranch._core.pieces cimport *
 from dsbranch._core.table cimport *
@@ -193,8 +193,6 @@ cdef class Reading:
         crew, late = crew_of(threads)
         if not self.long_ones:
             crew = min(self.count, crew)
-        # Further threads are for waiting, and a large file is read ahead of them anyway.
-        self.relays.working = crew
         run_threads(
             lambda number: self.work(number < crew),
             crew,
@@ -209,12 +207,13 @@ cdef class Reading:
             progress(self.count, self.count, self.bytes)
 
     def work(self, bint help) -> None:
-        """What a thread does until no file is left; then it helps with what others read, or not."""
+        """What a thread does until no file is left; then it helps with what others read, or not:
+        further threads are for waiting, and a large file is read ahead of them anyway."""
         cdef Desk desk
         cdef Source nothing
         with nogil:
+            join_relays(&self.relays)
             if not help:
-                begin_late(&self.relays)
                 store_int(&self.waits, 1)
             if furnish(&desk) < 0:
                 memset(&nothing, 0, sizeof(Source))
@@ -306,14 +305,24 @@ cdef class Reading:
     cdef int64_t hash_rest(
         self, int fd, Source *source, int64_t at, void *state, Desk *desk
     ) noexcept nogil:
-        """Take a file from `at` on into a stream; where it ended, or -errno."""
+        """Take a file from `at` on into a stream; where it ended, or -errno.
+
+        What goes on beyond its size is not what was looked at, and a device may have no end.
+        """
         cdef int64_t data
         cdef ssize_t got
         cdef Relay relay
+        cdef Row row
+        cdef statx_t s
         if not source.sparse and source.size - at >= LONG:
+            if statx(fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) < 0:
+                return -errno
+            row_from_stat(&row, &s)
+            if row.kind != FILE:
+                return source.size + 1
             run_relay(&self.relays, &relay, fd, -1, at, state, desk)
             return -relay.error if relay.error else relay.end
-        while not load_int(&self.stop):
+        while at <= source.size and not load_int(&self.stop):
             if source.sparse:
                 data = next_data(fd, at)
                 if data < 0:

@@ -136,7 +136,8 @@ def _parts(file: Any, *, ctime: bool) -> Iterator[Columns]:
 
     rows = 0
     columns = [*arrow.COLUMNS, CTIME] if ctime else arrow.COLUMNS
-    for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns):
+    # In threads it is no faster, and where none can be started libparquet crashes.
+    for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
         rows += batch.num_rows
         yield arrow.from_table(pa.Table.from_batches([batch]))
     # pyarrow takes some damaged pages for the end.
@@ -152,7 +153,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with storage(f"read {path}"), open(path, "rb") as file:
         try:
             parts = parquet.ParquetFile(
-                file, read_dictionary=["kind"], page_checksum_verification=True
+                file, read_dictionary=["kind"], page_checksum_verification=True, pre_buffer=False
             )
             _check_format(path, _metadata(parts))
             yield parts
