@@ -98,3 +98,23 @@ def test_no_memory_to_name_a_failure_is_no_absent_name(tmp_path: Path) -> None:
     said = interposed.python(NO_MEMORY, tmp_path, LOOK, tmp_path / "base")
     # The second is an honest failure again: nothing of the first is left behind.
     assert said.splitlines() == ["MemoryError None", f"OSError {errno.ENAMETOOLONG}"]
+
+
+def test_a_name_that_cannot_be_looked_up_fails_each_time(tmp_path):
+    trees.make(Dir({"d": Dir()}), tmp_path / "base")
+    view = View([], Base(os.fsencode(tmp_path / "base")))
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:
+            view.find(b"d/" + b"n" * 300)
+        assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_a_directory_keeps_its_answer_however_many_names_follow(tmp_path):
+    """Lost, it would take along what was said of all that is in it."""
+    trees.make(Dir({"d": Dir({"e": Dir({"f": File(b"x")})})}), tmp_path / "base")
+    base = Base(os.fsencode(tmp_path / "base"))
+    view = View([], base)
+    for number in range(150_000):
+        assert view.find(b"d/e/%d" % number) is None
+    assert view.find(b"d/e/f") is not None
+    assert len(base) == 1 + 3

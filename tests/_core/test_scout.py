@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from dsbranch._core import crew, scout
 from dsbranch._core.base import Base
 from dsbranch._core.view import View
 from tests import core, interposed, reference, trees
-from tests.trees import Dir, File
+from tests.trees import Dir, File, Symlink
 
 NEVER = 1 << 60
 
@@ -101,7 +102,8 @@ def test_layers_of_the_same_names_ask_once(
     for n in range(4):
         trees.make(tree(10, range(10), b"%d" % n), tmp_path / f"{n}")
     assert compared(*"0123") == compared(*"0123", least=NEVER)
-    assert len(jobs) == 1
+    # For the directories one layer, and for the files the lowest, which hides them from the others.
+    assert len(jobs) == 2
 
 
 @pytest.mark.root
@@ -124,9 +126,9 @@ def test_window_by_window(
         (tmp_path / "layer/new").mkdir()
         os.setxattr(tmp_path / "layer/new", "trusted.overlay.redirect", b"3")
     assert compared("layer") == compared("layer", least=NEVER)
-    windows = (1 + 4 + 40 + 40 * 20 + 1 + 640 + renamed) // 64
-    # Backwards some are come to again, after others.
-    assert windows <= len(jobs) <= windows + (5 if renamed else 1)
+    rows = 1 + 4 + 40 + 40 * 20 + 1 + 640 + renamed
+    # Backwards some are come to again, after others, but looked up once.
+    assert rows // 64 <= len(jobs) <= rows // 64 + 1
 
 
 COUNTED = """
@@ -239,3 +241,149 @@ def test_without_threads_names_are_looked_up_one_by_one(
     # Files of different size: nothing else of a comparison needs a thread.
     found = core.changes(View([], base), View([layer], base))
     assert reference.lines(found) == plain[0]
+
+
+@pytest.mark.root
+def test_what_is_no_ordinary_entry_is_asked_for_by_who_comes_to_it(tmp_path, compared, jobs):
+    """Links, and what the dataset hides."""
+    for place, other in (("base", "elsewhere"), ("layer", "nowhere")):
+        links = {"same": Symlink("gone"), "other": Symlink(other), "empty": File()}
+        trees.make(Dir({**links, "marked": File(), "device": File()}), tmp_path / place)
+    os.setxattr(tmp_path / "base/marked", "trusted.overlay.whiteout", b"")
+    (tmp_path / "base/device").unlink()
+    os.mknod(tmp_path / "base/device", 0o20000, 0)
+    plain = compared("layer", least=NEVER)
+    assert not jobs
+    assert compared("layer")[0] == plain[0]
+    assert jobs
+
+
+BROKEN = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+int statx(int dir, const char *path, int flags, unsigned mask, struct statx *out) {
+    static int (*real)(int, const char *, int, unsigned, struct statx *);
+    if (!real) real = dlsym(RTLD_NEXT, "statx");
+    if (!strcmp(path, "broken")) { errno = EIO; return -1; }
+    return real(dir, path, flags, mask, out);
+}
+"""
+BREAKING = """
+import os, sys
+from dsbranch._core import scout
+from dsbranch._core.algebra import changes
+from dsbranch._core.base import Base
+from dsbranch._core.table import Table
+from dsbranch._core.view import View
+from tests._core.test_table import columns
+scout._LEAST = 1
+layer = Table.from_columns(columns([(b"", "directory"), (b"broken", "file")]))
+base = Base(os.fsencode(sys.argv[1]))
+try:
+    print(list(changes(View([], base), View([layer], base))))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_a_name_that_cannot_be_looked_up_is_no_absent_name(tmp_path):
+    trees.make(Dir({"broken": File(b"x")}), tmp_path / "base")
+    said = interposed.python(BROKEN, tmp_path, BREAKING, tmp_path / "base")
+    assert said == f"{errno.EIO}\n"
+
+
+COMPARED = "compare(base)\nprint(here.value, elsewhere.value)\n"
+
+
+def test_names_that_are_not_there_are_kept_too(tmp_path):
+    trees.make(tree(100, range(20), b"old"), tmp_path / "base")
+    trees.make(tree(100, range(20, 40), b"new"), tmp_path / "layer")
+    said = interposed.python(COUNTED, tmp_path, PRELUDE + COMPARED, tmp_path)
+    here, elsewhere = map(int, said.split())
+    assert here < 20
+    assert elsewhere >= 100 + 100 * 20
+
+
+def test_the_old_sides_layers_are_looked_ahead_for(tmp_path, jobs, monkeypatch):
+    monkeypatch.setattr(scout, "_LEAST", 1)
+    for name in ("base", "layer"):
+        trees.make(tree(10, range(10), name.encode()), tmp_path / name)
+    layer = core.scan(tmp_path / "layer")
+    base = Base(os.fsencode(tmp_path / "base"))
+    assert len(core.changes(View([layer], base), View([], base))) == 100
+    assert len(jobs) == 1
+
+
+CLOSED = """
+#include <errno.h>
+#include <sys/syscall.h>
+int twice;
+int close(int fd) {
+    int result = syscall(SYS_close, fd);
+    if (result < 0 && errno == EBADF) __atomic_fetch_add(&twice, 1, __ATOMIC_RELAXED);
+    return result;
+}
+"""
+CLOSING = """
+twice = number("twice")
+twice.value = 0
+for _ in range(3):
+    compare(Base(b"base"))
+print(twice.value)
+"""
+
+
+def test_nothing_is_closed_twice(large):
+    assert interposed.python(COUNTED + CLOSED, large, PRELUDE + CLOSING, large) == "0\n"
+
+
+@pytest.mark.root
+def test_what_layers_between_hide_is_not_asked_for(tmp_path, jobs, monkeypatch):
+    monkeypatch.setattr(scout, "_LEAST", 1)
+    for name in ("base", "lower", "upper"):
+        trees.make(tree(10, range(10), name.encode()), tmp_path / name)
+    # The upper changes ten that the lower has, one of a directory that it made anew, one beside.
+    for name in ("lower", "upper"):
+        trees.make(Dir({"in": File(name.encode())}), tmp_path / name / "anew")
+    trees.make(Dir({"in": File(b"base"), "not": File()}), tmp_path / "base/anew")
+    os.setxattr(tmp_path / "lower/anew", "trusted.overlay.opaque", b"y")
+    (tmp_path / "upper/0/0/new").write_bytes(b"new")
+    (tmp_path / "lower/0/1/0").unlink()
+    os.mknod(tmp_path / "lower/0/1/0", 0o20000, 0)
+    upper, lower = (core.scan(tmp_path / name) for name in ("upper", "lower"))
+    asked = []
+    for least in (1, NEVER):
+        monkeypatch.setattr(scout, "_LEAST", least)
+        base = Base(os.fsencode(tmp_path / "base"))
+        found = core.changes(View([lower], base), View([upper, lower], base))
+        assert len(found) == 10 * 10 + 1 + 1
+        asked.append(sorted(entry.path for entry in core.entries(base)))
+    assert asked[0] == asked[1]
+    assert b"anew/in" not in asked[0]
+    assert len(jobs) == 1
+
+
+def test_a_walk_that_goes_back_and_forth_asks_once(tmp_path, monkeypatch):
+    """Also where there are more names than answers are kept: with a directory that was renamed."""
+    leaves = [f"{n >> 6}/{n & 63}" for n in range(1 << 12)]
+    for name, text in (("base", b"old"), ("layer", b"new one")):
+        root = tmp_path / name
+        for top in range(64):
+            trees.make(
+                Dir({f"{n}": Dir({f"{i}": File(text) for i in range(8)}) for n in range(64)}),
+                root / f"{top}",
+            )
+    (tmp_path / "base/old").mkdir()
+    (tmp_path / "layer/new").mkdir()
+    os.setxattr(tmp_path / "layer/new", "trusted.overlay.redirect", b"old")
+    layer = core.scan(tmp_path / "layer")
+    rows = []
+    for least in (NEVER, 512):
+        monkeypatch.setattr(scout, "_LEAST", least)
+        base = Base(os.fsencode(tmp_path / "base"))
+        assert len(core.changes(View([], base), View([layer], base))) == 8 * len(leaves) + 1
+        rows.append(len(base))
+    assert rows[1] <= rows[0] * 1.1

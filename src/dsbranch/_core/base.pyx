@@ -215,10 +215,12 @@ cdef class Base(Table):
     cdef Answer *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Where an answer is, or is to be kept: in another's place only if all near it are taken.
 
-        A directory's answer that is lost takes those of what is in it along, since it gets a new row.
+        Then in that of the oldest that is no directory's. A directory's answer that is lost takes
+        those of what is in it along, since it gets a new row.
         """
         cdef uint32_t place = <uint32_t>parent * <uint32_t>0x9E3779B1
         cdef Answer *answer
+        cdef Answer *oldest = NULL
         cdef size_t i
         for i in range(size):
             place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
@@ -227,7 +229,12 @@ cdef class Base(Table):
             answer = self.answers + (place + i) % ANSWERS
             if answer.size == 0 or self.answers_to(answer, parent, name, size):
                 return answer
-        return self.answers + place % ANSWERS
+            # The heap only grows, so where a name lies on it tells how old its answer is.
+            if (answer.row < 0 or self.rows[answer.row].kind != DIRECTORY) and (
+                oldest == NULL or answer.at < oldest.at
+            ):
+                oldest = answer
+        return self.answers + place % ANSWERS if oldest == NULL else oldest
 
     cdef bint answers_to(
         self, const Answer *answer, int64_t parent, const char *name, size_t size

@@ -21,15 +21,16 @@ cdef struct Folder:
 cdef class Scout:
     cdef Base base
     cdef Table guide
-    cdef int64_t window  # the one that was looked up last
+    cdef list lowers
+    cdef char *come_to   # for each window whether the walk did
     cdef Errand *errands
     cdef int64_t count
     cdef int64_t taken
     cdef int stop
 
     cdef int come(self, int64_t row) except -1
-    cdef void plan(self, int64_t low, int64_t high) noexcept nogil
-    cdef int64_t shown(self, const char *path, size_t size) noexcept nogil
+    cdef int plan(self, int64_t low, int64_t high) except -1
+    cdef list parts_over(self, const char *path, size_t size)
     cdef void run(self) noexcept nogil
     cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil
     cdef int hand_over(self) except -1

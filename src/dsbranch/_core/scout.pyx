@@ -8,7 +8,7 @@ not an ordinary entry, or cannot be looked up, is left to be asked for by who co
 
 from libc.errno cimport ENOENT, ENOTDIR, errno
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memset
 
 from dsbranch._core.crew import crew_of, run_threads
@@ -21,46 +21,49 @@ from dsbranch._core.table cimport *
 cdef enum:
     SHARE = 16           # errands that a thread takes at once
 
-# Rows. Four windows' answers are what a Base keeps: a walk through the directories of a layer that
-# goes from the last to the first comes to a window more than once.
+# Rows. Four windows' answers are what a Base keeps.
 _WINDOW = 1 << 14
 # From how many names on it is worth starting threads.
 _LEAST = 512
 
 
 cdef class Scout:
-    """Goes ahead of a walk through `guide`, a layer's complete table that lies on `base`."""
+    """Goes ahead of a walk through `guide`, a layer's complete table that lies on the layers `lowers`
+    and, below them, `base`."""
 
-    def __init__(self, Base base, Table guide):
+    def __init__(self, Base base, Table guide, list lowers):
         self.base = base
         self.guide = guide
-        self.window = -1
+        self.lowers = lowers
 
     def __dealloc__(self):
         # Not before: after a second Ctrl-C threads may be at them still.
         free(self.errands)
+        free(self.come_to)
 
     cdef int come(self, int64_t row) except -1:
-        """The walk comes to this row of the guide."""
+        """The walk comes to this row of the guide.
+
+        It may come again, from another side, when the answers are lost: looking them all up then
+        takes longer than to ask for those that are needed.
+        """
         cdef int64_t size = _WINDOW
         cdef int64_t window = row // size, low = window * size
         cdef int64_t high = min(low + size, self.guide.count)
-        if window == self.window or self.stop or high - low < <int64_t>_LEAST:
+        if self.stop or high - low < <int64_t>_LEAST:
             return 0
-        self.window = window
         if self.errands == NULL:
+            self.come_to = <char *>calloc(self.guide.count // size + 1, 1)
             self.errands = <Errand *>malloc(min(size, self.guide.count) * sizeof(Errand))
-        if self.errands == NULL:
+        if self.errands == NULL or self.come_to == NULL or self.come_to[window]:
             return 0
+        self.come_to[window] = 1
         self.plan(low, high)
         if self.count < <int64_t>_LEAST:
             return 0
         self.taken = 0
         crew, late = crew_of(None)
-        try:
-            run_threads(self.work, crew, self.cancel, None, late)
-        except RuntimeError:
-            return 0  # there are no threads to be had
+        run_threads(self.work, crew, self.cancel, None, late)
         return self.hand_over()
 
     def cancel(self) -> None:
@@ -70,7 +73,7 @@ cdef class Scout:
         with nogil:
             self.run()
 
-    cdef void plan(self, int64_t low, int64_t high) noexcept nogil:
+    cdef int plan(self, int64_t low, int64_t high) except -1:
         """Find the names of these rows that the base was not asked for."""
         cdef Row *rows = self.guide.rows
         cdef Errand *errand
@@ -78,6 +81,7 @@ cdef class Scout:
         cdef const char *last = NULL
         cdef size_t start, size, last_size = 0
         cdef int64_t i, folder = -1, parent = NOT_ASKED
+        cdef list over = []
         self.count = 0
         for i in range(max(low, 1), high):
             path = self.guide.path_at(i)
@@ -86,13 +90,19 @@ cdef class Scout:
             if last == NULL or size != last_size or memcmp(path, last, size) != 0:
                 last = path
                 last_size = size
-                folder = self.shown(path, size)
+                folder = shown(self.guide, path, size)
                 if folder >= 0:
                     parent = self.base.recall_path(path, size)
                     if parent == -1 or (parent == NOT_ASKED and folder < low):
                         folder = -1
-            if folder < 0 or (
-                parent >= 0
+                if folder >= 0:
+                    over = self.parts_over(path, size)
+                    if over is None:
+                        folder = -1
+            if (
+                folder < 0
+                or is_hidden(over, path + start, rows[i].path.size - start)
+                or parent >= 0
                 and self.base.recall(parent, path + start, rows[i].path.size - start) != NOT_ASKED
             ):
                 continue
@@ -101,20 +111,21 @@ cdef class Scout:
             errand.row = i
             errand.folder = folder
             self.count += 1
+        return 0
 
-    cdef int64_t shown(self, const char *path, size_t size) noexcept nogil:
-        """The row of a directory in which the layer shows what the dataset has there; -1 if not."""
-        cdef int64_t row = 0
-        cdef size_t at = 0, end
-        while not self.guide.rows[row].flags & (F_OPAQUE | F_REDIRECT):
-            if at >= size:
-                return row
-            end = name_end(path, size, at)
-            row = self.guide.child(row, path + at, end - at)
-            if row < 0:
-                break
-            at = end + 1
-        return -1
+    cdef list parts_over(self, const char *path, size_t size):
+        """What the layers between have of a directory, ``(table, row)``; None: one of them hides
+        what the dataset has there."""
+        cdef list parts = []
+        cdef Table lower
+        cdef int64_t row
+        for lower in self.lowers:
+            row = shown(lower, path, size)
+            if row == -2:
+                return None
+            if row >= 0:
+                parts.append((lower, row))
+        return parts
 
     cdef void run(self) noexcept nogil:
         cdef Folder here, before
@@ -185,3 +196,33 @@ cdef class Scout:
             ) < 0:
                 raise_fault(&self.base.fault)
         return 0
+
+
+cdef int64_t shown(Table table, const char *path, size_t size) noexcept nogil:
+    """The row of a directory in which a layer shows what lies below it; -1: it has none, -2: it hides
+    that, or shows what lies elsewhere."""
+    cdef int64_t row = 0
+    cdef size_t at = 0, end
+    while table.rows[row].kind == DIRECTORY and not table.rows[row].flags & (F_OPAQUE | F_REDIRECT):
+        if at >= size:
+            return row
+        end = name_end(path, size, at)
+        row = table.child(row, path + at, end - at)
+        if row < 0:
+            return -1
+        at = end + 1
+    return -2
+
+
+cdef bint is_hidden(list parts, const char *name, size_t size):
+    """Whether one of the directories has something of this name that hides what lies below it."""
+    cdef Table table
+    cdef int64_t row
+    for table, row in parts:
+        row = table.child(row, name, size)
+        if row >= 0 and (
+            table.rows[row].kind != DIRECTORY
+            or table.rows[row].flags & (F_OPAQUE | F_REDIRECT)
+        ):
+            return True
+    return False

@@ -159,8 +159,9 @@ cdef class Sides:
         base = new.tables[-1]
         if isinstance(base, Base) and self.shares(base):
             self.scouts = {
-                id(table): Scout(base, table)
-                for table in {*old.tables, *new.tables}
+                id(table): Scout(base, table, view.tables[number + 1 : -1])
+                for view in (old, new)
+                for number, table in enumerate(view.tables)
                 if not self.shares(table)
             }
 

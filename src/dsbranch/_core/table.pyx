@@ -92,7 +92,7 @@ cdef void raise_fault(Fault *fault) except *:
     fault.path = NULL
     fault.error = 0
     if error == ENOMEM:
-        raise MemoryError(f"{action}: out of memory")
+        raise MemoryError(f"not enough memory to {action} {os.fsdecode(path)}".rstrip())
     raise OSError(error, f"cannot {action}: {os.strerror(error)}", os.fsdecode(path) or ".")
 
 
