@@ -29,6 +29,8 @@ def test_writers_are_listed() -> None:
         (OSError(errno.EIO, "x"), 5, "Input/output error"),
         (PermissionError(errno.EACCES, "x", "/ws"), 6, "/ws: Permission denied"),
         (FileNotFoundError(errno.ENOENT, "x", "/no"), 5, "/no: No such file or directory"),
+        (MemoryError(), 5, "Cannot allocate memory"),
+        (MemoryError("not enough memory to read f"), 5, "not enough memory to read f"),
     ],
 )
 def test_trouble_of_the_machine(error: OSError, code: int, sentence: str) -> None:

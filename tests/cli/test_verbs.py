@@ -600,6 +600,48 @@ def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path) -> None:
     assert done.stderr.splitlines()[0] == "error: standard output: No space left on device"
 
 
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["diff", "--help"]])
+def test_a_pipe_that_is_closed_before_help_is_quiet(tmp_path: Path, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(
+            [*PROGRAM, *words], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_exit_code_is_that_of_what_was_done_where_nobody_can_be_told(
+    dsbranch: Dsbranch, ws: Path, unbuffered: str, closed: bool
+) -> None:
+    def code(*words: str, full: bool = False) -> int:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open("/dev/full", "wb") as disk, open(writer, "wb") as pipe:
+            return subprocess.run(
+                [*PROGRAM, *words],
+                cwd=ws,
+                stdout=disk if full else subprocess.DEVNULL,
+                stderr=pipe if closed else disk,
+                check=False,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            ).returncode
+
+    assert code("nosuchverb") == code("status", "nosuch") == 2
+    assert code("list", full=True) == 5
+    before = head(dsbranch, "main")
+    (ws / "main" / "new").touch()
+    with subprocess.Popen(["sleep", "60"], cwd=ws / "main") as reader:
+        try:
+            # A note is told of who keeps the old view.
+            assert code("commit", "main", "-m", "new") == 0
+        finally:
+            reader.kill()
+    assert head(dsbranch, "main") != before
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_answer_of_which_only_a_part_can_be_written(
     dsbranch: Dsbranch, ws: Path, tmp_path: Path, unbuffered: str

@@ -45,6 +45,9 @@ def describe(error: BaseException) -> Fault | None:
         return Fault(error.exit_code, str(error), error.hint, processes)
     if isinstance(error, OSError):
         return _system(error)
+    if isinstance(error, MemoryError):
+        sentence = str(error) or os.strerror(errno.ENOMEM)
+        return Fault(IntegrityError.exit_code, sentence, _HINTS[errno.ENOMEM])
     return None
 
 

@@ -41,16 +41,24 @@ def flush() -> None:
 
 
 def _cannot_answer(error: OSError) -> OSError:
-    # What is still buffered cannot be written either: let the interpreter's own last flush
-    # go nowhere instead of failing again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up(sys.stdout)
     return type(error)(error.errno, error.strerror, "standard output")
 
 
+def _give_up(stream: TextIO) -> None:
+    # What is still buffered cannot be written either: let the interpreter's own last flush
+    # go nowhere instead of failing again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _tell(text: str) -> None:
+    """The exit code says what was done, also where nobody can be told."""
     flush()
-    sys.stderr.buffer.write(_encoded(text))
-    sys.stderr.flush()
+    try:
+        sys.stderr.buffer.write(_encoded(text))
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def _encoded(line: str) -> bytes:

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from dsbranch import __version__
 from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Complete, Parameter, Parse, parameters, tail
-from dsbranch.cli.perform import perform
+from dsbranch.cli.perform import READER_GONE, perform
 from dsbranch.cli.verbs import GROUPS, VERBS, module
 from dsbranch.errors import Interrupted, UsageError
 
@@ -117,6 +117,13 @@ def run(words: Sequence[str]) -> int:
         render.flush()
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except BrokenPipeError:
+        return READER_GONE
+    except SystemExit as end:
+        # What Typer makes of a pipe whose reader is gone; completion has others.
+        if isinstance(end.__context__, BrokenPipeError):
+            return READER_GONE
+        raise
     except typer.TyperException as error:
         message = error.format_message().rstrip(".").replace("\n\t", " ").replace("\n", " ")
         context = getattr(error, "ctx", None)
