@@ -366,6 +366,7 @@ def test_what_layers_between_hide_is_not_asked_for(tmp_path, jobs, monkeypatch):
     assert len(jobs) == 1
 
 
+@pytest.mark.root
 def test_a_walk_that_goes_back_and_forth_asks_once(tmp_path, monkeypatch):
     """Also where there are more names than answers are kept: with a directory that was renamed."""
     leaves = [f"{n >> 6}/{n & 63}" for n in range(1 << 12)]
