@@ -601,7 +601,7 @@ def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["diff", "--help"]])
-def test_a_pipe_that_is_closed_before_help_is_quiet(tmp_path: Path, words: list[str]) -> None:
+def test_a_pipe_that_is_closed_before_help_is_quiet(words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as pipe:

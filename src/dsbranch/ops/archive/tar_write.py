@@ -121,24 +121,21 @@ def _held(items: Iterable[Item]) -> Iterator[tuple[Item, _Held | None]]:
     """The items; with each small file what it holds, read together with that of others."""
     rest = iter(items)
     while together := list(_together(rest)):
-        places = [_small(item) for item in together]
-        found = iter(gather([place for place in places if place is not None]))
-        for item, place in zip(together, places, strict=True):
+        found = iter(gather([place for _, place in together if place is not None]))
+        for item, place in together:
             yield item, None if place is None else next(found)
 
 
-def _together(rest: Iterator[Item]) -> Iterator[Item]:
+def _together(rest: Iterator[Item]) -> Iterator[tuple[Item, Place | None]]:
+    """As many as are read together, each with where its data are if it is a small file."""
     size = 0
     for item in islice(rest, _MOST_TOGETHER):
-        yield item
-        size += 0 if _small(item) is None else item.size
+        small = item.first is None and item.size <= _PIECE
+        place = item.content if small else None
+        yield item, place
+        size += 0 if place is None else item.size
         if size >= _SIZE_TOGETHER:
             return
-
-
-def _small(item: Item) -> Place | None:
-    """Where the data of a small file are."""
-    return item.content if item.first is None and item.size <= _PIECE else None
 
 
 def _add(tar: _Tar, item: Item, held: _Held | None, number: int, dialect: str) -> None:
