@@ -5,6 +5,7 @@ import gc
 import os
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -411,6 +412,18 @@ def test_an_upper_in_use_is_refused_with_the_log_and_without(place, monkeypatch,
         [],
         [f"{dialect}.overlay.impure"],
     )
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_upper_that_is_let_go_of_soon_is_waited_for(place, monkeypatch, heard):
+    """Whoever was just looking a name up in a view taken off has it for some milliseconds more."""
+    if not heard:
+        monkeypatch.setattr("dsbranch.overlay.log._LOG", "/dev/nothing")
+    held = place.driver.prepare(place.plan("l1"))
+    closing = threading.Timer(0.1, os.close, (held.fd,))
+    closing.start()
+    with place.driver.prepare(place.plan("l1")):
+        closing.join()
 
 
 @pytest.mark.parametrize("layer", ["l1", None])

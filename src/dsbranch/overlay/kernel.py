@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,6 +27,9 @@ from dsbranch.overlay.refusal import in_use, refusal
 _STRING_LIMIT = 255
 # fs/overlayfs/super.c, ovl_report_in_use: what is said of a mount that no mount table shows.
 _IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
+# A view taken off keeps its upper until the last who was looking something up in it is done.
+_PATIENCE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.001
 # MOUNT_ATTR_* of linux/mount.h
 _ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
 
@@ -82,13 +86,17 @@ class KernelDriver:
 
     def _superblock(self, plan: MountPlan) -> int:
         doing = f"mount {plan.source}"
+        patience = _PATIENCE_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
         with KernelLog() as log:
-            if plan.upper is not None and not log.heard and _is_in_use(plan):
-                raise _upper_in_use(doing)
             while (made := _made(plan, doing, log)) is None:
+                # Or else what the log had was of somebody else's mount.
                 if _is_in_use(plan):
-                    raise _upper_in_use(doing)
-                # What the log had was of somebody else's mount.
+                    if patience <= 0:
+                        raise _upper_in_use(doing)
+                    time.sleep(pause)
+                    patience -= pause
+                    pause *= 2
         return made
 
     def bind(
@@ -156,7 +164,10 @@ class KernelDriver:
 
 
 def _made(plan: MountPlan, doing: str, log: KernelLog) -> int | None:
-    """A superblock, or None if the log has it that the upper of one that was made is in use."""
+    """A superblock, or None if its upper is in use: the log has it, or where there is none the
+    kernel when asked."""
+    if plan.upper is not None and not log.heard and _is_in_use(plan):
+        return None
     with _context(doing) as context:
         try:
             _configure(context, plan)
