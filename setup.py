@@ -27,6 +27,7 @@ MODULES = [
     "reading",
     "content",
     "gather",
+    "ustar",
     "base",
     "cursor",
     "view",

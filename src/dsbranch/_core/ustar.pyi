@@ -1,0 +1,3 @@
+from tarfile import TarInfo
+
+def read_plain(buffer: bytes, at: int, info: TarInfo) -> int: ...
