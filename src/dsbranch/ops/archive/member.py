@@ -79,7 +79,7 @@ def cleaned(name: bytes, what: str = "the archive holds") -> bytes:
         wrong = "a path with `..`"
     elif len(parts) > DEEPEST or len(name) > LONGEST_PATH:
         wrong = f"a path of more than {DEEPEST} directories or {LONGEST_PATH:,} bytes"
-    elif any(len(part) > LONGEST_NAME for part in parts):
+    elif len(name) > LONGEST_NAME and max(map(len, parts)) > LONGEST_NAME:
         wrong = f"a name of more than {LONGEST_NAME} bytes"
     if wrong is not None:
         more = "…" if len(name) > 300 else ""
@@ -103,6 +103,8 @@ def deleted_by(member: Member, *, full: bool) -> Deletion | None:
 
     :raises BadArchive: its name begins like one and it cannot be one
     """
+    if WHITEOUT_PREFIX not in member.path:
+        return None
     parts = member.path.split(b"/")
     if not any(part.startswith(WHITEOUT_PREFIX) for part in parts):
         return None
