@@ -60,7 +60,7 @@ cdef class Gathering(Reading):
             return
         if (
             statx(fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) == 0
-            and <int64_t>s.stx_size >= source.size
+            and s.stx_mode & S_IFMT == S_IFREG
             and (<int64_t>s.stx_blocks * 512 >= source.size or source.size < SPARSE)
         ):
             part.whole = fill(fd, part.into, source.size, 0, source.size) == source.size

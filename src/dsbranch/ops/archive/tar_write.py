@@ -130,12 +130,22 @@ def _together(rest: Iterator[Item]) -> Iterator[tuple[Item, Place | None]]:
     """As many as are read together, each with where its data are if it is a small file."""
     size = 0
     for item in islice(rest, _MOST_TOGETHER):
-        small = item.first is None and item.size <= _PIECE
-        place = item.content if small else None
+        place = _small(item)
         yield item, place
         size += 0 if place is None else item.size
         if size >= _SIZE_TOGETHER:
             return
+
+
+def _small(item: Item) -> Place | None:
+    """Where the data of a small file lie; None of one whose data are not of its size: the dataset
+    has changed, which is said where they are read alone."""
+    if item.content is None or item.first is not None or item.size > _PIECE:
+        return None
+    table, row = item.content
+    if item.content != item.place and table.entry(row).size != item.size:
+        return None
+    return item.content
 
 
 def _add(tar: _Tar, item: Item, held: _Held | None, number: int, dialect: str) -> None:
@@ -238,9 +248,10 @@ class _Content:
         if size < _FEWEST_SPARSE or status.st_blocks * 512 >= size:
             return
         spans = list(data_of(self._fd, size))
-        if spans != self._spans and sum(end - start for start, end in spans) < _MOST_SPARSE:
-            self._spans = spans
-            self._map = _sparse_map(spans, size)
+        map = _sparse_map(spans, size)
+        length = len(map) + sum(end - start for start, end in spans)
+        if spans != self._spans and length < _MOST_SPARSE:
+            self._spans, self._map = spans, map
 
     def _short(self) -> IntegrityError:
         return IntegrityError(
@@ -284,8 +295,7 @@ def _sparse_headers(name: str, size: int) -> dict[str, str]:
 def _pax_headers(mtime_ns: int, xattrs: dict[bytes, bytes]) -> dict[str, str]:
     """Values that are no text go through as they are: tarfile marks such a header BINARY."""
     headers = {}
-    seconds, fraction = divmod(mtime_ns, _SECOND)
-    if fraction or seconds < 0:
+    if mtime_ns % _SECOND:
         headers["mtime"] = _decimal(mtime_ns)
     for name, value in xattrs.items():
         # Escaped as GNU tar and star do: the first `=` ends a keyword.
@@ -301,4 +311,4 @@ def _pax_headers(mtime_ns: int, xattrs: dict[bytes, bytes]) -> dict[str, str]:
 def _decimal(time_ns: int) -> str:
     sign = "-" if time_ns < 0 else ""
     seconds, fraction = divmod(abs(time_ns), _SECOND)
-    return f"{sign}{seconds}.{fraction:09}".rstrip("0").rstrip(".")
+    return f"{sign}{seconds}.{fraction:09}".rstrip("0")
