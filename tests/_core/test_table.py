@@ -135,6 +135,12 @@ def test_no_rows_are_refused() -> None:
         Table.from_columns(columns([]))
 
 
+def test_a_negative_size_is_refused() -> None:
+    size = (-1).to_bytes(8, "little", signed=True) * len(GOOD)
+    with pytest.raises(ValueError, match="a negative size"):
+        Table.from_columns(columns(GOOD, size=size))
+
+
 @pytest.mark.parametrize("kind", [8, 255])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     with pytest.raises(ValueError):

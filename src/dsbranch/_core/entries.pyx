@@ -1,5 +1,6 @@
 """One entry at a time: its bytes, its xattrs, its inode. For archives, written and read."""
 
+import errno
 import os
 
 from libc.stdint cimport int64_t
@@ -70,6 +71,8 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
             shown[value_name] = os.getxattr(place, found, follow_symlinks=False)
         return shown
     except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return {}
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
     finally:
         close(fd)

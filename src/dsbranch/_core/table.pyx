@@ -523,6 +523,8 @@ cdef class Table:
             memcpy(&row.rdev, &rdev[8 * i], 8)
             memcpy(&row.size, &size[8 * i], 8)
             memcpy(&row.mtime_ns, &mtime[8 * i], 8)
+            if row.size < 0:
+                raise ValueError(f"row {i}: a negative size")
             if ctime:
                 memcpy(&row.ctime_ns, &changed[8 * i], 8)
             if xattrs_valid[i]:
