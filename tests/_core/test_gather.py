@@ -92,9 +92,66 @@ def test_what_is_not_as_the_table_says(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "directory").mkdir()
     found = rows(table)
+    before = os.listdir("/proc/self/fd")
     told = dict(zip(names, gather([(table, found[name.encode()]) for name in names]), strict=True))
     assert told.pop("long") == told.pop("closed") == (b"12345", True)
     assert set(told.values()) == {None}
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_taken_for_an_empty_one(tmp_path, make):
+    trees.make(Dir({"empty": File()}), tmp_path)
+    table = core.scan(tmp_path)
+    (tmp_path / "empty").unlink()
+    make(tmp_path / "empty")
+    assert gather([(table, 1)]) == [None]
+
+
+# Also where malloc is short of memory: what the second thread asks for fails.
+SHORT = """
+#include <errno.h>
+#include <stdlib.h>
+extern void *memalign(size_t, size_t);
+int posix_memalign(void **got, size_t to, size_t size) {
+    static int pieces = 0;
+    if (size >= 1 << 16 && __atomic_add_fetch(&pieces, 1, __ATOMIC_RELAXED) > 2) return ENOMEM;
+    *got = memalign(to, size);
+    return *got ? 0 : ENOMEM;
+}
+"""
+WHOLE = """
+import os, sys
+from dsbranch._core.gather import gather
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+print(len(set(gather([(table, i) for i in range(1, len(table))], threads=4))))
+"""
+
+
+def test_threads_without_memory_are_done_without(tmp_path):
+    trees.make(Dir({f"f{i}": File(b"%d" % i) for i in range(100)}), tmp_path / "t")
+    assert int(interposed.python(SHORT, tmp_path, WHOLE, tmp_path / "t")) == 100
+
+
+NO_XATTRS = """
+#include <errno.h>
+#include <sys/types.h>
+ssize_t listxattr(const char *path, char *list, size_t size) { errno = ENOTSUP; return -1; }
+ssize_t llistxattr(const char *path, char *list, size_t size) { errno = ENOTSUP; return -1; }
+"""
+OWN = """
+import os, sys
+from dsbranch._core.base import Base
+from dsbranch._core.entries import own_xattrs
+from dsbranch._core.view import View
+print(own_xattrs(*View([], Base(os.fsencode(sys.argv[1]))).find(b"f")))
+"""
+
+
+def test_a_filesystem_that_knows_no_xattrs(tmp_path):
+    trees.make(Dir({"f": File(b"f")}), tmp_path / "t")
+    assert interposed.python(NO_XATTRS, tmp_path, OWN, tmp_path / "t").strip() == "{}"
 
 
 def test_no_such_row(tmp_path):

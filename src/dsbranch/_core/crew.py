@@ -65,7 +65,8 @@ def run_threads(
             began, spent = time.monotonic(), time.process_time()
             crew[0].join(_LATE_SECONDS)
             now = time.monotonic()
-            if crew[0].is_alive() and time.process_time() - spent < _BUSY * threads * (now - began):
+            busy = _BUSY * len(crew) * (now - began)
+            if crew[0].is_alive() and time.process_time() - spent < busy:
                 start(late)
                 break
             if tick is not None and now - ticked >= TICK_SECONDS:

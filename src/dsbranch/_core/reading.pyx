@@ -202,24 +202,22 @@ cdef class Reading:
         )
         if self.known is not None:
             self.tell()
+        if not self.stop and self.taken < self.count:
+            blame(&self.fault, ENOMEM, b"read", b"", 0)
         raise_fault(&self.fault)
         if progress is not None:
             progress(self.count, self.count, self.bytes)
 
     def work(self, bint help) -> None:
         """What a thread does until no file is left; then it helps with what others read, or not:
-        further threads are for waiting, and a large file is read ahead of them anyway."""
+        further threads are for waiting, and a large file is read ahead of them anyway. One for
+        which there is no memory leaves the work to the others."""
         cdef Desk desk
-        cdef Source nothing
         with nogil:
             join_relays(&self.relays)
             if not help:
                 store_int(&self.waits, 1)
-            if furnish(&desk) < 0:
-                memset(&nothing, 0, sizeof(Source))
-                nothing.path = b""
-                self.fail(ENOMEM, b"read", &nothing)
-            else:
+            if furnish(&desk) == 0:
                 self.run(&desk)
                 help_relays(&self.relays, help, &desk)
             clear(&desk)

@@ -52,8 +52,9 @@ cdef class Scout:
         cdef int64_t high = min(low + size, self.guide.count)
         if self.stop or high - low < <int64_t>_LEAST:
             return 0
-        if self.errands == NULL:
+        if self.come_to == NULL:
             self.come_to = <char *>calloc(self.guide.count // size + 1, 1)
+        if self.errands == NULL:
             self.errands = <Errand *>malloc(min(size, self.guide.count) * sizeof(Errand))
         if self.errands == NULL or self.come_to == NULL or self.come_to[window]:
             return 0
