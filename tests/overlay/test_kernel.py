@@ -429,11 +429,14 @@ def test_an_upper_that_is_let_go_of_soon_is_waited_for(place, monkeypatch, heard
 @pytest.mark.parametrize("layer", ["l1", None])
 def test_what_the_log_has_of_another_mount_is_no_news(place, monkeypatch, layer):
     """A view that nobody writes to has no upper that could be in use; of others it is asked."""
-    said = ["w overlay: upperdir is in-use as upperdir/workdir of another mount, ..."]
+    said = "w overlay: upperdir is in-use as upperdir/workdir of another mount, ..."
 
     def lines(_log):
-        return [said.pop()] if said else []
+        return [said]
 
     monkeypatch.setattr("dsbranch.overlay.log.KernelLog.lines", lines)
+    slept = []
+    monkeypatch.setattr("time.sleep", slept.append)
     with place.driver.prepare(place.plan(layer)) as prepared:
         assert stat.S_ISDIR(os.fstat(prepared.fd).st_mode)
+    assert sum(slept) == 0

@@ -28,8 +28,7 @@ _STRING_LIMIT = 255
 # fs/overlayfs/super.c, ovl_report_in_use: what is said of a mount that no mount table shows.
 _IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
 # A view taken off keeps its upper until the last who was looking something up in it is done.
-_PATIENCE_SECONDS = 1.0
-_FIRST_PAUSE_SECONDS = 0.001
+_PAUSES_SECONDS = (0.0, *(0.001 * 2**n for n in range(10)))
 # MOUNT_ATTR_* of linux/mount.h
 _ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
 
@@ -86,18 +85,20 @@ class KernelDriver:
 
     def _superblock(self, plan: MountPlan) -> int:
         doing = f"mount {plan.source}"
-        patience = _PATIENCE_SECONDS
-        pause = _FIRST_PAUSE_SECONDS
         with KernelLog() as log:
-            while (made := _made(plan, doing, log)) is None:
-                # Or else what the log had was of somebody else's mount.
-                if _is_in_use(plan):
-                    if patience <= 0:
-                        raise _upper_in_use(doing)
-                    time.sleep(pause)
-                    patience -= pause
-                    pause *= 2
-        return made
+            if plan.upper is None:
+                return _made(plan, doing, log)
+            if log.heard:
+                made = _made(plan, doing, log)
+                if not any(_IN_USE in line for line in log.lines()):
+                    return made
+                # Or else it was said of somebody else's mount.
+                os.close(made)
+            for pause in _PAUSES_SECONDS:
+                time.sleep(pause)
+                if not _is_in_use(plan):
+                    return _made(plan, doing, log)
+        raise _upper_in_use(doing)
 
     def bind(
         self,
@@ -163,18 +164,12 @@ class KernelDriver:
             raise refusal(f"unmount {path}", error) from error
 
 
-def _made(plan: MountPlan, doing: str, log: KernelLog) -> int | None:
-    """A superblock, or None if its upper is in use: the log has it, or where there is none the
-    kernel when asked."""
-    if plan.upper is not None and not log.heard and _is_in_use(plan):
-        return None
+def _made(plan: MountPlan, doing: str, log: KernelLog) -> int:
+    """A mount. Where the index is off, that its upper is in use is said in the log, not refused."""
     with _context(doing) as context:
         try:
             _configure(context, plan)
             syscalls.fsconfig_create(context)
-            if plan.upper is not None and any(_IN_USE in line for line in log.lines()):
-                # Said, not refused, where the index is off. Closing the context undoes it.
-                return None
             return syscalls.fsmount(context)
         except OSError as error:
             raise refusal(
