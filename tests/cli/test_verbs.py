@@ -600,6 +600,18 @@ def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path) -> None:
     assert done.stderr.splitlines()[0] == "error: standard output: No space left on device"
 
 
+@pytest.mark.parametrize("words", [["list"], ["status", "main"], ["--version"]])
+def test_an_output_that_was_opened_to_be_read(
+    dsbranch: Dsbranch, ws: Path, words: list[str]
+) -> None:
+    with open("/dev/null", "rb") as null:
+        done = subprocess.run(
+            [*PROGRAM, *words], cwd=ws, stdout=null, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[0] == "error: standard output: Bad file descriptor"
+
+
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["diff", "--help"]])
 def test_a_pipe_that_is_closed_before_help_is_quiet(words: list[str]) -> None:
     reader, writer = os.pipe()
@@ -629,7 +641,8 @@ def test_the_exit_code_is_that_of_what_was_done_where_nobody_can_be_told(
                 env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             ).returncode
 
-    assert code("nosuchverb") == code("status", "nosuch") == 2
+    assert code() == code("nosuchverb") == code("status", "nosuch") == 2
+    assert code("run", "main", "--", "nosuchprogram") == 127
     assert code("list", full=True) == 5
     before = head(dsbranch, "main")
     (ws / "main" / "new").touch()

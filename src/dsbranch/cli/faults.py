@@ -18,6 +18,8 @@ from dsbranch.model.views import Process
 
 # These say that dsbranch called the kernel wrongly, not that the machine has a problem.
 _OUR_OWN = (errno.EBADF, errno.EFAULT, errno.EINVAL)
+STANDARD_OUTPUT = "standard output"
+"""The name of a stream that somebody else opened, for reading perhaps."""
 
 _HINTS = {
     errno.ENOSPC: "free some space there, then run the command again",
@@ -52,9 +54,9 @@ def describe(error: BaseException) -> Fault | None:
 
 
 def _system(error: OSError) -> Fault | None:
-    if error.errno is None or error.errno in _OUR_OWN:
-        return None
     name = error.filename
+    if error.errno is None or (error.errno in _OUR_OWN and name != STANDARD_OUTPUT):
+        return None
     where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes | os.PathLike) else ""
     sentence = where + os.strerror(error.errno)
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dsbranch.cli.faults import Fault
+from dsbranch.cli.faults import STANDARD_OUTPUT, Fault
 from dsbranch.cli.quote import one_line
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def flush() -> None:
 
 def _cannot_answer(error: OSError) -> OSError:
     _give_up(sys.stdout)
-    return type(error)(error.errno, error.strerror, "standard output")
+    return type(error)(error.errno, error.strerror, STANDARD_OUTPUT)
 
 
 def _give_up(stream: TextIO) -> None:
@@ -118,6 +118,10 @@ def as_json_list(head: dict[str, Any], key: str, items: Iterable[Any]) -> None:
         _write(separator + json.dumps(item, ensure_ascii=False).encode())
         separator = b",\n"
     _write(b"]}\n" if separator == b"\n" else b"\n]}\n")
+
+
+def usage(text: str) -> None:
+    _tell(text)
 
 
 def note(text: str) -> None:

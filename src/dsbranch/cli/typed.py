@@ -103,7 +103,7 @@ def program(
     costs milliseconds and no bytes. `dsbranch demo` shows it all.
     """
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help(), err=True)
+        render.usage(ctx.get_help())
         raise typer.Exit(2)
 
 
