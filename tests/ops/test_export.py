@@ -15,6 +15,7 @@ import zstandard
 import dsbranch
 from dsbranch import errors
 from dsbranch._core import syscalls
+from dsbranch.ops.archive.tar_write import _Content
 from tests import edits as e
 from tests.cases import ODD_NAMES
 from tests.trees import (
@@ -563,6 +564,109 @@ def test_a_source_that_is_gone_or_short_is_named_and_not_made_up(bench, output, 
     assert "write" not in str(caught.value)
     assert "Success" not in str(caught.value)
     assert sorted(os.listdir(bench.root)) == before
+
+
+@pytest.mark.parametrize("text", [b"", b"12", b"grown " * 300])
+@pytest.mark.parametrize("output", ["o", "o.tar"])
+def test_a_dataset_that_changed_makes_no_unsound_archive(adopt, output, text):
+    """The metadata are a layer's, the data were another's."""
+    bench = adopt(Dir({"f": File(b"12345"), "g": File(b"g")}))
+    bench.commit(e.chmod("f", 0o600))
+    bench.reopen()
+    (bench.data / "f").write_bytes(text)
+    if len(text) < 5 and output == "o.tar":
+        with pytest.raises(errors.IntegrityError, match="f ended before its time"):
+            bench.ws.export("main", bench.root / output)
+        return
+    bench.ws.export("main", bench.root / output)
+    if output == "o.tar":
+        unpack(bench.root / "o.tar", bench.root / "o")
+    assert (bench.root / "o/f").read_bytes() in (text, text[:5])
+    assert (bench.root / "o/g").read_bytes() == b"g"
+
+
+def test_no_more_is_read_together_than_there_is_room_for(bench, monkeypatch):
+    bench.commit(*(e.add(f"f{number}", File(b"five!")) for number in range(6)))
+    read = []
+
+    def recorded(places):
+        read.append([table.entry(row).size for table, row in places])
+        return [None] * len(places)
+
+    monkeypatch.setattr("dsbranch.ops.archive.tar_write._SIZE_TOGETHER", 9)
+    monkeypatch.setattr("dsbranch.ops.archive.tar_write.gather", recorded)
+    bench.ws.export("main~1..main", bench.root / "o.tar")
+    assert [sizes for sizes in read if sizes] == [[5, 5]] * 3
+
+
+@pytest.mark.parametrize("output", ["o", "o.tar", "o.tar.zst"])
+def test_no_descriptor_is_left(bench, output):
+    bench.commit(e.add("big", File(bytes(1 << 20))), e.add("holes", File(b"s", sparse=1 << 20)))
+    open_ones = []
+    for _ in range(3):
+        bench.ws.export("main", bench.root / output)
+        open_ones.append(len(os.listdir("/proc/self/fd")))
+        if output == "o":
+            shutil.rmtree(bench.root / output)
+    assert open_ones[1] == open_ones[2]
+
+
+def test_a_file_that_gets_shorter_while_it_is_read(bench, monkeypatch):
+    bench.commit(e.add("big", File(os.urandom(1 << 20))))
+    real = os.pread
+
+    def short(fd, size, at):
+        return real(fd, size, at) if at < 1 << 18 else b""
+
+    monkeypatch.setattr(os, "pread", short)
+    with pytest.raises(errors.IntegrityError, match="big ended before its time"):
+        bench.ws.export("main", bench.root / "o.tar")
+
+
+def test_a_tar_is_whole_on_the_disk_before_it_has_its_name(bench, monkeypatch):
+    synced = []
+    fsync = os.fsync
+
+    def recorded(fd):
+        synced.append((os.fstat(fd).st_size, (bench.root / "o.tar").exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    bench.ws.export("main", bench.root / "o.tar")
+    size = (bench.root / "o.tar").stat().st_size
+    assert synced[0] == (size, False)
+    assert size % tarfile.RECORDSIZE == 0
+
+
+@pytest.mark.parametrize("data", [(1 << 33) - 500, (1 << 33) - 5000])
+def test_a_map_of_holes_that_makes_a_file_too_large_is_left_out(tmp_path, monkeypatch, data):
+    """tarfile takes a size that no header holds for the size with the holes."""
+    monkeypatch.setattr(
+        "dsbranch.ops.archive.tar_write.data_of", lambda fd, size: [(0, data - 1), (data, data + 1)]
+    )
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 34)
+    with path.open() as file:
+        content = _Content(file.fileno(), b"sparse", 1 << 34)
+    assert content.is_sparse == (data < (1 << 33) - 500)
+    assert content.length == (1 << 34) or content.length < 8**11
+
+
+def test_a_long_name_that_is_gone(adopt):
+    """With the prefix that says so it is longer than any name may be."""
+    longest = "y" * 255
+    bench = adopt(Dir({"d": Dir({longest: File(b"a"), "k": File(b"k")})}))
+    bench.ws.export("main", bench.root / "f.tar")
+    bench.commit(e.unlink(f"d/{longest}"))
+    bench.ws.export("main~1..main", bench.root / "r.tar")
+    with pytest.raises(errors.UnsupportedError, match="is gone cannot be exported") as caught:
+        bench.ws.export("main~1..main", bench.root / "r")
+    one_sentence(caught.value)
+    other = adopt(Dir({}))
+    other.ws.apply("main", bench.root / "f.tar", full=True)
+    other.ws.apply("main", bench.root / "r.tar")
+    assert_same(other.see(), bench.see())
 
 
 def test_a_directory_is_on_the_disk_before_it_has_its_name(bench, monkeypatch):

@@ -14,7 +14,7 @@ from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import UnsupportedError
 from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before
-from dsbranch.ops.archive.member import shown
+from dsbranch.ops.archive.member import LONGEST_NAME, shown
 
 if TYPE_CHECKING:
     from dsbranch._core.delta import Place
@@ -173,6 +173,12 @@ def refuse_unsayable(item: Item, *, as_tar: bool) -> None:
             f"{shown(item.path)} cannot be exported: "
             "a name that begins with `.wh.` means a deletion",
             hint="rename it in the branch and commit; if it is gone, export the whole view",
+        )
+    if not as_tar and len(item.name) - item.name.rfind(b"/") - 1 > LONGEST_NAME:
+        raise UnsupportedError(
+            f"that {shown(item.path)} is gone cannot be exported: "
+            "no file has a name long enough to say it",
+            hint="export as a tar, or the whole view",
         )
     if as_tar and item.kind == "socket":
         raise UnsupportedError(

@@ -79,7 +79,9 @@ def cleaned(name: bytes, what: str = "the archive holds") -> bytes:
         wrong = "a path with `..`"
     elif len(parts) > DEEPEST or len(name) > LONGEST_PATH:
         wrong = f"a path of more than {DEEPEST} directories or {LONGEST_PATH:,} bytes"
-    elif len(name) > LONGEST_NAME and max(map(len, parts)) > LONGEST_NAME:
+    elif len(name) > LONGEST_NAME and any(
+        len(part.removeprefix(WHITEOUT_PREFIX)) > LONGEST_NAME for part in parts
+    ):
         wrong = f"a name of more than {LONGEST_NAME} bytes"
     if wrong is not None:
         more = "…" if len(name) > 300 else ""
