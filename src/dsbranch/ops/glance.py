@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from dsbranch.errors import DsbranchError
 from dsbranch.ops.context import Context
@@ -30,8 +31,9 @@ def _change(context: Context) -> str | None:
         return None
     if seal is None:
         inode, since = context.store.base_identity[1], "adopted"
-        # Nothing says what its time was, but it was before the workspace was made.
-        written = root.st_mtime_ns > context.store.created_ns
+        # Nothing says what its time was, but it was before the workspace was made, unless it is a
+        # time that only somebody's wrong clock can have had.
+        written = context.store.created_ns < root.st_mtime_ns <= time.time_ns()
         hint = "`dsbranch seal` records what it is, so that `dsbranch verify` can tell"
     else:
         inode, since = seal.root_ino, "sealed"
