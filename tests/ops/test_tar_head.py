@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,30 @@ def test_they_are_the_librarys(entries):
             info.pax_headers = records
             expected = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
             assert tar_head.head_of(info) == expected
+
+
+PLAIN = {"name": "f", "type": b"0", "size": 1, "mtime": 1, "linkname": "", "pax_headers": {}}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({"name": "n" * size} for size in (99, 100, 101)),
+        *({"type": b"1", "linkname": "n" * size} for size in (99, 100, 101)),
+        *({"type": b"5", "name": name} for name in ("d", "d/", "n" * 99, "n" * 100)),
+        *({"size": size} for size in (0, LIMIT - 1, LIMIT)),
+        *({"mtime": time} for time in (-1, 0, LIMIT - 1, LIMIT)),
+        *({"type": kind, "devmajor": 1, "devminor": 300} for kind in (b"3", b"4")),
+        {"pax_headers": {"SCHILY.xattr.user.x": "\u00fc\udcff"}},
+        {"pax_headers": {"mtime": "1.5", "comment": " mtime=000"}},
+    ],
+)
+def test_what_is_at_an_edge_is_the_librarys(facts):
+    for other in ({}, facts):
+        info = tarfile.TarInfo()
+        for fact, value in (PLAIN | other).items():
+            setattr(info, fact, value)
+        assert tar_head.head_of(info) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def test_one_alike_is_made_by_no_library(monkeypatch):
