@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch._core.base import Base
-from dsbranch._core.gather import gather
+from dsbranch._core.gather import expect, gather
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from tests import core, interposed, trees
@@ -108,14 +108,19 @@ def test_what_is_no_file_is_not_taken_for_an_empty_one(tmp_path, make):
     assert gather([(table, 1)]) == [None]
 
 
-# Also where malloc is short of memory: what the second thread asks for fails.
+# What a thread gets from malloc, others are short of.
 SHORT = """
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 extern void *memalign(size_t, size_t);
 int posix_memalign(void **got, size_t to, size_t size) {
-    static int pieces = 0;
-    if (size >= 1 << 16 && __atomic_add_fetch(&pieces, 1, __ATOMIC_RELAXED) > 2) return ENOMEM;
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_t first;
+    pthread_mutex_lock(&mutex);
+    if (!first && size >= 1 << 16) first = pthread_self();
+    pthread_mutex_unlock(&mutex);
+    if (size >= 1 << 16 && first != pthread_self()) return ENOMEM;
     *got = memalign(to, size);
     return *got ? 0 : ENOMEM;
 }
@@ -132,6 +137,23 @@ print(len(set(gather([(table, i) for i in range(1, len(table))], threads=4))))
 def test_threads_without_memory_are_done_without(tmp_path):
     trees.make(Dir({f"f{i}": File(b"%d" % i) for i in range(100)}), tmp_path / "t")
     assert int(interposed.python(SHORT, tmp_path, WHOLE, tmp_path / "t")) == 100
+
+
+NOBODY = """
+import os, sys
+from dsbranch._core.gather import gather
+from dsbranch._core.scan import scan
+table = scan(os.fsencode(sys.argv[1]))
+try: gather([(table, 1)])
+except MemoryError as error: print(error)
+"""
+
+
+def test_no_thread_has_memory(tmp_path):
+    trees.make(Dir({"f": File(b"f")}), tmp_path / "t")
+    none = SHORT.replace("first = pthread_self()", "first = 1")
+    said = interposed.python(none, tmp_path, NOBODY, tmp_path / "t")
+    assert said.strip() == "not enough memory to read"
 
 
 NO_XATTRS = """
@@ -181,6 +203,38 @@ def test_a_disk_that_is_waited_for_is_told_of_files_ahead(tmp_path):
     trees.make(Dir({f"f{i:04}": File(b"%d" % i) for i in range(1001)}), tmp_path / "t")
     said = interposed.python(STALLED % 4000 + ADVISED, tmp_path, WAITED, tmp_path / "t")
     assert 0 < int(said) <= 1001
+
+
+EXPECTED = """
+import ctypes, os, sys
+from dsbranch._core.gather import expect
+from dsbranch._core.scan import scan
+root = os.fsencode(sys.argv[1])
+table = scan(root)
+os.unlink(root + b"/f0")
+expect([])
+expect([(table, i) for i in range(1, len(table))])
+print(ctypes.c_int.in_dll(ctypes.CDLL(None), "advised").value, len(os.listdir("/proc/self/fd")))
+"""
+
+
+def test_the_disk_begins_with_what_is_expected(tmp_path):
+    trees.make(Dir({f"f{i}": File(b"%d" % i) for i in range(700)}), tmp_path / "t")
+    advised, left = map(
+        int,
+        interposed.python(
+            "#define _GNU_SOURCE\n" + ADVISED, tmp_path, EXPECTED, tmp_path / "t"
+        ).split(),
+    )
+    assert advised == 699
+    assert left < 20
+
+
+def test_no_such_row_is_expected(tmp_path):
+    table = core.scan(tmp_path)
+    for row in (-1, len(table)):
+        with pytest.raises(IndexError):
+            expect([(table, row)])
 
 
 FAULTY = """

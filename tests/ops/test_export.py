@@ -547,6 +547,17 @@ def test_acls_come_out_of_a_tar_for_those_who_read_only_their_text(rich):
         assert os.getxattr(out / path, name) == os.getxattr(rich.path() / path, name)
 
 
+def test_the_disk_is_told_of_the_files_that_a_directory_gets(bench, monkeypatch):
+    told = []
+    monkeypatch.setattr("dsbranch._core.build.expect", told.extend)
+    bench.ws.export("main", bench.root / "o")
+    out = os.fsencode(bench.root / "o")
+    files = [p for p in (bench.root / "o").rglob("*") if p.is_file() and not p.is_symlink()]
+    assert {os.stat(out + b"/" + table.path(row)).st_ino for table, row in told} == {
+        path.stat().st_ino for path in files
+    }
+
+
 @pytest.mark.parametrize("output", ["o", "o.tar", "o.tar.zst"])
 @pytest.mark.parametrize("size", [None, 0, 1 << 16])
 def test_a_source_that_is_gone_or_short_is_named_and_not_made_up(bench, output, size):

@@ -7,6 +7,7 @@ directory that others write to. Otherwise no byte is read.
 
 import os
 import stat
+from itertools import islice
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport ELOOP, EMLINK, ENOENT, ENOTDIR, ENXIO, EPERM, errno
@@ -14,6 +15,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from dsbranch._core.entries import own_xattrs
+from dsbranch._core.gather import expect
 from dsbranch._core.syscalls import chmod_at
 
 from dsbranch._core.base cimport Base
@@ -23,6 +25,9 @@ from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Spot, View
+
+cdef enum:
+    TOGETHER = 1024      # of whose content up to 256 MiB is read ahead
 
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
@@ -108,7 +113,7 @@ cdef class Builder:
         cdef Step step
         cdef int64_t count = 0
         cdef list directories = []
-        for step in steps:
+        for step in told_ahead(steps):
             if count & 255 == 0:
                 PyErr_CheckSignals()
             count += 1
@@ -404,6 +409,17 @@ cdef class Builder:
             chmod_at(here, name, mode)
         os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
+
+
+def told_ahead(steps):
+    """The steps; the disk is told of the files that some of them copy before the first is."""
+    cdef Step step
+    rest = iter(steps)
+    while together := list(islice(rest, TOGETHER)):
+        files = [step.data for step in together if step.action == COPY]
+        if files:
+            expect(files)
+        yield from together
 
 
 cdef int make_directory(int here, bytes name) except -1:

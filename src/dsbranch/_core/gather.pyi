@@ -1,5 +1,6 @@
 from dsbranch._core.table import Table
 
+def expect(places: list[tuple[Table, int]]) -> None: ...
 def gather(
     places: list[tuple[Table, int]], *, threads: int | None = None
 ) -> list[tuple[bytes, bool] | None]: ...

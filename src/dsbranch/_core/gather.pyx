@@ -1,4 +1,5 @@
-"""What small files hold, read into memory together by a job of threads, for who wants it in order."""
+"""What small files hold, read into memory together by a job of threads, for who wants it in order;
+and files that are read one by one, of which such a job tells the disk before."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
@@ -66,6 +67,36 @@ cdef class Gathering(Reading):
             part.whole = fill(fd, part.into, source.size, 0, source.size) == source.size
             part.bare = flistxattr(fd, NULL, 0) == 0
         close(fd)
+
+
+cdef class Errand(Reading):
+    """Nothing is read: the disk begins with it."""
+    cdef list keep
+    cdef Source *sources
+
+    def __cinit__(self, list places):
+        cdef Table table
+        cdef int64_t row
+        self.keep = places
+        self.sources = <Source *>calloc(len(places) + 1, sizeof(Source))
+        if self.sources == NULL:
+            raise MemoryError
+        for table, row in places:
+            if not 0 <= row < table.count:
+                raise IndexError(row)
+            describe(self.sources + self.count, table, row, True, False)
+            self.count += 1
+
+    def __dealloc__(self):
+        free(self.sources)
+
+    cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
+        self.announce(self.sources + at)
+
+
+def expect(list places) -> None:
+    """Have the disk begin with regular files, ``(table, row)`` each, that are read soon."""
+    Errand(places).start(None, None)
 
 
 def gather(list places, *, threads=None) -> list:

@@ -213,13 +213,15 @@ cdef class Reading:
         further threads are for waiting, and a large file is read ahead of them anyway. One for
         which there is no memory leaves the work to the others."""
         cdef Desk desk
+        cdef bint able
         with nogil:
             join_relays(&self.relays)
             if not help:
                 store_int(&self.waits, 1)
-            if furnish(&desk) == 0:
+            able = furnish(&desk) == 0
+            if able:
                 self.run(&desk)
-                help_relays(&self.relays, help, &desk)
+            help_relays(&self.relays, help and able, &desk)
             clear(&desk)
 
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil:
