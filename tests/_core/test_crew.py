@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import time
-from threading import Event, Lock, Thread, current_thread
+from _thread import start_new_thread
+from collections.abc import Callable
+from threading import Event, Lock, get_ident
 
 import pytest
 
 from dsbranch._core import crew
+
+Work = Callable[[], None]
 
 
 @pytest.mark.parametrize(
@@ -53,26 +57,31 @@ def test_an_interrupted_job_is_cancelled_and_waited_for():
 def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch):
     end = Event()
 
-    def interrupted(_thread: Thread) -> None:
+    def interrupted(work: Work, arguments: tuple[()]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Thread, "start", interrupted)
+    monkeypatch.setattr(crew, "start_new_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         crew.run_threads(lambda number: None, 2, end.set)
     assert end.is_set()
 
 
-def test_late_ones_that_cannot_be_started_are_done_without(monkeypatch):
-    real = Thread.start
-    started: list[Thread] = []
+def allow(monkeypatch: pytest.MonkeyPatch, count: int) -> list[Work]:
+    """Let so many threads be started; the list of them."""
+    started: list[Work] = []
 
-    def start(self: Thread) -> None:
-        if len(started) == 3:
+    def start(work: Work, arguments: tuple[()]) -> None:
+        if len(started) == count:
             raise RuntimeError("can't start new thread")
-        started.append(self)
-        real(self)
+        started.append(work)
+        start_new_thread(work, arguments)
 
-    monkeypatch.setattr(Thread, "start", start)
+    monkeypatch.setattr(crew, "start_new_thread", start)
+    return started
+
+
+def test_late_ones_that_cannot_be_started_are_done_without(monkeypatch):
+    allow(monkeypatch, 3)
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -110,18 +119,50 @@ def test_without_a_tick_all_threads_are_waited_for():
 
 @pytest.mark.parametrize("allowed", [0, 1])
 def test_what_cannot_be_started_is_done_by_who_is_there(monkeypatch, allowed):
-    real = Thread.start
-    started: list[Thread] = []
-
-    def start(self: Thread) -> None:
-        if len(started) == allowed:
-            raise RuntimeError("can't start new thread")
-        started.append(self)
-        real(self)
-
-    monkeypatch.setattr(Thread, "start", start)
+    allow(monkeypatch, allowed)
+    mine = get_ident()
     done: list[tuple[int, bool]] = []
     crew.run_threads(
-        lambda number: done.append((number, current_thread() in started)), 3, lambda: None, late=3
+        lambda number: done.append((number, get_ident() != mine)), 3, lambda: None, late=3
     )
     assert done == [(0, allowed == 1)]
+
+
+@pytest.mark.parametrize("failing", [{0}, {0, 1}, {1, 2}, {0, 1, 2}])
+def test_those_that_never_begin_are_not_waited_for(monkeypatch, failing):
+    """As one does that ends for want of memory before its first step."""
+    begun = 0
+
+    def start(work: Work, arguments: tuple[()]) -> None:
+        nonlocal begun
+        start_new_thread((lambda: None) if begun in failing else work, arguments)
+        begun += 1
+
+    monkeypatch.setattr(crew, "start_new_thread", start)
+    monkeypatch.setattr(crew, "_BEGIN_SECONDS", 0.2)
+    done: list[int] = []
+    crew.run_threads(done.append, 3, lambda: None)
+    assert sorted(done) == (sorted({0, 1, 2} - failing) or [0])
+
+
+def test_one_that_begins_too_late_does_nothing(monkeypatch):
+    held: list[Work] = []
+    monkeypatch.setattr(crew, "start_new_thread", lambda work, arguments: held.append(work))
+    monkeypatch.setattr(crew, "_BEGIN_SECONDS", 0.0)
+    done: list[int] = []
+    crew.run_threads(done.append, 2, lambda: None)
+    for work in held:
+        work()
+    assert done == [0]
+
+
+def test_an_interrupt_while_some_have_not_begun(monkeypatch):
+    monkeypatch.setattr(crew, "start_new_thread", lambda work, arguments: None)
+
+    def tick() -> None:
+        raise KeyboardInterrupt
+
+    end = Event()
+    with pytest.raises(KeyboardInterrupt):
+        crew.run_threads(lambda number: None, 3, end.set, tick)
+    assert end.is_set()

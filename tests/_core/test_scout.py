@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,11 +231,11 @@ def test_without_threads_names_are_looked_up_one_by_one(
     plain = compared("layer", least=NEVER)
     layer = core.scan(tmp_path / "layer")
 
-    def start(self: threading.Thread) -> None:
+    def start(work: Callable[[], None], arguments: tuple[()]) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(scout, "_LEAST", 1)
-    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(crew, "start_new_thread", start)
     base = Base(os.fsencode(tmp_path / "base"))
     # Files of different size: nothing else of a comparison needs a thread.
     found = core.changes(View([], base), View([layer], base))

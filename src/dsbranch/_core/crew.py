@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 
 TICK_SECONDS = 0.1
@@ -16,6 +17,8 @@ _MOST = 8
 _LATE_SECONDS = 0.02
 _LATE = 14
 _BUSY = 0.5
+# A thread that has not begun by then has failed, for want of memory say.
+_BEGIN_SECONDS = 5.0
 
 
 def crew_size(threads: int | None) -> int:
@@ -41,46 +44,88 @@ def run_threads(
     waits. Those that cannot be started are done without; if none can, the caller's does the work,
     and Ctrl-C waits for that.
     """
-    from threading import Thread
-
-    crew: list[Thread] = []
+    hands: list[_Hand] = []
 
     def start(count: int) -> None:
         for _ in range(count):
-            crew.append(Thread(target=work, args=(len(crew),), daemon=True))
+            hands.append(_Hand(work, len(hands)))
             try:
-                crew[-1].start()
-            except RuntimeError:
+                hands[-1].start()
+            except (RuntimeError, MemoryError):
                 # A container may allow only so many.
-                crew.pop()
+                hands.pop()
                 return
+
+    patience = time.monotonic() + _BEGIN_SECONDS
+
+    def finish(hand: _Hand) -> bool:
+        """Whether it did anything."""
+        while not hand.wait(TICK_SECONDS):
+            if tick is not None:
+                tick()
+            if time.monotonic() > patience and hand.dismiss():
+                return False
+        return True
 
     try:
         start(threads)
-        if not crew:
-            work(0)
-            return
         ticked = time.monotonic()
-        while crew[0].is_alive() and late:
+        while hands and late:
             began, spent = time.monotonic(), time.process_time()
-            crew[0].join(_LATE_SECONDS)
+            if hands[0].wait(_LATE_SECONDS):
+                break
             now = time.monotonic()
-            busy = _BUSY * len(crew) * (now - began)
-            if crew[0].is_alive() and time.process_time() - spent < busy:
+            if time.process_time() - spent < _BUSY * len(hands) * (now - began):
                 start(late)
                 break
             if tick is not None and now - ticked >= TICK_SECONDS:
                 tick()
                 ticked = now
-        for thread in crew:
-            thread.join(None if tick is None else TICK_SECONDS)
-            while tick is not None and thread.is_alive():
-                tick()
-                thread.join(TICK_SECONDS)
+        worked = [finish(hand) for hand in hands]
+        if True not in worked:
+            work(0)
     except BaseException:
         cancel()
-        for thread in crew:
-            # One whose start was interrupted finds the job cancelled, and cannot be waited for.
-            if thread.is_alive():
-                thread.join()
+        for hand in hands:
+            # One that has not begun finds the job over.
+            hand.dismiss()
+            while not hand.wait(TICK_SECONDS):
+                pass
         raise
+
+
+class _Hand:
+    """A thread for its share of a job, unless it is dismissed before it begins.
+
+    `threading.Thread` waits until a new one begins: for ever, if that one runs out of memory first.
+    """
+
+    def __init__(self, work: Callable[[int], None], number: int) -> None:
+        self._work, self._number = work, number
+        self._begun, self._working = allocate_lock(), allocate_lock()
+        self._working.acquire()
+        self._done = False
+
+    def start(self) -> None:
+        start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        if self._begun.acquire(False):
+            try:
+                self._work(self._number)
+            finally:
+                self._done = True
+                self._working.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done, after so many seconds at most. Ctrl-C may interrupt it anywhere."""
+        if not self._done:
+            self._working.acquire(timeout=seconds)
+        return self._done
+
+    def dismiss(self) -> bool:
+        """Whether it has not begun, which then it never will."""
+        if not self._begun.acquire(False):
+            return False
+        self._done = True
+        return True
