@@ -92,16 +92,12 @@ cdef class Scout:
                 last = path
                 last_size = size
                 folder = shown(self.guide, path, size)
-                if folder >= 0:
-                    parent = self.base.recall_path(path, size)
-                    if parent == -1 or (parent == NOT_ASKED and folder < low):
-                        folder = -1
-                if folder >= 0:
+                parent = self.base.recall_path(path, size)
+                over = None
+                if folder >= 0 and (parent >= 0 or parent == NOT_ASKED and folder >= low):
                     over = self.parts_over(path, size)
-                    if over is None:
-                        folder = -1
             if (
-                folder < 0
+                over is None
                 or is_hidden(over, path + start, rows[i].path.size - start)
                 or parent >= 0
                 and self.base.recall(parent, path + start, rows[i].path.size - start) != NOT_ASKED
@@ -204,7 +200,7 @@ cdef int64_t shown(Table table, const char *path, size_t size) noexcept nogil:
     that, or shows what lies elsewhere."""
     cdef int64_t row = 0
     cdef size_t at = 0, end
-    while table.rows[row].kind == DIRECTORY and not table.rows[row].flags & (F_OPAQUE | F_REDIRECT):
+    while is_see_through(table.rows + row):
         if at >= size:
             return row
         end = name_end(path, size, at)
@@ -221,9 +217,11 @@ cdef bint is_hidden(list parts, const char *name, size_t size):
     cdef int64_t row
     for table, row in parts:
         row = table.child(row, name, size)
-        if row >= 0 and (
-            table.rows[row].kind != DIRECTORY
-            or table.rows[row].flags & (F_OPAQUE | F_REDIRECT)
-        ):
+        if row >= 0 and not is_see_through(table.rows + row):
             return True
     return False
+
+
+cdef bint is_see_through(const Row *row) noexcept nogil:
+    """Whether it is a directory that shows what lies right below it, too."""
+    return row.kind == DIRECTORY and not row.flags & (F_OPAQUE | F_REDIRECT)
