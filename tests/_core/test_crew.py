@@ -69,8 +69,12 @@ def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch):
 def allow(monkeypatch: pytest.MonkeyPatch, count: int) -> list[Work]:
     """Let so many threads be started; the list of them."""
     started: list[Work] = []
+    tried = 0
 
     def start(work: Work, arguments: tuple[()]) -> None:
+        nonlocal tried
+        tried += 1
+        assert tried <= count + 2, "one more at the start, and one when others are to join"
         if len(started) == count:
             raise RuntimeError("can't start new thread")
         started.append(work)

@@ -156,6 +156,25 @@ def test_no_thread_has_memory(tmp_path):
     assert said.strip() == "not enough memory to read"
 
 
+FORBIDDEN = """
+#include <errno.h>
+#include <sys/types.h>
+ssize_t flistxattr(int fd, char *list, size_t size) { errno = EACCES; return -1; }
+"""
+TOLD = """
+import os, sys
+from dsbranch._core.gather import gather
+from dsbranch._core.scan import scan
+print(gather([(scan(os.fsencode(sys.argv[1])), 1)]))
+"""
+
+
+def test_xattrs_that_cannot_be_listed_are_not_none(tmp_path):
+    trees.make(Dir({"f": File(b"f")}), tmp_path / "t")
+    said = interposed.python(FORBIDDEN, tmp_path, TOLD, tmp_path / "t")
+    assert said.strip() == "[(b'f', False)]"
+
+
 NO_XATTRS = """
 #include <errno.h>
 #include <sys/types.h>

@@ -207,7 +207,7 @@ def test_what_a_range_holds(bench):
     with tarfile.open(bench.root / "r.tar") as tar:
         names = tar.getnames()
         tomb = tar.getmember(".wh.d")
-        assert (tomb.size, tomb.isfile()) == (0, True)
+        assert (tomb.size, tomb.isfile(), tomb.mode) == (0, True, 0)
     assert {name for name in names if ".wh." in name} == {".wh.d", "e/.wh.m"}
     files = {"f", "n", "n/a", "dangling", "empty", ".wh.d", "e/.wh.m"}
     assert files <= set(names) <= files | {".", "e"}
@@ -470,6 +470,20 @@ def test_holes_are_not_written(adopt, suffix):
         file = tar.extractfile("start")
         assert file is not None
         assert file.read() == (bench.path() / "start").read_bytes()
+
+
+def test_the_smallest_file_whose_holes_are_looked_for(adopt):
+    bench = adopt(Dir({"hole": File(sparse=1 << 16), "small": File(sparse=(1 << 16) - 1)}))
+    bench.ws.export("main", bench.root / "o.tar")
+    with tarfile.open(bench.root / "o.tar") as tar:
+        sparse = {member.name for member in tar if "GNU.sparse.major" in member.pax_headers}
+    assert sparse == {"hole"}
+
+
+def test_what_is_compressed_has_a_checksum(bench):
+    bench.ws.export("main", bench.root / "o.tar.zst")
+    head = (bench.root / "o.tar.zst").read_bytes()[:64]
+    assert zstandard.get_frame_parameters(head).has_checksum
 
 
 def test_without_a_mount(bench):
