@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -672,6 +673,32 @@ def test_an_answer_of_which_only_a_part_can_be_written(
         )
     assert done.returncode == 5
     assert done.stderr.splitlines()[0] == "error: standard output: File too large"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_of_a_pipe_that_does_not_block(
+    dsbranch: Dsbranch, ws: Path, unbuffered: str
+) -> None:
+    """As some programs make theirs, which it shares."""
+    names = [f"{number:03}{'n' * 200}" for number in range(700)]
+    for name in names:
+        (ws / "main" / name).touch()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with (
+        open(reader, "rb") as told,
+        subprocess.Popen(
+            [*PROGRAM, "diff", "main"],
+            cwd=ws,
+            stdout=writer,
+            stderr=writer,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        ) as process,
+    ):
+        os.close(writer)
+        time.sleep(1)
+        assert told.read().decode().split() == [word for name in names for word in ("A", name)]
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

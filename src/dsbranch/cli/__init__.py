@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 from dsbranch.cli import becoming, render
 from dsbranch.cli.faults import Fault, describe
@@ -54,12 +55,28 @@ def _heed_signals() -> list[signal.Signals]:
     return heeded
 
 
+class _Patient(io.FileIO):
+    """Waits where it takes nothing, though whoever shares it has asked it not to."""
+
+    def write(self, data: Any) -> int:
+        while (taken := super().write(data)) is None:
+            import select
+
+            select.select((), (self,), ())
+        return taken
+
+
 def buffer_the_answer() -> None:
     """Make each answer a few writes, of this whole process.
 
     With PYTHONUNBUFFERED, as images of containers like to set it, each line would be a write, and
     one that takes only a part would lose the rest unnoticed.
     """
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not None and not os.get_blocking(number):
+            file = io.BufferedWriter(_Patient(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(file, encoding="utf-8", errors=stream.errors))
     raw: object = getattr(sys.stdout, "buffer", None)
     if isinstance(raw, io.RawIOBase):
         buffer = io.BufferedWriter(raw)
