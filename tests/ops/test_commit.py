@@ -911,6 +911,18 @@ def test_who_waits_for_the_disk_keeps_no_lock_of_one_that_was_killed(bench):
         os.kill(waiting, signal.SIGKILL)
 
 
+def test_nobody_else_can_wait_for_the_disk(bench, monkeypatch):
+    """As with `ulimit -u`; without it the disk is waited for all the same."""
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("dsbranch.ops.layers._MUCH", -1)
+    monkeypatch.setattr(os, "fork", refuse)
+    bench.edit(e.append("f", b"1"))
+    bench.ws.commit("main", "x")
+
+
 @pytest.mark.parametrize("verb", ["commit", "restore", "rollback"])
 def test_interrupted_while_it_becomes_read_only(bench, monkeypatch, verb):
     """The kernel writes out what is unwritten first, and a signal waits for that."""

@@ -440,3 +440,14 @@ def test_what_the_log_has_of_another_mount_is_no_news(place, monkeypatch, layer)
     with place.driver.prepare(place.plan(layer)) as prepared:
         assert stat.S_ISDIR(os.fstat(prepared.fd).st_mode)
     assert sum(slept) == 0
+
+
+def test_another_namespace_for_which_no_process_can_be_started(place, monkeypatch):
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    before = descriptors()
+    with pytest.raises(MountRefused, match="cannot start a process for another mount namespace"):
+        place.driver.prepare(place.plan("l1"), pid=os.getpid())
+    assert descriptors() == before

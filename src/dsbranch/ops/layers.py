@@ -148,7 +148,11 @@ def flush(context: Context) -> None:
     """
     if _unwritten() < _MUCH:
         return
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        # There may be as many as there may be: `sync` waits for it, and nothing interrupts that.
+        return
     if child == 0:
         try:
             # Or else who reads what we print, or wants a lock of ours when we were killed, would

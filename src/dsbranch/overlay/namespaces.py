@@ -153,7 +153,12 @@ def _in_child(enter: Callable[[], None], call: Callable[[], _Result]) -> _Result
     import pickle
 
     reader, writer = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise refusal("start a process for another mount namespace", error) from error
     if child == 0:
         os.close(reader)
         _answer(writer, enter, call)
