@@ -18,8 +18,8 @@ from dsbranch.workspace import Workspace
 from dsbranch.workspace import open as open_at
 
 _DISK_GONE = """\
-error: a file of the workspace was cut off or could not be read while it was in use
-hint: see `dmesg` for a failing disk, then run `dsbranch verify`
+error: a file of the workspace was cut off, could not be read or found no room while it was in use
+hint: where the disk is full free some space, else see `dmesg`; then run `dsbranch verify`
 """
 
 
