@@ -96,7 +96,9 @@ class KernelDriver:
                 os.close(made)
             for pause in _PAUSES_SECONDS:
                 time.sleep(pause)
-                if not _is_in_use(plan):
+                taken = _is_in_use(plan)
+                log.lines()  # which that attempt left there
+                if not taken:
                     return _made(plan, doing, log)
         raise _upper_in_use(doing)
 
