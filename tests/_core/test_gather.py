@@ -108,8 +108,8 @@ def test_what_is_no_file_is_not_taken_for_an_empty_one(tmp_path, make):
     assert gather([(table, 1)]) == [None]
 
 
-# What a thread gets from malloc, others are short of.
 SHORT = """
+/* The first thread that asks has all that malloc would have had. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
