@@ -46,13 +46,35 @@ def exchange(monkeypatch: pytest.MonkeyPatch, name: str, victim: Path) -> list[s
     return done
 
 
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
-def test_what_an_archive_holds(bench, monkeypatch, victim, kind):
+def archive_of(bench, kind: bytes) -> Path:
     archive = bench.root / "a.tar"
     with tarfile.open(archive, "w") as tar:
         member = tarfile.TarInfo("exchanged")
         member.type, member.mode = kind, 0o4777
         tar.addfile(member)
+    return archive
+
+
+def test_a_file_of_an_archive_is_described_by_its_descriptor(bench, monkeypatch, victim):
+    archive = archive_of(bench, tarfile.REGTYPE)
+    real, done = os.fchown, []
+
+    def fchown(fd: int, uid: int, gid: int) -> None:
+        real(fd, uid, gid)
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        path.unlink()
+        path.symlink_to(victim)
+        done.append(path)
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    bench.ws.apply("main", archive)
+    assert [path.name for path in done] == ["exchanged"]
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_what_an_archive_holds(bench, monkeypatch, victim, kind):
+    archive = archive_of(bench, kind)
     done = exchange(monkeypatch, "exchanged", victim)
     with pytest.raises(errors.DsbranchError):
         bench.ws.apply("main", archive)

@@ -272,7 +272,10 @@ class Unpacker:
         follow = opened is not None
         mode = member.mode
         try:
-            os.chown(place, member.uid, member.gid, follow_symlinks=follow)
+            if opened is None:
+                os.chown(name, member.uid, member.gid, dir_fd=fd, follow_symlinks=False)
+            else:
+                os.fchown(opened, member.uid, member.gid)
         except PermissionError:
             if os.geteuid() == 0:
                 raise
