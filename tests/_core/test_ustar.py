@@ -141,6 +141,8 @@ def test_ordinary_ones_are_read(data):
         made(tarfile.GNU_FORMAT, name="n" * 101),
         made(tarfile.GNU_FORMAT, size=8**12),
         made(type=tarfile.DIRTYPE, size=1),
+        made(type=tarfile.LNKTYPE, linkname="b", pax_headers={"size": "512"}),
+        made(type=tarfile.DIRTYPE, pax_headers={"size": "0"}),
         made(pax_headers={"hdrcharset": "BINARY"}),
         made(pax_headers={"GNU.sparse.map": "0,1"}),
         made(pax_headers={"mtime": "nan"}),
@@ -168,6 +170,12 @@ def test_one_that_is_not_whole_is_not(data):
 def test_one_with_something_else_in_a_field_is_not(at):
     data = bytearray(made())
     data[at] = ord("8")
+    assert read_plain(summed(data), 0, tarfile.TarInfo()) == 0
+
+
+def test_what_gnu_tar_has_in_place_of_a_prefix_is_not_read():
+    data = bytearray(made(tarfile.GNU_FORMAT))
+    data[345:357] = b"14700000000\0"
     assert read_plain(summed(data), 0, tarfile.TarInfo()) == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import tarfile
 
 import pytest
@@ -500,3 +501,29 @@ def test_a_random_history_goes_elsewhere(adopt, monkeypatch, seed):
         return
     other.ws.apply("whole", bench.root / "all.tar", allow_devices=True)
     assert_same(other.view("whole"), bench.view("main"))
+
+
+def test_an_archive_that_is_piped_in(bench):
+    """It is read once, from its start to its end."""
+    bench.commit(e.add("new", File(os.urandom(1 << 20))))
+    bench.ws.create("other", start="main~1")
+    for suffix in (".tar", ".tar.zst"):
+        archive = bench.root / f"r{suffix}"
+        bench.ws.export("main~1..main", archive)
+        reader, writer = os.pipe()
+        with subprocess.Popen(["cat", archive], stdout=writer):
+            os.close(writer)
+            bench.ws.apply("other", f"/proc/self/fd/{reader}")
+        os.close(reader)
+        assert (bench.path("other") / "new").read_bytes() == (bench.path() / "new").read_bytes()
+        bench.ws.rollback("other", "other~1")
+
+
+def test_gnu_tars_times_are_no_part_of_a_name(bench):
+    (bench.root / "in").mkdir()
+    for name in ("one", "two"):
+        (bench.root / "in" / name).write_bytes(name.encode())
+    tar = ["tar", "--format=gnu", "-g", bench.root / "snap", "-C", bench.root / "in"]
+    command([*tar, "-cf", bench.root / "i.tar", "one", "two"])
+    bench.ws.apply("main", bench.root / "i.tar")
+    assert [(bench.path() / name).read_text() for name in ("one", "two")] == ["one", "two"]

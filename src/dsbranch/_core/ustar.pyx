@@ -159,12 +159,17 @@ def read_plain(bytes buffer not None, Py_ssize_t at, info):
         block += BLOCK + padded
         if more is None or not understood(block, &head):
             return 0
-    if head.type not in (c'0', c'1', c'2', c'5') or (head.type != c'0' and head.size != 0):
+    if head.type not in (c'0', c'1', c'2', c'5'):
+        return 0
+    if head.type != c'0' and (head.size != 0 or more is not None and "size" in more):
         return 0
     name = text(block, NAME)
     if head.type == c'5':
         name = name.rstrip("/")
     prefix = text(block + PREFIX, 155)
+    if prefix and block[262] != 0:
+        # Of GNU tar's magic, which has something else there.
+        return 0
     if prefix:
         name = f"{prefix}/{name}"
     link = text(block + LINK, 100)

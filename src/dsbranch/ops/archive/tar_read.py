@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Self, cast
 
@@ -58,6 +59,9 @@ class _Header(tarfile.TarInfo):
             raise _Broken(str(error)) from error
         if info.size < 0:
             raise _Broken("a negative size")
+        if buf[257:265] == tarfile.GNU_MAGIC and info.type not in tarfile.GNU_TYPES:
+            # Behind it GNU tar has no further part of the name, but times.
+            info.name = tarfile.nts(buf[:100], encoding, errors)  # type: ignore[attr-defined]
         return info
 
 
@@ -120,7 +124,7 @@ class _Source:
 class TarArchive:
     """A tar, zstd around it or not, read once from its start to its end."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    def __init__(self, path: Path, file: BufferedReader) -> None:
         self._path = path
         self._file = file
         self.full: bool | None = None
@@ -143,7 +147,7 @@ class TarArchive:
         self.own = self.full is not None
 
     def position(self) -> int:
-        return self._file.tell()
+        return self._file.tell() if self._file.seekable() else 0
 
     def __iter__(self) -> Iterator[Member]:
         with self._sound():
@@ -248,9 +252,8 @@ class TarArchive:
                     piece = piece[os.write(fd, piece) :]
 
 
-def _unpacked(path: Path, file: IO[bytes]) -> IO[bytes]:
-    start = file.read(8)
-    file.seek(0)
+def _unpacked(path: Path, file: BufferedReader) -> IO[bytes]:
+    start = file.peek(8)
     if start.startswith(_ZSTD):
         import zstandard
 
