@@ -675,14 +675,31 @@ def test_an_answer_of_which_only_a_part_can_be_written(
     assert done.stderr.splitlines()[0] == "error: standard output: File too large"
 
 
+def make_long_names(ws: Path) -> list[str]:
+    """More than a pipe holds."""
+    names = [f"{number:03}{'n' * 200}" for number in range(700)]
+    for name in names:
+        (ws / "main" / name).touch()
+    return names
+
+
+def test_an_interrupt_while_nobody_reads(dsbranch: Dsbranch, ws: Path) -> None:
+    make_long_names(ws)
+    with subprocess.Popen(
+        [*PROGRAM, "diff", "main"], cwd=ws, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_slow_reader_of_a_pipe_that_does_not_block(
     dsbranch: Dsbranch, ws: Path, unbuffered: str
 ) -> None:
     """As some programs make theirs, which it shares."""
-    names = [f"{number:03}{'n' * 200}" for number in range(700)]
-    for name in names:
-        (ws / "main" / name).touch()
+    names = make_long_names(ws)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with (

@@ -23,6 +23,7 @@ def perform(run: Callable[..., int | None], call: Call, values: dict[str, Any]) 
     except BrokenPipeError:
         return READER_GONE
     except KeyboardInterrupt:
+        render.give_up()
         raise Interrupted(
             "interrupted",
             hint="the command has either done its work or not begun it: "
