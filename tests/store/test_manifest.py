@@ -219,6 +219,15 @@ def test_every_flipped_bit_of_a_page_is_found_or_harmless(file):
     assert found > 50
 
 
+def test_memory_that_ends_is_no_damage(file, monkeypatch):
+    def fail(*arguments, **keywords):
+        raise pa.ArrowMemoryError("malloc of size 65536 failed")
+
+    monkeypatch.setattr(parquet, "ParquetFile", fail)
+    with pytest.raises(MemoryError):
+        rows_in(file)
+
+
 def test_a_writer_that_fails_by_itself(tmp_path, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug in the library")

@@ -157,6 +157,8 @@ def _opened(path: Path) -> Iterator[Any]:
             )
             _check_format(path, _metadata(parts))
             yield parts
+        except MemoryError:
+            raise
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise _malformed(path, error) from error
         except OSError as error:
