@@ -412,6 +412,18 @@ def test_a_failure_leaves_nothing(bench, monkeypatch, output, error):
     assert (bench.root / "o.tar").read_bytes() == b"old"
 
 
+def test_an_interrupt_tells_of_what_takes_too_long_to_remove(bench, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dsbranch.ops.archive.tree_write.build", interrupted)
+    monkeypatch.setattr("dsbranch.ops.export.remove_soon", lambda place: None)
+    with pytest.raises(KeyboardInterrupt):
+        bench.ws.export("main", bench.root / "o")
+    (left,) = bench.root.glob(".dsbranch-export-*")
+    assert f"{left} is left of it; `rm -r` removes that" in bench.ws.notes
+
+
 def test_a_full_disk(bench):
     bench.commit(e.add("big", File(os.urandom(3 << 20))))
     small = bench.root / "small"

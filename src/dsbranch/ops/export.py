@@ -44,7 +44,7 @@ def export(context: Context, spec: str, output: Path) -> Exported:
     with (
         storage(f"write {output}"),
         stacks.consistent(context.root),
-        _scratch(output.parent) as scratch,
+        _scratch(context, output.parent) as scratch,
     ):
         draft = scratch / "draft"
         if as_tar:
@@ -80,7 +80,7 @@ def _move(draft: Path, output: Path) -> None:
 
 
 @contextmanager
-def _scratch(above: Path) -> Iterator[Path]:
+def _scratch(context: Context, above: Path) -> Iterator[Path]:
     """A directory of ours in `above`, by its descriptor: what is at its name meanwhile does not
     matter. Gone afterwards."""
     place = Path(tempfile.mkdtemp(prefix=".dsbranch-export-", dir=above))
@@ -97,9 +97,11 @@ def _scratch(above: Path) -> Iterator[Path]:
         finally:
             os.close(fd)
     except BaseException as error:
-        # Whoever interrupts does not wait; gc knows what is left by its name.
+        # Whoever interrupts does not wait. Beside the workspace, gc knows by its name what is left.
         if isinstance(error, KeyboardInterrupt):
             remove_soon(place)
+            if place.exists():
+                context.notes.append(f"{place} is left of it; `rm -r` removes that")
         else:
             remove_tree(place, lambda _gone: None)
         raise
