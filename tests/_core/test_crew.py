@@ -170,3 +170,15 @@ def test_an_interrupt_while_some_have_not_begun(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         crew.run_threads(lambda number: None, 3, end.set, tick)
     assert end.is_set()
+
+
+def test_what_one_raises_is_raised():
+    end = Event()
+
+    def work(number: int) -> None:
+        if number == 1:
+            raise MemoryError("of one")
+
+    with pytest.raises(MemoryError, match="of one"):
+        crew.run_threads(work, 3, end.set)
+    assert end.is_set()

@@ -38,7 +38,8 @@ def run_threads(
     tick: Callable[[], None] | None = None,
     late: int = 0,
 ) -> None:
-    """Run `work(number)` in `threads` threads; on Ctrl-C call `cancel`, wait, and go on raising.
+    """Run `work(number)` in `threads` threads; on Ctrl-C, or whatever one of them raises, call
+    `cancel`, wait, and go on raising.
 
     `tick`, if given, is called ten times a second meanwhile. `late` more threads join a job that
     waits. Those that cannot be started are done without; if none can, the caller's does the work,
@@ -84,6 +85,9 @@ def run_threads(
         worked = [finish(hand) for hand in hands]
         if True not in worked:
             work(0)
+        for hand in hands:
+            if hand.error is not None:
+                raise hand.error
     except BaseException:
         cancel()
         for hand in hands:
@@ -105,6 +109,7 @@ class _Hand:
         self._begun, self._working = allocate_lock(), allocate_lock()
         self._working.acquire()
         self._done = False
+        self.error: BaseException | None = None
 
     def start(self) -> None:
         start_new_thread(self._run, ())
@@ -113,9 +118,10 @@ class _Hand:
         if self._begun.acquire(False):
             try:
                 self._work(self._number)
-            finally:
-                self._done = True
-                self._working.release()
+            except BaseException as error:  # noqa: BLE001  # raised by who waits for it
+                self.error = error
+            self._done = True
+            self._working.release()
 
     def wait(self, seconds: float) -> bool:
         """Whether it is done, after so many seconds at most. Ctrl-C may interrupt it anywhere."""
