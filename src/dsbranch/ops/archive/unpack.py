@@ -191,7 +191,8 @@ class Unpacker:
             )
         if member.kind == "link" and member.target == member.path:
             raise BadArchive(f"{shown(member.path)} is a hard link to itself", hint=DISTRUST)
-        self._forget_directories(member.path)
+        if member.path in self._directories:
+            self._forget_directories(member.path)
         self._below.remove(member.path)
 
     def _forget_directories(self, top: bytes) -> None:
