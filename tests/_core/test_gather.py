@@ -195,6 +195,27 @@ def test_a_filesystem_that_knows_no_xattrs(tmp_path):
     assert interposed.python(NO_XATTRS, tmp_path, OWN, tmp_path / "t").strip() == "{}"
 
 
+UNREADABLE = """
+#include <errno.h>
+#include <sys/types.h>
+ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size) {
+    errno = ENOTSUP;
+    return -1;
+}
+"""
+REFUSED = (
+    OWN.replace("print(", "try: print(")
+    + """
+except OSError as error: print(error.filename)
+"""
+)
+
+
+def test_an_xattr_that_is_listed_and_cannot_be_read_is_not_left_out(tmp_path):
+    trees.make(Dir({"f": File(b"f", xattrs={"user.note": b"1"})}), tmp_path / "t")
+    assert interposed.python(UNREADABLE, tmp_path, REFUSED, tmp_path / "t").strip() == "f"
+
+
 def test_no_such_row(tmp_path):
     table = core.scan(tmp_path)
     for row in (-1, len(table)):

@@ -57,7 +57,12 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
     # The only way to the xattrs of a symlink or device that knows no race and no long path.
     place = b"/proc/self/fd/%d/%s" % (fd, name or b".")
     try:
-        names = [os.fsencode(found) for found in os.listxattr(place, follow_symlinks=False)]
+        try:
+            names = [os.fsencode(found) for found in os.listxattr(place, follow_symlinks=False)]
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+            names = []
         shown = {}
         for found in sorted(names):
             value_name = found
@@ -71,8 +76,6 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
             shown[value_name] = os.getxattr(place, found, follow_symlinks=False)
         return shown
     except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return {}
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
     finally:
         close(fd)
