@@ -15,63 +15,14 @@ cdef enum:
     SPARSE = 1 << 16     # below, holes save less than it costs to look for them
 
 cdef struct Part:
-    Source source
     char *into
     bint whole           # all of it was read, and it has no holes
     bint bare            # it has no xattrs
 
 
-cdef class Gathering(Reading):
-    cdef list keep       # whose tables and bytes are being used
-    cdef list contents
-    cdef Part *parts
-
-    def __cinit__(self, list places):
-        cdef Table table
-        cdef int64_t row
-        cdef bytes content
-        cdef Part *part
-        self.keep = places
-        self.contents = []
-        self.parts = <Part *>calloc(len(places) + 1, sizeof(Part))
-        if self.parts == NULL:
-            raise MemoryError
-        for table, row in places:
-            if not 0 <= row < table.count:
-                raise IndexError(row)
-            part = self.parts + self.count
-            describe(&part.source, table, row, True, False)
-            content = PyBytes_FromStringAndSize(NULL, part.source.size)
-            self.contents.append(content)
-            part.into = PyBytes_AS_STRING(content)
-            self.count += 1
-
-    def __dealloc__(self):
-        free(self.parts)
-
-    cdef void ahead(self, int64_t at) noexcept nogil:
-        self.announce(&self.parts[at].source)
-
-    cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
-        cdef Part *part = self.parts + at
-        cdef Source *source = &part.source
-        cdef statx_t s
-        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
-        if fd < 0:
-            return
-        if (
-            statx(fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) == 0
-            and s.stx_mode & S_IFMT == S_IFREG
-            and (<int64_t>s.stx_blocks * 512 >= source.size or source.size < SPARSE)
-        ):
-            part.whole = fill(fd, part.into, source.size, 0, source.size) == source.size
-            part.bare = flistxattr(fd, NULL, 0) == 0
-        close(fd)
-
-
 cdef class Errand(Reading):
     """Nothing is read: the disk begins with it."""
-    cdef list keep
+    cdef list keep       # whose tables are being used
     cdef Source *sources
 
     def __cinit__(self, list places):
@@ -92,6 +43,45 @@ cdef class Errand(Reading):
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         self.announce(self.sources + at)
+
+
+cdef class Gathering(Errand):
+    cdef list contents   # whose bytes are being used
+    cdef Part *parts
+
+    def __cinit__(self, list places):
+        cdef int64_t i
+        cdef bytes content
+        self.contents = []
+        self.parts = <Part *>calloc(self.count + 1, sizeof(Part))
+        if self.parts == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            content = PyBytes_FromStringAndSize(NULL, self.sources[i].size)
+            self.contents.append(content)
+            self.parts[i].into = PyBytes_AS_STRING(content)
+
+    def __dealloc__(self):
+        free(self.parts)
+
+    cdef void ahead(self, int64_t at) noexcept nogil:
+        self.announce(self.sources + at)
+
+    cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
+        cdef Part *part = self.parts + at
+        cdef Source *source = self.sources + at
+        cdef statx_t s
+        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+        if fd < 0:
+            return
+        if (
+            statx(fd, b"", AT_EMPTY_PATH, STATX_BASIC_STATS, &s) == 0
+            and s.stx_mode & S_IFMT == S_IFREG
+            and (<int64_t>s.stx_blocks * 512 >= source.size or source.size < SPARSE)
+        ):
+            part.whole = fill(fd, part.into, source.size, 0, source.size) == source.size
+            part.bare = flistxattr(fd, NULL, 0) == 0
+        close(fd)
 
 
 def expect(list places) -> None:
