@@ -14,7 +14,7 @@ from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import UnsupportedError
 from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before
-from dsbranch.ops.archive.member import LONGEST_NAME, shown
+from dsbranch.ops.archive.member import LONGEST_NAME, has_whiteout_name, shown
 
 if TYPE_CHECKING:
     from dsbranch._core.delta import Place
@@ -166,9 +166,7 @@ def _groups(table: Table) -> Iterator[int]:
 
 def refuse_unsayable(item: Item, *, as_tar: bool) -> None:
     """:raises UnsupportedError: the format has no way to say it, nor that it is gone"""
-    if WHITEOUT_PREFIX in item.path and any(
-        part.startswith(WHITEOUT_PREFIX) for part in item.path.split(b"/")
-    ):
+    if has_whiteout_name(item.path):
         raise UnsupportedError(
             f"{shown(item.path)} cannot be exported: "
             "a name that begins with `.wh.` means a deletion",

@@ -100,16 +100,21 @@ class Deletion:
     inside: bool
 
 
+def has_whiteout_name(path: bytes) -> bool:
+    """Whether it, or a directory above it, is called as nothing may be but a whiteout."""
+    return WHITEOUT_PREFIX in path and any(
+        part.startswith(WHITEOUT_PREFIX) for part in path.split(b"/")
+    )
+
+
 def deleted_by(member: Member, *, full: bool) -> Deletion | None:
     """What an OCI whiteout deletes; None if the member is none.
 
     :raises BadArchive: its name begins like one and it cannot be one
     """
-    if WHITEOUT_PREFIX not in member.path:
+    if not has_whiteout_name(member.path):
         return None
     parts = member.path.split(b"/")
-    if not any(part.startswith(WHITEOUT_PREFIX) for part in parts):
-        return None
     directory, name = b"/".join(parts[:-1]), parts[-1]
     gone = name.removeprefix(WHITEOUT_PREFIX)
     if not full and member.kind == "file" and WHITEOUT_PREFIX not in (p[:4] for p in parts[:-1]):
