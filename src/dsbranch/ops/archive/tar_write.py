@@ -248,10 +248,10 @@ class _Content:
         if size < _FEWEST_SPARSE or status.st_blocks * 512 >= size:
             return
         spans = list(data_of(self._fd, size))
-        map = _sparse_map(spans, size)
-        length = len(map) + sum(end - start for start, end in spans)
+        layout = _sparse_map(spans, size)
+        length = len(layout) + sum(end - start for start, end in spans)
         if spans != self._spans and length < _MOST_SPARSE:
-            self._spans, self._map = spans, map
+            self._spans, self._map = spans, layout
 
     def _short(self) -> IntegrityError:
         return IntegrityError(
