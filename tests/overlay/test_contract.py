@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,22 @@ def _run(test: Test, place: Place) -> None:
         for entry in reversed(mounts_below(place.root)):
             place.driver.detach(entry.place, lazy=True)
     assert not mounts_below(place.root)
+
+
+@contextmanager
+def held_a_moment(place: Path) -> Iterator[None]:
+    """Something keeps a directory in use that no process shows, as a look at a name does."""
+    one, other = socket.socketpair()
+    fd = os.open(place, os.O_PATH)
+    socket.send_fds(one, [b"x"], [fd])
+    os.close(fd)
+    one.close()
+    closing = threading.Timer(0.1, other.close)
+    closing.start()
+    try:
+        yield
+    finally:
+        closing.join()
 
 
 @contextmanager
@@ -243,6 +261,19 @@ def test_detach(keeps):
         assert refused.value.hint
         place.mount(place.plan("l1"))
         assert (place.target / "file").read_text() == "x"
+
+    keeps(test)
+
+
+def test_who_only_looks_a_name_up_is_waited_for(keeps):
+    def test(place: Place) -> None:
+        place.mount(place.plan("l1"))
+        with held_a_moment(place.target):
+            assert place.driver.set_read_only(place.target)
+        place.driver.set_writable(place.target)
+        with held_a_moment(place.target):
+            place.driver.detach(place.target, lazy=False)
+        assert not mounts_below(place.root)
 
     keeps(test)
 

@@ -24,6 +24,7 @@ from dsbranch.model.views import LOST, MountPlan, Process
 from dsbranch.overlay import served
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import SERVED
+from dsbranch.overlay.patience import soon, take_off
 from dsbranch.overlay.refusal import in_use
 from dsbranch.overlay.served import PROGRAM, Server
 
@@ -112,12 +113,12 @@ class FuseDriver:
         holders = Holders(path)
         if holders.found():
             return False
-        if _taken_off(view):
-            _wait(server)
-        elif not standing:
-            return False  # somebody who is not to be looked at
-        else:
+        if standing:
             _end(server, view)
+        elif soon(lambda: _taken_off(view)):
+            _wait(server)
+        else:
+            return False  # somebody who is not to be looked at
         self._frozen[path] = server.plan
         if holders.found():
             # It came between the look and the end, and what it wrote may be half of what it wants.
@@ -144,8 +145,7 @@ class FuseDriver:
             server, view = served.at(path), served.view_at(path)
             if view is None:
                 raise _refused(f"unmount {path}", "it shows no view", errno.EINVAL)
-            if not _taken_off(view, lazy=lazy):
-                raise in_use(path)
+            take_off(path, lambda: _taken_off(view, lazy=lazy))
             if server is not None and not lazy:
                 _wait(server)
         _restore(path)

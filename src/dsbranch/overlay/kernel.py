@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,13 +21,12 @@ from dsbranch.model.views import MountPlan
 from dsbranch.overlay import namespaces
 from dsbranch.overlay.log import KernelLog
 from dsbranch.overlay.mountinfo import by_id
-from dsbranch.overlay.refusal import in_use, refusal
+from dsbranch.overlay.patience import soon, take_off
+from dsbranch.overlay.refusal import refusal
 
 _STRING_LIMIT = 255
 # fs/overlayfs/super.c, ovl_report_in_use: what is said of a mount that no mount table shows.
 _IN_USE = "upperdir is in-use as upperdir/workdir of another mount"
-# A view taken off keeps its upper until the last who was looking something up in it is done.
-_PAUSES_SECONDS = (0.0, *(0.001 * 2**n for n in range(10)))
 # MOUNT_ATTR_* of linux/mount.h
 _ATTRIBUTES = {b"ro": 1, b"nosuid": 2, b"nodev": 4, b"noexec": 8}
 
@@ -94,12 +92,15 @@ class KernelDriver:
                     return made
                 # Or else it was said of somebody else's mount.
                 os.close(made)
-            for pause in _PAUSES_SECONDS:
-                time.sleep(pause)
+
+            def is_free() -> bool:
                 taken = _is_in_use(plan)
                 log.lines()  # which that attempt left there
-                if not taken:
-                    return _made(plan, doing, log)
+                return not taken
+
+            # A view taken off keeps its upper until the last who looks something up in it is done.
+            if soon(is_free):
+                return _made(plan, doing, log)
         raise _upper_in_use(doing)
 
     def bind(
@@ -156,14 +157,18 @@ class KernelDriver:
         _reconfigure(path, b"rw")
 
     def detach(self, path: Path, *, lazy: bool) -> None:
-        try:
-            syscalls.umount(os.fsencode(path), lazy)
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise in_use(path) from error
-            if error.errno == errno.EINVAL:
-                raise refusal(f"unmount {path}, it is no mount point", error) from error
-            raise refusal(f"unmount {path}", error) from error
+        def unmount() -> bool:
+            try:
+                syscalls.umount(os.fsencode(path), lazy)
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    return False
+                if error.errno == errno.EINVAL:
+                    raise refusal(f"unmount {path}, it is no mount point", error) from error
+                raise refusal(f"unmount {path}", error) from error
+            return True
+
+        take_off(path, unmount)
 
 
 def _made(plan: MountPlan, doing: str, log: KernelLog) -> int:
