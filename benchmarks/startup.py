@@ -58,6 +58,7 @@ COMPILED = "compile()"
 HEAVY = (
     "arro3",
     "asyncio",
+    "backports.zstd",
     COMPILED,
     "concurrent.futures",
     "dataclasses",
@@ -72,7 +73,6 @@ HEAVY = (
     "sqlite3",
     "tarfile",
     "typer",
-    "zstandard",
 )
 
 _LOADED = f"""

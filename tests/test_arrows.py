@@ -167,7 +167,7 @@ def test_importing_dsbranch_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
     assert "dsbranch" in loaded
-    assert not {"typer", "click", "pyarrow", "rich", "zstandard"} & set(loaded)
+    assert not {"typer", "click", "pyarrow", "rich", "backports"} & set(loaded)
 
 
 def test_foreign_c_is_declared_in_pxd_files_only() -> None:

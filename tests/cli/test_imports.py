@@ -21,7 +21,7 @@ MANIFEST = STORE | {"arro3"}
 READING = STORE | {"hashlib", "pyarrow", "socket"}
 # What takes long by itself need not count milliseconds.
 LONG = {"dataclasses", startup.COMPILED}
-ARCHIVE = LONG | {"tarfile", "zstandard"}
+ARCHIVE = LONG | {"tarfile", "backports.zstd"}
 
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {

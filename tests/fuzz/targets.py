@@ -21,7 +21,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import xxhash
-import zstandard
 
 from dsbranch._core import columns as c
 from dsbranch._core import image
@@ -31,6 +30,7 @@ from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.ops import refs
+from dsbranch.ops.archive.packed import zstd
 from dsbranch.ops.archive.tar_read import TarArchive
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo
@@ -170,7 +170,7 @@ def of_tar(place: Path) -> Target:
         tars.make(place / f"{format}.tar", members, format).read_bytes()
         for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
     ]
-    seeds.append(zstandard.compress(seeds[1]))
+    seeds.append(zstd.compress(seeds[1]))
     file, out = place / "fuzzed.tar", place / "out"
 
     def read(data: bytes) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tarfile
+from pathlib import Path
 
 import pytest
-import zstandard
 
 from dsbranch import errors
+from dsbranch.ops.archive.packed import zstd
 from tests import edits as e
 from tests.trees import Dir, File, Symlink, assert_same, make, snapshot
 
@@ -138,21 +139,37 @@ def cut(bench, size=None, change=None):
 def test_a_tar_that_ends_before_its_end(outside, size, zst):
     tar = cut(outside, size)
     if zst:
-        tar.write_bytes(zstandard.compress(tar.read_bytes()))
+        tar.write_bytes(zstd.compress(tar.read_bytes()))
     refused(outside, errors.BadArchive, "damaged, or no tar", tar)
 
 
-@pytest.mark.parametrize("size", [4, 40, 100])
+def soundly_packed(tar: Path) -> bytes:
+    return zstd.compress(tar.read_bytes(), options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+@pytest.mark.parametrize("size", [4, 40, 100, -5, -4, -1])
 def test_a_compressed_tar_that_ends_before_its_end(outside, size):
+    """The last four bytes are a checksum."""
     tar = cut(outside)
-    tar.write_bytes(zstandard.compress(tar.read_bytes())[:size])
+    tar.write_bytes(soundly_packed(tar)[:size])
     refused(outside, errors.BadArchive, "damaged, or no tar", tar)
+
+
+def test_frames_that_are_skipped(outside):
+    """pzstd puts one before each that it packs."""
+    tar = tars.make(outside.root / "o.tar", [M("x", b"x")])
+    skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"size"
+    half = tar.stat().st_size // 2
+    parts = tar.read_bytes()[:half], tar.read_bytes()[half:]
+    tar.write_bytes(b"".join(skipped + zstd.compress(part) for part in parts))
+    outside.ws.apply("main", tar)
+    assert outside.lines("main~1", "main") == ["A x"]
 
 
 def test_a_checksum_behind_the_end_of_the_tar(outside):
     """The tar ends with a piece that is read, and its frame with the next one."""
     tar = tars.make(outside.root / "evil.tar", [M("x", os.urandom((1 << 18) - 3 * 512))])
-    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(tar.read_bytes()))
+    packed = bytearray(soundly_packed(tar))
     packed[len(packed) // 2] ^= 1  # stored as it is, so that the checksum alone can tell
     (outside.root / "evil.tar.zst").write_bytes(packed)
     refused(outside, errors.BadArchive, "evil.tar.zst is damaged", outside.root / "evil.tar.zst")
@@ -195,7 +212,7 @@ def test_a_size_that_is_more_than_is_free(outside):
 def test_a_header_of_absurd_size(outside, type):
     """Small when compressed, and it must not be held in memory."""
     tar = outside.root / "bomb.tar.zst"
-    with tar.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as packed:
+    with tar.open("wb") as file, zstd.ZstdFile(file, "w") as packed:
         packed.write(header("x", 1 << 35, type))
         for _ in range(100):
             packed.write(b"7 a=bc\n" * (1 << 17))

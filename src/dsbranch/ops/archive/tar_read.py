@@ -22,9 +22,8 @@ from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_value
 from dsbranch.ops.archive.mark import read_mark
 from dsbranch.ops.archive.member import DISTRUST, Member, cleaned, shown
+from dsbranch.ops.archive.packed import DAMAGED, unpacked
 
-_ZSTD = b"\x28\xb5\x2f\xfd"
-_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22\x4d\x18": "lz4"}
 _HEADERS = 16 << 20
 """How many bytes the headers of one member may have; xattrs take up to 64 KiB each."""
 
@@ -128,7 +127,7 @@ class TarArchive:
         self._path = path
         self._file = file
         self.full: bool | None = None
-        stream = _unpacked(path, file)
+        stream = unpacked(path, file)
         self._packed = stream is not file
         self._source = _Source(stream)
         self._where = "", ""
@@ -178,15 +177,13 @@ class TarArchive:
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
-        """Give all that a damaged archive makes of tarfile and zstandard one name."""
-        from zstandard import ZstdError
-
+        """Give all that a damaged archive makes of tarfile and zstd one name."""
         try:
             yield
         except (
             _Broken,
             tarfile.TarError,
-            ZstdError,
+            *DAMAGED,
             ValueError,
             IndexError,
             OverflowError,
@@ -250,24 +247,6 @@ class TarArchive:
                 left -= len(piece)
                 while piece:
                     piece = piece[os.write(fd, piece) :]
-
-
-def _unpacked(path: Path, file: BufferedReader) -> IO[bytes]:
-    start = file.peek(8)
-    if start.startswith(_ZSTD):
-        import zstandard
-
-        reader = zstandard.ZstdDecompressor().stream_reader(
-            file, read_size=_PIECE, read_across_frames=True, closefd=False
-        )
-        return cast(IO[bytes], reader)
-    for magic, program in _PACKED.items():
-        if start.startswith(magic):
-            raise UnsupportedError(
-                f"{path} is compressed with {program}",
-                hint=f"unpack it first: `{program} -d`; .tar and .tar.zst can be applied",
-            )
-    return file
 
 
 def _parts(info: tarfile.TarInfo, path: bytes) -> list[tuple[int, int]]:

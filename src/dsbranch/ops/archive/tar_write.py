@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from dsbranch._core.columns import Report
 from dsbranch._core.entries import open_entry, own_xattrs
@@ -24,6 +24,7 @@ from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.items import Item
 from dsbranch.ops.archive.mark import FULL, changes_mark
 from dsbranch.ops.archive.member import shown
+from dsbranch.ops.archive.packed import packed
 from dsbranch.ops.archive.tar_head import head_of
 from dsbranch.store.faults import from_errno
 
@@ -65,7 +66,7 @@ def write_tar(
     :raises OSError: a source cannot be read or the disk is full
     """
     with open(path, "xb", buffering=_PIECE) as file:
-        with _compressed(file, zst=zst) as stream:
+        with packed(file, zst=zst) as stream:
             tar = _Tar(stream)
             for number, (item, held) in enumerate(_held(items)):
                 if progress is not None:
@@ -76,19 +77,6 @@ def write_tar(
                 progress(total, total, tar.size)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _compressed(file: IO[bytes], *, zst: bool) -> Iterator[IO[bytes]]:
-    if not zst:
-        yield file
-        return
-    import zstandard
-
-    with zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(
-        file, closefd=False
-    ) as stream:
-        yield cast(IO[bytes], stream)
 
 
 class _Tar:
