@@ -592,16 +592,17 @@ def test_a_closed_pipe_is_quiet(dsbranch: Dsbranch, ws: Path) -> None:
     assert process.wait() == 141
 
 
-def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path) -> None:
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["diff", "--help"]])
+def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path, words: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*PROGRAM, "list"], cwd=ws, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*PROGRAM, *words], cwd=ws, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 5
     assert done.stderr.splitlines()[0] == "error: standard output: No space left on device"
 
 
-@pytest.mark.parametrize("words", [["list"], ["status", "main"], ["--version"]])
+@pytest.mark.parametrize("words", [["list"], ["status", "main"], ["--version"], ["--help"]])
 def test_an_output_that_was_opened_to_be_read(
     dsbranch: Dsbranch, ws: Path, words: list[str]
 ) -> None:

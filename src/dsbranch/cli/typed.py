@@ -119,6 +119,10 @@ def run(words: Sequence[str]) -> int:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
         return READER_GONE
+    except OSError:
+        # If these are Typer's own words, they wait to be written still, and it says where to.
+        render.flush()
+        raise
     except SystemExit as end:
         # What Typer makes of a pipe whose reader is gone; completion has others.
         if isinstance(end.__context__, BrokenPipeError):
