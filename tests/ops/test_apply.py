@@ -519,6 +519,21 @@ def test_an_archive_that_is_piped_in(bench):
         bench.ws.rollback("other", "other~1")
 
 
+def test_a_pipe_that_gives_one_byte_first(bench):
+    bench.commit(e.add("new", File(b"new")))
+    bench.ws.create("other", start="main~1")
+    archive = bench.root / "o.tar.zst"
+    bench.ws.export("main~1..main", archive)
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        ["sh", "-c", 'head -c 1 "$1"; sleep 0.3; tail -c +2 "$1"', "", archive], stdout=writer
+    ):
+        os.close(writer)
+        bench.ws.apply("other", f"/proc/self/fd/{reader}")
+    os.close(reader)
+    assert (bench.path("other") / "new").read_bytes() == b"new"
+
+
 def test_gnu_tars_times_are_no_part_of_a_name(bench):
     (bench.root / "in").mkdir()
     for name in ("one", "two"):

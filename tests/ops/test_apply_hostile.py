@@ -155,6 +155,14 @@ def test_a_compressed_tar_that_ends_before_its_end(outside, size):
     refused(outside, errors.BadArchive, "damaged, or no tar", tar)
 
 
+def test_a_window_that_takes_more_memory_than_is_usual(outside):
+    """The first block is the last one, and empty."""
+    window, block = bytes([(31 - 10) << 3]), (1).to_bytes(3, "little")
+    tar = outside.root / "long.tar.zst"
+    tar.write_bytes(b"\x28\xb5\x2f\xfd\0" + window + block)
+    refused(outside, errors.UnsupportedError, "a window of more than 128 MiB", tar)
+
+
 def test_frames_that_are_skipped(outside):
     """pzstd puts one before each that it packs."""
     tar = tars.make(outside.root / "o.tar", [M("x", b"x")])

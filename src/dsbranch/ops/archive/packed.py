@@ -34,18 +34,37 @@ def packed(file: IO[bytes], *, zst: bool) -> AbstractContextManager[IO[bytes]]:
     return cast(AbstractContextManager[IO[bytes]], zstd.ZstdFile(file, "w", options=options))
 
 
-def unpacked(path: Path, file: BufferedReader) -> IO[bytes]:
-    """To be read in place of `file`, which is not closed; `file` itself if nothing is around it.
+class _Begun:
+    """A file whose beginning has been read. A pipe cannot go back, and shows ahead what came first,
+    of which there may be a byte."""
+
+    def __init__(self, start: bytes, file: BufferedReader) -> None:
+        self._start = start
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        start, self._start = self._start, b""
+        return start or self._file.read(size)
+
+
+def unpacked(path: Path, file: BufferedReader) -> tuple[IO[bytes], bool]:
+    """To be read in place of `file`, which is not closed, and whether zstandard was around it.
 
     :raises UnsupportedError: it is compressed by something else
     """
-    start = file.peek(8)
+    start = file.read(8)
+    begun = cast(IO[bytes], _Begun(start, file))
     if start.startswith(_MAGIC):
-        return cast(IO[bytes], zstd.ZstdFile(file))
+        return cast(IO[bytes], zstd.ZstdFile(begun)), True
     for magic, program in _OTHERS.items():
         if start.startswith(magic):
             raise UnsupportedError(
                 f"{path} is compressed with {program}",
                 hint=f"unpack it first: `{program} -d`; .tar and .tar.zst can be applied",
             )
-    return file
+    return begun, False
+
+
+def wants_memory(error: Exception) -> bool:
+    """Whether it was packed so that unpacking takes more memory than zstd itself allows unasked."""
+    return isinstance(error, zstd.ZstdError) and "too much memory" in str(error)

@@ -22,7 +22,7 @@ from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_value
 from dsbranch.ops.archive.mark import read_mark
 from dsbranch.ops.archive.member import DISTRUST, Member, cleaned, shown
-from dsbranch.ops.archive.packed import DAMAGED, unpacked
+from dsbranch.ops.archive.packed import DAMAGED, unpacked, wants_memory
 
 _HEADERS = 16 << 20
 """How many bytes the headers of one member may have; xattrs take up to 64 KiB each."""
@@ -127,8 +127,7 @@ class TarArchive:
         self._path = path
         self._file = file
         self.full: bool | None = None
-        stream = unpacked(path, file)
-        self._packed = stream is not file
+        stream, self._packed = unpacked(path, file)
         self._source = _Source(stream)
         self._where = "", ""
         with self._sound():
@@ -190,6 +189,11 @@ class TarArchive:
             RecursionError,
             InvalidOperation,
         ) as error:
+            if wants_memory(error):
+                raise UnsupportedError(
+                    f"{self._path} is compressed with a window of more than 128 MiB",
+                    hint="`zstd -dc --long=31 FILE | dsbranch apply /dev/stdin …` takes the memory",
+                ) from error
             word, name = self._where
             where = f"{word} {shown(os.fsencode(name))[:300]}" if word else "at its beginning"
             reason = " ".join(str(error).split()) or type(error).__name__
