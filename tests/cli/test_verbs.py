@@ -11,11 +11,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from dsbranch import cli
 from tests import leaks
+from tests.users import in_child
 
 pytestmark = pytest.mark.root
 
@@ -599,7 +602,9 @@ def test_an_answer_that_cannot_be_written(dsbranch: Dsbranch, ws: Path, words: l
             [*PROGRAM, *words], cwd=ws, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 5
-    assert done.stderr.splitlines()[0] == "error: standard output: No space left on device"
+    error, hint = done.stderr.splitlines()
+    assert error == "error: standard output: No space left on device"
+    assert hint.startswith("hint: only the answer is missing")
 
 
 @pytest.mark.parametrize("words", [["list"], ["status", "main"], ["--version"], ["--help"]])
@@ -693,6 +698,41 @@ def test_an_interrupt_while_nobody_reads(dsbranch: Dsbranch, ws: Path) -> None:
             process.wait(1.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
+
+
+@pytest.mark.parametrize("words", [["show", "main"], ["verify"], ["umount", "nope"]])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_nobody_reads_what_stderr_shares(
+    dsbranch: Dsbranch, ws: Path, words: list[str], number: signal.Signals
+) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    for size in (4096, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(size))
+    os.set_blocking(writer, True)
+    process = subprocess.Popen([*PROGRAM, *words], cwd=ws, stdout=writer, stderr=writer)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.send_signal(number)
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_an_interrupt_while_a_class_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 calls it an error of the class."""
+
+    def read(_words: list[str]) -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr(cli, "read", read)
+    assert in_child(cli.main) == 130
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

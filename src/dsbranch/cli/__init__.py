@@ -99,6 +99,7 @@ def main() -> int:
                 signal.signal(number, signal.SIG_DFL)
     except KeyboardInterrupt:
         # Before the program was in a verb, or after it.
+        render.give_up()
         render.fault(Fault(Interrupted.exit_code, "interrupted"))
         return Interrupted.exit_code
 
@@ -115,6 +116,9 @@ def _run() -> int:
 
         return typed.run(sys.argv[1:])
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            # What Python before 3.12 makes of one while a class is made.
+            raise KeyboardInterrupt from None
         fault = describe(error)
         if fault is None:
             raise

@@ -20,6 +20,9 @@ from dsbranch.model.views import Process
 _OUR_OWN = (errno.EBADF, errno.EFAULT, errno.EINVAL)
 STANDARD_OUTPUT = "standard output"
 """The name of a stream that somebody else opened, for reading perhaps."""
+_UNANSWERED = (
+    "only the answer is missing: what the command changes is changed, see `dsbranch op log`"
+)
 
 _HINTS = {
     errno.ENOSPC: "free some space there, then run the command again",
@@ -61,4 +64,5 @@ def _system(error: OSError) -> Fault | None:
     sentence = where + os.strerror(error.errno)
     if error.errno in (errno.EACCES, errno.EPERM):
         return Fault(NoPrivilege.exit_code, sentence, "run the command as root: `sudo dsbranch …`")
-    return Fault(IntegrityError.exit_code, sentence, _HINTS.get(error.errno, _HINT))
+    hint = _UNANSWERED if name == STANDARD_OUTPUT else _HINTS.get(error.errno, _HINT)
+    return Fault(IntegrityError.exit_code, sentence, hint)

@@ -54,6 +54,11 @@ def _give_up(stream: TextIO) -> None:
 def give_up() -> None:
     """End the answer here: who interrupts does not wait for a reader who does not read."""
     _give_up(sys.stdout)
+    from select import select
+
+    with suppress(OSError, ValueError):
+        if not select((), (sys.stderr,), (), 0)[1]:
+            _give_up(sys.stderr)
 
 
 def _tell(text: str) -> None:
