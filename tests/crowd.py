@@ -225,7 +225,14 @@ class Member:
 
     def _scribbled(self, name: str) -> str:
         with suppress(OSError):  # gone, frozen or not mounted: that is what they are there for
-            (self.place / name / self.rng.choice("abc")).write_text(f"{self.rng.random()}")
+            fd = os.open(self.place / name, os.O_PATH | os.O_DIRECTORY)
+            try:
+                # What lies below a mount that just comes or goes would be in the way of the next.
+                if os.fstat(fd).st_dev != self.place.stat().st_dev:
+                    inside = Path(f"/proc/self/fd/{fd}")
+                    (inside / self.rng.choice("abc")).write_text(f"{self.rng.random()}")
+            finally:
+                os.close(fd)
         return name
 
     def _operation(self, name: str) -> str:
