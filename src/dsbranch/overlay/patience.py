@@ -27,7 +27,9 @@ def take_off(path: Path, unmount: Callable[[], bool]) -> None:
     if unmount():
         return
     from dsbranch.overlay.mountinfo import children
-    from dsbranch.overlay.writers import find_users
 
-    if children(path) or find_users(path) or not soon(unmount):
+    error = in_use(path)
+    if error.processes or children(path):
+        raise error
+    if not soon(unmount):
         raise in_use(path)
