@@ -117,7 +117,7 @@ def deleted_by(member: Member, *, full: bool) -> Deletion | None:
     parts = member.path.split(b"/")
     directory, name = b"/".join(parts[:-1]), parts[-1]
     gone = name.removeprefix(WHITEOUT_PREFIX)
-    if not full and member.kind == "file" and WHITEOUT_PREFIX not in (p[:4] for p in parts[:-1]):
+    if not full and member.kind == "file" and not has_whiteout_name(directory):
         if name == OPAQUE:
             return Deletion(directory, inside=True)
         if gone not in (b"", b".", b"..") and not gone.startswith(WHITEOUT_PREFIX):
