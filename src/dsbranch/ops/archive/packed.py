@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
@@ -25,10 +25,8 @@ DAMAGED = (zstd.ZstdError, EOFError)
 """What reading raises that is damaged, or ends too early."""
 
 
-def packed(file: IO[bytes], *, zst: bool) -> AbstractContextManager[IO[bytes]]:
+def packed(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     """To be written to in place of `file`, which stays open."""
-    if not zst:
-        return nullcontext(file)
     parameter = zstd.CompressionParameter
     options: dict[int, int] = {parameter.compression_level: 3, parameter.checksum_flag: 1}
     return cast(AbstractContextManager[IO[bytes]], zstd.ZstdFile(file, "w", options=options))

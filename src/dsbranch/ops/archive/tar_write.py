@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -24,7 +24,6 @@ from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.items import Item
 from dsbranch.ops.archive.mark import FULL, changes_mark
 from dsbranch.ops.archive.member import shown
-from dsbranch.ops.archive.packed import packed
 from dsbranch.ops.archive.tar_head import head_of
 from dsbranch.store.faults import from_errno
 
@@ -66,7 +65,7 @@ def write_tar(
     :raises OSError: a source cannot be read or the disk is full
     """
     with open(path, "xb", buffering=_PIECE) as file:
-        with packed(file, zst=zst) as stream:
+        with _packed(file) if zst else nullcontext(file) as stream:
             tar = _Tar(stream)
             for number, (item, held) in enumerate(_held(items)):
                 if progress is not None:
@@ -77,6 +76,13 @@ def write_tar(
                 progress(total, total, tar.size)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _packed(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    # It loads zstd, which a plain tar does without.
+    from dsbranch.ops.archive.packed import packed
+
+    return packed(file)
 
 
 class _Tar:
