@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 
 import pytest
 
@@ -87,16 +86,16 @@ def test_below_a_shared_mount_the_kernel_moves_none(swept, hold):
     bench = Bench(shared, Dir({"d": Dir({"x": File(b"x")}), "f": File()}))
     peer = hold("", before=["unshare", "-m", "--propagation", "unchanged"])
     holder = hold(
-        "os.chdir(sys.argv[1]); held = open('x', 'ab', buffering=0)\n"
-        "import signal; signal.signal(1, lambda *_: held.write(b'written'))",
+        "os.chdir(sys.argv[1]); held = open('x', 'ab', buffering=0)",
         bench.path() / "d",
+        then="held.write(b'written')",
     )
     done = bench.ws.rename("main", "clean")
     assert [process.pid for process in done.stale] == [holder.pid]
     assert points(bench) == [str(bench.path("clean"))]
     assert not bench.path().exists()
-    os.kill(holder.pid, 1)
-    wait_for(lambda: (bench.path("clean") / "d/x").read_bytes() == b"xwritten")
+    holder.go_on()
+    assert (bench.path("clean") / "d/x").read_bytes() == b"xwritten"
     with pytest.raises(errors.WritersPresent):
         bench.ws.commit("clean", "x")
     inside = subprocess.run(
@@ -112,13 +111,6 @@ def test_below_a_shared_mount_the_kernel_moves_none(swept, hold):
     bench.ws.mount("clean")
     assert bench.lines(branch="clean") == ["M d/x"]
     bench.close()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_unmounted(bench):

@@ -94,10 +94,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 class Holder:
-    """Another process that runs a few lines of Python and then waits until `end`."""
+    """Another process: runs `code`, at `go_on` also `then`, and waits until `end`."""
 
-    def __init__(self, code: str, *arguments: object, before: Sequence[str] = ()) -> None:
-        script = f"import os, sys\n{code}\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+    def __init__(
+        self, code: str, *arguments: object, then: str = "", before: Sequence[str] = ()
+    ) -> None:
+        wait = "print('ready', flush=True)\nsys.stdin.readline()\n"
+        script = f"import os, sys\n{code}\n{wait}{then}\n{wait}"
         self.process = subprocess.Popen(
             [*before, sys.executable, "-I", "-S", "-c", script, *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -105,13 +108,23 @@ class Holder:
             cwd="/",
         )
         try:
-            assert self.process.stdout is not None
-            ready, _, _ = select.select([self.process.stdout], [], [], WAIT_S)
-            assert ready, "the holder did not start"
-            assert self.process.stdout.readline() == b"ready\n"
+            self._wait()
         except BaseException:
             self.end()
             raise
+
+    def _wait(self) -> None:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], WAIT_S)
+        assert ready, "the holder says nothing"
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def go_on(self) -> None:
+        # By a line, not a signal: one that comes just before read() is handled after it.
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        self._wait()
 
     @property
     def pid(self) -> int:
@@ -126,8 +139,8 @@ class Holder:
 def hold() -> Iterator[Callable[..., Holder]]:
     held: list[Holder] = []
 
-    def start(code: str, *arguments: object, before: Sequence[str] = ()) -> Holder:
-        held.append(Holder(code, *arguments, before=before))
+    def start(code: str, *arguments: object, then: str = "", before: Sequence[str] = ()) -> Holder:
+        held.append(Holder(code, *arguments, then=then, before=before))
         return held[-1]
 
     try:
