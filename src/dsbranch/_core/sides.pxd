@@ -31,6 +31,7 @@ cdef class Pair:
 
     cdef int open(self, Node one, Node two, int a, int b) except -1
     cdef bint step(self) except -1 nogil
+    cdef int look_before(self, Node one) except -1
     cdef bytes name(self)
     cdef Node outer(self)
     cdef Node inner(self)

@@ -134,6 +134,13 @@ cdef class Pair:
             self.new.find_in(self.two.spots, self.two.count, self.at, self.size, self.right, &self.after)
         return True
 
+    cdef int look_before(self, Node one) except -1:
+        """Look the name up in an old directory that was left out of `open`; it may be None."""
+        nothing(&self.before)
+        if one is not None:
+            self.old.find_in(one.spots, one.count, self.at, self.size, None, &self.before)
+        return 0
+
     cdef bytes name(self):
         return PyBytes_FromStringAndSize(self.at, self.size)
 

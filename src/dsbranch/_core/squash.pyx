@@ -118,13 +118,17 @@ cdef class Plan:
             upper = 0
             while upper < node.count and node.spots[upper].layer < self.split:
                 upper += 1
-            # What lies below the range is asked for the names of the range only.
-            pair.open(beneath, node, 0, upper)
+            pair.open(None, node, 0, upper)
             while pair.step():
                 count += 1
                 if count & 1023 == 0:
                     PyErr_CheckSignals()
                 path = joined(node.path, pair.name())
+                if self.is_whole(pair.after.entry):
+                    yield new_step(LINK, path, self.at(pair.after.entry))
+                    continue
+                # What lies below the range is asked only where it counts: a name costs a call.
+                pair.look_before(beneath)
                 if pair.after.entry.layer < 0:
                     if pair.before.entry.layer >= 0:
                         yield new_step(WHITEOUT_STEP, path)
@@ -132,12 +136,12 @@ cdef class Plan:
                 inner = pair.inner()
                 if inner is None:
                     aside = len(self.data_steps)
-                    yield self.plain(path, pair.after.entry, pair.after.data, pair.before.data)
+                    yield self.stub(path, pair.after.entry, pair.after.data, pair.before.data)
                     if not aside and self.data_steps:
                         # The data layer lies right below, and what it holds is no part of the view.
                         yield new_step(WHITEOUT_STEP, self.aside)
                     continue
-                offered = pair.outer()
+                offered = self.below.node(beneath, pair.name(), &pair.before)
                 part = lower_part(inner, self.split)
                 marker = None
                 if part is None:
@@ -150,16 +154,22 @@ cdef class Plan:
                 yield new_step(DIRECTORY_STEP, path, self.at(pair.after.entry), None, marker)
                 rest.append((inner, part))
 
-    cdef Step plain(self, bytes path, Spot entry, Spot data, Spot below_data):
-        """The step of an entry that is no directory."""
+    cdef bint is_whole(self, Spot entry):
+        """Whether an entry is there, and stands for itself, whatever lies below."""
+        cdef Row *row
+        if entry.layer < 0:
+            return False
+        row = self.whole.row(entry)
+        return row.kind != DIRECTORY and not row.flags & F_METACOPY
+
+    cdef Step stub(self, bytes path, Spot entry, Spot data, Spot below_data):
+        """The step of a metadata-only copy."""
         cdef Row *row = self.whole.row(entry)
         cdef Table table = self.whole.table(entry)
         cdef Step step
         cdef bytes marker = None
         cdef bytes present = None
         cdef tuple key
-        if row.kind != FILE or not row.flags & F_METACOPY:
-            return new_step(LINK, path, self.at(entry))
         if data.layer < 0:
             raise ValueError(f"no data below the metadata-only copy of {path!r}")
         if data.layer >= self.split:
