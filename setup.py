@@ -40,6 +40,7 @@ MODULES = [
     "renames",
     "algebra",
     "squash",
+    "links",
     "entities",
     "merge",
     "replay",

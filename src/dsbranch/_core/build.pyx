@@ -21,6 +21,7 @@ from dsbranch._core.syscalls import chmod_at
 from dsbranch._core.base cimport Base
 from dsbranch._core.files cimport FUSE_PREFIX, open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
+from dsbranch._core.links cimport Links
 from dsbranch._core.linux cimport *
 from dsbranch._core.squash cimport *
 from dsbranch._core.table cimport *
@@ -28,6 +29,7 @@ from dsbranch._core.view cimport Spot, View
 
 cdef enum:
     TOGETHER = 1024      # of whose content up to 256 MiB is read ahead
+    LINKED = 1 << 13     # links that are made at once
 
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
@@ -49,6 +51,13 @@ cdef tuple facts_of(Step step):
         return step.facts
     table, row = step.source
     return table.rows[row].mode, table.rows[row].uid, table.rows[row].gid, table.rows[row].mtime_ns
+
+
+cdef object blamed(Step step, object error):
+    """The error again, with the path of the step that failed."""
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror, os.fsdecode(step.path))
+    return ValueError(f"{os.fsdecode(step.path)!r}: {error}")
 
 
 cdef class Place:
@@ -82,7 +91,6 @@ cdef class Builder:
 
     cdef int target
     cdef Place here              # where the entry of a step is made
-    cdef dict there              # table id -> the place a file of it is linked from
     cdef Place first             # that of the whiteout, or of the entry, that others link to
     cdef bytes prefix            # of overlay xattrs
     cdef str dialect
@@ -97,7 +105,6 @@ cdef class Builder:
     def __init__(self, target: bytes, dialect: str, bint layer, bint share):
         self.target = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.here = Place()
-        self.there = {}
         self.first = Place()
         self.dialect = dialect
         self.prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
@@ -113,24 +120,52 @@ cdef class Builder:
         cdef Step step
         cdef int64_t count = 0
         cdef list directories = []
+        cdef list links = []
         for step in told_ahead(steps):
             if count & 255 == 0:
                 PyErr_CheckSignals()
             count += 1
+            if step.action == LINK and self.share:
+                links.append(step)
+                if len(links) == LINKED:
+                    self.link(links)
+                    links = []
+                continue
             if step.action == DIRECTORY_STEP:
                 directories.append(step)
             try:
                 self.one(step)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
-            except ValueError as error:
-                raise ValueError(f"{os.fsdecode(step.path)!r}: {error}") from error
+            except (OSError, ValueError) as error:
+                raise blamed(step, error) from error
+        self.link(links)
         # A directory's times change with each entry made in it, and its mode may forbid that.
         for step in reversed(directories):
             try:
                 self.finish(step)
             except OSError as error:
-                raise OSError(error.errno, error.strerror, os.fsdecode(step.path)) from error
+                raise blamed(step, error) from error
+
+    cdef int link(self, list steps) except -1:
+        """Link sealed files; copy those that the kernel refuses (too many links, immutable)."""
+        cdef Step step
+        cdef Table table
+        cdef int64_t row
+        cdef int error
+        cdef Links links = Links(self.target, steps)
+        links.make()
+        for i, step in enumerate(steps):
+            error = links.links[i].error
+            if not error:
+                self.linked += 1
+                continue
+            table, row = step.source
+            try:
+                if error not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
+                    raise OSError(error, os.strerror(error))
+                self.one(step)
+            except (OSError, ValueError) as reason:
+                raise blamed(step, reason) from reason
+        return 0
 
     cdef int unowned(self, int mode) except -1:
         """The mode of what only root could make as it was; raises what is being handled, but in an
@@ -165,9 +200,7 @@ cdef class Builder:
             return 0
         directory, _, name = step.path.rpartition(b"/")
         here = self.here.enter(self.target, directory)
-        if step.action == LINK and self.share:
-            self.link(step, here, name)
-        elif step.action == LINK:
+        if step.action == LINK:
             self.separate(step, here, name)
         elif step.action == DIRECTORY_STEP:
             there = make_directory(here, name)
@@ -242,26 +275,6 @@ cdef class Builder:
         self.whiteout = path
         return 0
 
-    cdef int link(self, Step step, int here, bytes name) except -1:
-        """Link a sealed file; copy it where the kernel refuses (too many links, immutable)."""
-        cdef Table table
-        cdef int64_t row
-        cdef bytes directory, old
-        cdef Place there
-        table, row = step.source
-        directory, _, old = table.text(table.rows[row].path).rpartition(b"/")
-        there = self.there.get(id(table))
-        if there is None:
-            there = self.there[id(table)] = Place()
-        try:
-            link_file(there.enter(table.root_fd, directory), old, here, name)
-            self.linked += 1
-        except OSError as error:
-            if error.errno not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
-                raise
-            self.separate(step, here, name)
-        return 0
-
     cdef int copy(self, Step step, int here, bytes name) except -1:
         """Make a regular file that was to be linked, with an inode of its own."""
         cdef Table table
@@ -277,7 +290,7 @@ cdef class Builder:
         return self.write(step, here, name)
 
     cdef int separate(self, Step step, int here, bytes name) except -1:
-        """Make what was to be linked anew; names of one inode are names of one inode again."""
+        """Make what is not to be linked anew; names of one inode are names of one inode again."""
         cdef Table table
         cdef int64_t row
         cdef tuple key
