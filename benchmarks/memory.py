@@ -38,7 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(place: Path, options: argparse.Namespace) -> Result:
     rows = []
     python = [sys.executable, "-m", "dsbranch"]
-    with disk(place, "ext4", 64) as filesystem, group() as limited:
+    # The new files, the dataset, and the directories of both.
+    inodes = str(100_000 + int(2.1 * options.files))
+    with disk(place, "ext4", 64, "-N", inodes) as filesystem, group() as limited:
         limited.limit(options.limit)
         base, root = filesystem / "base", filesystem / "ws"
         base.mkdir()

@@ -51,13 +51,16 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def disk(place: Path, kind: str, gigabytes: int) -> Iterator[Path]:
-    """A new filesystem in a sparse file, mounted by a loop device with direct I/O."""
+def disk(place: Path, kind: str, gigabytes: int, *options: str) -> Iterator[Path]:
+    """A new filesystem in a sparse file, mounted by a loop device with direct I/O.
+
+    `options` are for its mkfs.
+    """
     image, point = place / f"{kind}.img", place / kind
     point.mkdir()
     with image.open("wb") as file:
         file.truncate(gigabytes << 30)
-    subprocess.run([*MKFS[kind], image], check=True)
+    subprocess.run([*MKFS[kind], *options, image], check=True)
     made = subprocess.run(
         ["losetup", "--find", "--show", "--direct-io=on", image],
         stdout=subprocess.PIPE,

@@ -4,12 +4,17 @@ One number per part of a whole process: the start of Python (``python -c pass``)
 (``-X importtime``), waiting for the disk and mounting (``strace -c -w`` of these system calls
 alone), and the rest: finding, reading, hashing, comparing, SQLite, printing. Each is the least of
 some runs of its own, so the parts add up to the whole only nearly.
+
+And how far squash is from hard links alone, by the number of files: one layer of two commits, each
+half of the files, beside `cp -al` of their layers.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +27,7 @@ from typing import Any
 
 from benchmarks import page, trees
 from benchmarks.process import summed_calls
-from benchmarks.scratch import disk, machine
+from benchmarks.scratch import disk, machine, new_files
 from tests.overlays import Overlay
 
 EDITS = 1000
@@ -31,6 +36,8 @@ MOUNTS = (
     *("fsopen", "fsconfig", "fsmount", "move_mount", "open_tree", "mount_setattr"),
     *("mount", "umount2"),
 )
+
+SQUASHED = (2_000, 10_000, 50_000, 250_000)
 
 Result = dict[str, Any]
 
@@ -62,12 +69,18 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
             }
             print(verb.name, {part: round(value * 1e3, 1) for part, value in row.items()})
             rows[verb.name] = row
+    squashes = []
+    for files in SQUASHED:
+        with disk(place, "ext4", 16) as filesystem:
+            squashes.append({"files": files} | _squash(filesystem, files, rounds))
+        print(squashes[-1])
     return {
         "machine": machine(place),
         "date": datetime.now(UTC).date().isoformat(),
         "files": options.files,
         "rounds": rounds,
         "rows": rows,
+        "squashes": squashes,
     }
 
 
@@ -165,6 +178,35 @@ class _Bench:
         return _command(["cp", "-al", self.overlay.upper, copy])()
 
 
+def _squash(place: Path, files: int, rounds: int) -> dict[str, float]:
+    """Seconds to squash two commits of new files, half of them in each, and to link them."""
+    import dsbranch
+
+    (place / "base").mkdir()
+    with dsbranch.init(place / "base", place / "ws") as ws:
+        halves = []
+        for number in ("0", "1"):
+            for fd in new_files(ws.root / "main" / number, files // 2, trees.PER_DIRECTORY):
+                os.write(fd, b"new")
+            layer = ws.commit("main", number).commit.layer
+            halves.append(f"{ws.root}/.dsbranch/layers/{layer}/fs/{number}")
+        squash = _command(
+            [sys.executable, "-m", "dsbranch", "-C", ws.root, "squash", "main", "--since", "main~2"]
+        )
+        copy = place / "copy"
+        link = _command(["cp", "-al", *halves, copy])
+        ours, floor = [], []
+        for _ in range(rounds):
+            os.sync()
+            ours.append(squash())
+            ws.undo()
+            copy.mkdir()
+            os.sync()
+            floor.append(link())
+            shutil.rmtree(copy)
+    return {"squash": min(ours), "link": min(floor)}
+
+
 def _command(words: list[str | Path]) -> Callable[[], float]:
     def run() -> float:
         started = time.perf_counter()
@@ -211,4 +253,12 @@ def sections(result: Result) -> dict[str, str]:
         f"{EDITS:,} changes on {result['files']:,} files; fastest of {result['rounds']};"
         f" {result['date']}; {result['machine']}."
     )
-    return {"spent": f"{facts}\n\n{page.table(cells)}"}
+    squashes = [("files", "squash, ms", "`cp -al`, ms", "ratio")]
+    for row in result["squashes"]:
+        ours, floor = row["squash"], row["link"]
+        shown = f"{ours * 1e3:,.0f}", f"{floor * 1e3:,.0f}", f"{ours / floor:.2f}"
+        squashes.append((f"{row['files']:,}", *shown))
+    return {
+        "spent": f"{facts}\n\n{page.table(cells)}",
+        "spent-squash": page.table(squashes),
+    }
