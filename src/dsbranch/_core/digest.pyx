@@ -71,9 +71,7 @@ cdef void digest_buffer(const void *data, size_t size, uint8_t *out) noexcept no
     if native:
         store(one_shot(data, size), out)
     else:
-        with gil:
-            slow = xxhash.xxh3_128_digest(PyBytes_FromStringAndSize(<const char *>data, size))
-            memcpy(out, <const uint8_t *><const char *>slow, 16)
+        slow_buffer(data, size, out)
 
 
 cdef void stream_reset(void *state) noexcept nogil:
@@ -82,41 +80,60 @@ cdef void stream_reset(void *state) noexcept nogil:
     if native:
         reset(state)
     else:
-        with gil:
-            hasher = xxhash.xxh3_128()
-            Py_INCREF(hasher)
-            (<PyObject **>state)[0] = <PyObject *>hasher
+        slow_reset(<PyObject **>state)
 
 
 cdef void stream_update(void *state, const void *data, size_t size) noexcept nogil:
     if native:
         update(state, data, size)
     else:
-        with gil:
-            (<object>(<PyObject **>state)[0]).update(
-                PyBytes_FromStringAndSize(<const char *>data, size)
-            )
+        slow_update(<PyObject **>state, data, size)
 
 
 cdef void stream_copy(const void *state, void *to) noexcept nogil:
     """Begin a stream with all that another has taken in so far."""
     memcpy(to, state, STATE_SIZE)
     if not native:
-        with gil:
-            hasher = (<object>(<PyObject **>state)[0]).copy()
-            Py_INCREF(hasher)
-            (<PyObject **>to)[0] = <PyObject *>hasher
+        slow_copy(<PyObject **>to)
 
 
 cdef void stream_digest(void *state, uint8_t *out) noexcept nogil:
     if native:
         store(final(state), out)
     else:
-        with gil:
-            hasher = <object>(<PyObject **>state)[0]
-            slow = hasher.digest()
-            memcpy(out, <const uint8_t *><const char *>slow, 16)
-            Py_DECREF(hasher)
+        slow_digest(<PyObject **>state, out)
+
+
+# Functions of their own: one with a Python variable takes the GIL when it ends, also where it was
+# not used, and threads that hash small files waited for it.
+
+
+cdef void slow_buffer(const void *data, size_t size, uint8_t *out) noexcept with gil:
+    slow = xxhash.xxh3_128_digest(PyBytes_FromStringAndSize(<const char *>data, size))
+    memcpy(out, <const uint8_t *><const char *>slow, 16)
+
+
+cdef void slow_reset(PyObject **state) noexcept with gil:
+    hasher = xxhash.xxh3_128()
+    Py_INCREF(hasher)
+    state[0] = <PyObject *>hasher
+
+
+cdef void slow_update(PyObject **state, const void *data, size_t size) noexcept with gil:
+    (<object>state[0]).update(PyBytes_FromStringAndSize(<const char *>data, size))
+
+
+cdef void slow_copy(PyObject **to) noexcept with gil:
+    hasher = (<object>to[0]).copy()
+    Py_INCREF(hasher)
+    to[0] = <PyObject *>hasher
+
+
+cdef void slow_digest(PyObject **state, uint8_t *out) noexcept with gil:
+    hasher = <object>state[0]
+    slow = hasher.digest()
+    memcpy(out, <const uint8_t *><const char *>slow, 16)
+    Py_DECREF(hasher)
 
 
 def digest_bytes(data: bytes) -> bytes:
