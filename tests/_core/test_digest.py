@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +197,28 @@ def test_other_threads_run_meanwhile(tmp_path: Path) -> None:
         done.set()
         thread.join()
     assert len(ticks) >= 3
+
+
+def test_hashing_waits_for_nobody_who_keeps_the_gil(tmp_path: Path) -> None:
+    """Each file that took it would wait for a switch: all of them half a minute and more."""
+    sizes = [n + PIECE * (n % 2) for n in range(60)]
+    trees.make(Dir({f"{size}": File(bytes(size)) for size in sizes}), tmp_path)
+    table = core.scan(tmp_path)
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.is_set():
+            pass
+
+    keeper, interval = threading.Thread(target=keep), sys.getswitchinterval()
+    sys.setswitchinterval(0.5)
+    keeper.start()
+    try:
+        began = time.monotonic()
+        digest_files(table, threads=1)
+        taken = time.monotonic() - began
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        keeper.join()
+    assert taken < 10

@@ -24,6 +24,8 @@ from dsbranch._core.table cimport *
 cdef enum:
     QUESTIONS = 10000    # how many digests are asked for at once
     AHEAD = 256          # how many files before it is read the disk is told of one
+    SHARE = 16           # files that a thread takes at once
+    MANY = 1024          # where so many are left
 
 
 cdef bint identify(int fd, Key *key) noexcept nogil:
@@ -236,14 +238,20 @@ cdef class Reading:
         self.halt()
 
     cdef void run(self, Desk *desk) noexcept nogil:
-        cdef int64_t at
+        cdef int64_t at, end, share
         while not load_int(&self.stop):
-            at = fetch_add(&self.taken, 1)
+            # Several of many, since threads wait for one another at the counter. Of those that have
+            # to be waited for, and of the last ones, each one: nobody shall be left with several.
+            share = 1 if load_int(&self.waits) or load_long(&self.taken) + MANY > self.count else SHARE
+            at = fetch_add(&self.taken, share)
             if at >= self.count:
                 return
-            if load_int(&self.waits) and at + AHEAD < self.count:
-                self.ahead(at + AHEAD)
-            self.one(at, desk)
+            end = min(at + share, self.count)
+            while at < end and not load_int(&self.stop):
+                if load_int(&self.waits) and at + AHEAD < self.count:
+                    self.ahead(at + AHEAD)
+                self.one(at, desk)
+                at += 1
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
