@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,31 @@ from dsbranch._core import links
 from dsbranch._core.base import Base
 from dsbranch._core.build import build
 from dsbranch._core.squash import plan
-from tests import core, trees
+from tests import core, interposed, trees
 from tests.trees import Dir, File
 
 # Around the number of links of which a thread takes the directories at once.
 SIZES = (1, 2, 63, 64, 65, 130, 300, 1, 1, 64)
+
+FEW = """
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int linkat(int from, const char *old, int to, const char *new, int flags) {
+    if (syscall(SYS_gettid) == getpid()) return syscall(SYS_linkat, from, old, to, new, flags);
+    errno = EMFILE;
+    return -1;
+}
+"""
+BUILD = """
+import os, sys
+from dsbranch._core.base import Base
+from dsbranch._core.build import build
+from dsbranch._core.scan import scan
+from dsbranch._core.squash import plan
+layer, target = map(os.fsencode, sys.argv[1:])
+print(build(plan([scan(layer)], [], Base(target)), target))
+"""
 
 
 @pytest.fixture(params=[1, 1 << 40], ids=["threads", "alone"])
@@ -38,14 +58,13 @@ def layers(tmp_path: Path, least: None) -> list[Path]:
     return made
 
 
-def merged(layers: list[Path], missing: Path | None = None) -> tuple[int, int, int]:
-    """Make the target of both; a file may be missing since it was scanned."""
+def merged(layers: list[Path], first: Callable[[], None] = lambda: None) -> tuple[int, int, int]:
+    """Make the target of both, and `first` something else, when they have been scanned."""
     target, empty = layers[0].parent / "target", layers[0].parent / "empty"
     target.mkdir()
     empty.mkdir()
     steps = plan([core.scan(layer) for layer in layers], [], Base(os.fsencode(empty)))
-    if missing is not None:
-        missing.unlink()
+    first()
     return build(steps, os.fsencode(target))
 
 
@@ -65,8 +84,17 @@ def test_every_file_is_linked(layers: list[Path]) -> None:
 
 def test_what_cannot_be_linked_is_named(layers: list[Path]) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        merged(layers, missing=layers[0] / "6/200")
+        merged(layers, (layers[0] / "6/200").unlink)
     assert caught.value.filename == "6/200"
+
+
+def test_what_threads_have_too_few_descriptors_for_one_does_alone(tmp_path: Path) -> None:
+    source, target = tmp_path / "layer", tmp_path / "target"
+    inside = {f"{n}": Dir({f"{i}": File() for i in range(100)}) for n in range(8)}
+    trees.make(Dir(inside), source)
+    target.mkdir()
+    assert interposed.python(FEW, tmp_path, BUILD, source, target) == "(800, 0, 0)\n"
+    assert dict(inodes(target)) == dict(inodes(source))
 
 
 @pytest.mark.root

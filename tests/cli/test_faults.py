@@ -31,6 +31,7 @@ def test_writers_are_listed() -> None:
         (FileNotFoundError(errno.ENOENT, "x", "/no"), 5, "/no: No such file or directory"),
         (MemoryError(), 5, "Cannot allocate memory"),
         (MemoryError("not enough memory to read f"), 5, "not enough memory to read f"),
+        (ImportError("x: failed to map segment"), 5, "x: failed to map segment"),
     ],
 )
 def test_trouble_of_the_machine(error: OSError, code: int, sentence: str) -> None:

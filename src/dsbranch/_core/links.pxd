@@ -29,3 +29,4 @@ cdef class Links:
     cdef int plan(self) except -1
     cdef int locate(self, Where *where, const Where *last, int root, const char *path, size_t size) except -1
     cdef void run(self) noexcept nogil
+    cdef void run_again(self) noexcept nogil

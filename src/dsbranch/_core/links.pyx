@@ -4,7 +4,7 @@ Those in one directory would wait for its lock, so each directory is one thread'
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport errno
+from libc.errno cimport EMFILE, ENFILE, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
@@ -29,6 +29,10 @@ cdef struct Opened:
     Where where
     int fd
 
+cdef struct Hand:
+    Opened here
+    Opened[PLACES] there
+
 
 cdef bint is_beside(const Where *one, const Where *other) noexcept nogil:
     """Whether two names are in the same directory."""
@@ -52,6 +56,29 @@ cdef void leave(Opened *place) noexcept nogil:
     place.fd = -1
 
 
+cdef void empty(Hand *hand) noexcept nogil:
+    cdef int i
+    hand.here.fd = -1
+    for i in range(PLACES):
+        hand.there[i].fd = -1
+
+
+cdef void let_go(Hand *hand) noexcept nogil:
+    cdef int i
+    leave(&hand.here)
+    for i in range(PLACES):
+        leave(&hand.there[i])
+
+
+cdef void make_link(Link *link, Hand *hand) noexcept nogil:
+    cdef int new = enter(&hand.here, &link.new)
+    cdef int old = enter(&hand.there[link.old.root % PLACES], &link.old)
+    if new < 0 or old < 0:
+        link.error = -(new if new < 0 else old)
+    else:
+        link.error = 0 if linkat(old, link.old.name, new, link.new.name, 0) == 0 else errno
+
+
 cdef class Links:
     """Links below the directory `target`, a descriptor, for `steps` that have sources in layers."""
 
@@ -71,6 +98,7 @@ cdef class Links:
             self.run()
         else:
             run_threads(self.work, crew_size(None), self.cancel)
+            self.run_again()
         return 0
 
     def cancel(self) -> None:
@@ -126,13 +154,9 @@ cdef class Links:
         return 0
 
     cdef void run(self) noexcept nogil:
-        cdef Opened here
-        cdef Opened[PLACES] there
+        cdef Hand hand
         cdef int64_t at, end
-        cdef int i
-        here.fd = -1
-        for i in range(PLACES):
-            there[i].fd = -1
+        empty(&hand)
         while not load_int(&self.stop):
             at = fetch_add(&self.taken, SHARE)
             if at >= self.count:
@@ -146,17 +170,16 @@ cdef class Links:
             while at < self.count and (at < end or not self.links[at].first):
                 if load_int(&self.stop):
                     break
-                link_one(self.links + at, &here, there)
+                make_link(self.links + at, &hand)
                 at += 1
-        leave(&here)
-        for i in range(PLACES):
-            leave(&there[i])
+        let_go(&hand)
 
-
-cdef void link_one(Link *link, Opened *here, Opened *there) noexcept nogil:
-    cdef int new = enter(here, &link.new)
-    cdef int old = enter(there + link.old.root % PLACES, &link.old)
-    if new < 0 or old < 0:
-        link.error = -(new if new < 0 else old)
-    elif linkat(old, link.old.name, new, link.new.name, 0) < 0:
-        link.error = errno
+    cdef void run_again(self) noexcept nogil:
+        """Descriptors that were too few for several threads may be enough for one."""
+        cdef Hand hand
+        cdef int64_t i
+        empty(&hand)
+        for i in range(self.count):
+            if self.links[i].error == EMFILE or self.links[i].error == ENFILE:
+                make_link(self.links + i, &hand)
+        let_go(&hand)

@@ -80,7 +80,7 @@ def _totals(space: Space) -> Iterator[str]:
         (space.checkpoints, f"checkpoints{inodes}"),
         (space.manifests, "manifests"),
         (space.database, "database, locks and reserve"),
-        (space.garbage, "left by interrupted commands: `dsbranch gc` frees it"),
+        (space.garbage, "left by interrupted commands: `dsbranch gc` frees it after an hour"),
     )
     rows = [(human_size(size), what) for size, what in words if size]
     yield from _table([*rows, (human_size(space.total), "in all")])

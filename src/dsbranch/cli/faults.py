@@ -50,7 +50,9 @@ def describe(error: BaseException) -> Fault | None:
         return Fault(error.exit_code, str(error), error.hint, processes)
     if isinstance(error, OSError):
         return _system(error)
-    if isinstance(error, MemoryError):
+    # Of a library that is loaded where it is used, by the C library.
+    no_room = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    if isinstance(error, MemoryError) or no_room:
         sentence = str(error) or os.strerror(errno.ENOMEM)
         return Fault(IntegrityError.exit_code, sentence, _HINTS[errno.ENOMEM])
     return None
