@@ -111,3 +111,23 @@ def test_what_the_kernel_refuses_to_link_is_copied(layers: list[Path]) -> None:
         copy = layers[0].parent / "target" / path.parent.name / path.name
         assert copy.read_bytes() == b"stuck"
         assert copy.stat().st_ino != path.stat().st_ino
+
+
+def test_names_of_one_inode_stay_so_where_not_all_can_be_linked(tmp_path: Path) -> None:
+    names = [tmp_path / "layer" / name / "f" for name in "abc"]
+    trees.make(Dir({name: Dir() for name in "abc"}), tmp_path / "layer")
+    names[0].write_bytes(b"x")
+    for name in names[1:]:
+        os.link(names[0], name)
+    table = core.scan(tmp_path / "layer")
+    (tmp_path / "outside").mkdir()
+    # As many as ext4 allows, but for two.
+    for number in range(65_000 - 3 - 2):
+        os.link(names[0], tmp_path / f"outside/{number}")
+    target, empty = tmp_path / "target", tmp_path / "empty"
+    target.mkdir()
+    empty.mkdir()
+    build(plan([table], [], Base(os.fsencode(empty))), os.fsencode(target))
+    found = dict(inodes(target))
+    assert sorted(found) == ["a/f", "b/f", "c/f"]
+    assert len(set(found.values())) == 1

@@ -30,6 +30,9 @@ from dsbranch._core.view cimport Spot, View
 cdef enum:
     TOGETHER = 1024      # of whose content up to 256 MiB is read ahead
     LINKED = 1 << 13     # links that are made at once
+    # A fourth of the links that ext4 allows. What has fewer names has at most twice as many when
+    # those that it has in a layer are linked into another.
+    CROWDED = 16_000
 
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
@@ -125,7 +128,7 @@ cdef class Builder:
             if count & 255 == 0:
                 PyErr_CheckSignals()
             count += 1
-            if step.action == LINK and self.share:
+            if step.action == LINK and self.share and not is_crowded(step):
                 links.append(step)
                 if len(links) == LINKED:
                     self.link(links)
@@ -422,6 +425,20 @@ cdef class Builder:
             chmod_at(here, name, mode)
         os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
+
+
+cdef bint is_crowded(Step step):
+    """Whether there may be links left for some of an inode's names, and not for the others: these
+    would be names of a copy, and no more of the same file."""
+    cdef Table table
+    cdef int64_t row
+    cdef statx_t s
+    table, row = step.source
+    return (
+        table.rows[row].group != 0
+        and statx(table.root_fd, table.path_at(row), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &s) == 0
+        and s.stx_nlink >= CROWDED
+    )
 
 
 def told_ahead(steps):
