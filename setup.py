@@ -20,6 +20,7 @@ MODULES = [
     "record",
     "rowsum",
     "files",
+    "places",
     "digest",
     "tasks",
     "scan",

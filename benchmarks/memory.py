@@ -38,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(place: Path, options: argparse.Namespace) -> Result:
     rows = []
     python = [sys.executable, "-m", "dsbranch"]
-    # The new files, the dataset, and the directories of both.
-    inodes = str(100_000 + int(2.1 * options.files))
+    # The new files, the dataset, and the directories of both; mkfs makes four million by itself.
+    inodes = str(max(4_000_000, int(2.1 * options.files)))
     with disk(place, "ext4", 64, "-N", inodes) as filesystem, group() as limited:
         limited.limit(options.limit)
         base, root = filesystem / "base", filesystem / "ws"

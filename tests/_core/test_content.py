@@ -539,3 +539,33 @@ def test_a_device_without_an_end_in_place_of_a_file(tmp_path, known, size):
         digest_files(table, threads=2)
     for known_or_not in (known, None):
         assert compare_files([(table, 1, table, 2)], known=known_or_not) == [False]
+
+
+def test_no_file_of_a_directory_is_read_through_a_symlink(tmp_path):
+    """Also not those after the first, which are opened through their directory."""
+    trees.make(Dir({"d": Dir({f"{n}": File(b"x") for n in range(6)})}), tmp_path)
+    table = core.scan(tmp_path)
+    for n in (0, 3, 5):
+        (tmp_path / f"d/{n}").unlink()
+        (tmp_path / f"d/{n}").symlink_to("1")
+    problems = []
+    digest_files(table, problems=problems, threads=1)
+    assert problems == [(b"d/%d" % n, errno.ELOOP) for n in (0, 3, 5)]
+    assert sum(entry.digest is not None for entry in core.entries(table)) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_one_of_many_files_is_read(threads, tmp_path):
+    """So many that threads take several at once; two are missing in the middle of these."""
+    inside = {f"{n:04}": File(b"%d" % n) for n in range(1100)}
+    trees.make(Dir({"a": Dir(inside), "b": Dir(inside)}), tmp_path)
+    table = core.scan(tmp_path)
+    missing = [b"a/0007", b"b/0520"]
+    for path in missing:
+        (tmp_path / os.fsdecode(path)).unlink()
+    problems = []
+    digest_files(table, problems=problems, threads=threads)
+    assert sorted(problems) == [(path, errno.ENOENT) for path in missing]
+    for entry in core.entries(table):
+        if entry.kind == "file" and entry.path not in missing:
+            assert entry.digest == xxhash.xxh3_128_digest(b"%d" % int(entry.path[2:]))

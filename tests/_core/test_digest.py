@@ -200,7 +200,7 @@ def test_other_threads_run_meanwhile(tmp_path: Path) -> None:
 
 
 def test_hashing_waits_for_nobody_who_keeps_the_gil(tmp_path: Path) -> None:
-    """Each file that took it would wait for a switch: all of them half a minute and more."""
+    """Each file that took it would wait for a switch: all of them half a minute."""
     sizes = [n + PIECE * (n % 2) for n in range(60)]
     trees.make(Dir({f"{size}": File(bytes(size)) for size in sizes}), tmp_path)
     table = core.scan(tmp_path)
@@ -221,4 +221,4 @@ def test_hashing_waits_for_nobody_who_keeps_the_gil(tmp_path: Path) -> None:
         sys.setswitchinterval(interval)
         done.set()
         keeper.join()
-    assert taken < 10
+    assert taken < 0.25 * len(sizes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dsbranch._core import build as build_module
 from dsbranch._core import links
 from dsbranch._core.base import Base
 from dsbranch._core.build import build
@@ -82,10 +83,14 @@ def test_every_file_is_linked(layers: list[Path]) -> None:
     assert dict(inodes(layers[0].parent / "target")) == wanted
 
 
-def test_what_cannot_be_linked_is_named(layers: list[Path]) -> None:
+def test_the_first_that_cannot_be_linked_is_named(layers: list[Path]) -> None:
+    def remove() -> None:
+        for name in ("7/0", "6/200"):
+            (layers[0] / name).unlink()
+
     with pytest.raises(FileNotFoundError) as caught:
-        merged(layers, (layers[0] / "6/200").unlink)
-    assert caught.value.filename == "6/200"
+        merged(layers, remove)
+    assert caught.value.filename == "7/0"
 
 
 def test_what_threads_have_too_few_descriptors_for_one_does_alone(tmp_path: Path) -> None:
@@ -113,21 +118,45 @@ def test_what_the_kernel_refuses_to_link_is_copied(layers: list[Path]) -> None:
         assert copy.stat().st_ino != path.stat().st_ino
 
 
-def test_names_of_one_inode_stay_so_where_not_all_can_be_linked(tmp_path: Path) -> None:
-    names = [tmp_path / "layer" / name / "f" for name in "abc"]
-    trees.make(Dir({name: Dir() for name in "abc"}), tmp_path / "layer")
-    names[0].write_bytes(b"x")
-    for name in names[1:]:
-        os.link(names[0], name)
-    table = core.scan(tmp_path / "layer")
-    (tmp_path / "outside").mkdir()
-    # As many as ext4 allows, but for two.
-    for number in range(65_000 - 3 - 2):
-        os.link(names[0], tmp_path / f"outside/{number}")
+@pytest.fixture
+def names(tmp_path: Path) -> list[Path]:
+    """Names of one inode in a layer."""
+    found = [tmp_path / "layer" / f"{n}" / "f" for n in range(10)]
+    trees.make(Dir({f"{n}": Dir({"g": File()}) for n in range(10)}), tmp_path / "layer")
+    found[0].write_bytes(b"x")
+    for name in found[1:]:
+        os.link(found[0], name)
+    return found
+
+
+def built(tmp_path: Path) -> set[int]:
+    """The inodes that the names have in a new layer."""
     target, empty = tmp_path / "target", tmp_path / "empty"
     target.mkdir()
     empty.mkdir()
-    build(plan([table], [], Base(os.fsencode(empty))), os.fsencode(target))
+    steps = plan([core.scan(tmp_path / "layer")], [], Base(os.fsencode(empty)))
+    build(steps, os.fsencode(target))
     found = dict(inodes(target))
-    assert sorted(found) == ["a/f", "b/f", "c/f"]
-    assert len(set(found.values())) == 1
+    assert len(found) == 20
+    return {found[f"{n}/f"] for n in range(10)}
+
+
+@pytest.mark.parametrize(("crowded", "copied"), [(16_000, False), (10, True), (11, False)])
+def test_names_of_one_inode_stay_so(
+    crowded: int, copied: bool, names: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its links come to be many while they are made, a few at once."""
+    monkeypatch.setattr(build_module, "_CROWDED", crowded)
+    monkeypatch.setattr(build_module, "_AT_ONCE", 3)
+    (inode,) = built(tmp_path)
+    assert (inode != names[0].stat().st_ino) == copied
+
+
+def test_names_of_one_inode_stay_so_where_not_all_can_be_linked(
+    names: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    for number in range(16_000):
+        os.link(names[0], tmp_path / f"outside/{number}")
+    (inode,) = built(tmp_path)
+    assert inode != names[0].stat().st_ino

@@ -11,7 +11,7 @@ from itertools import islice
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport ELOOP, EMLINK, ENOENT, ENOTDIR, ENXIO, EPERM, errno
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from dsbranch._core.entries import own_xattrs
@@ -29,10 +29,12 @@ from dsbranch._core.view cimport Spot, View
 
 cdef enum:
     TOGETHER = 1024      # of whose content up to 256 MiB is read ahead
-    LINKED = 1 << 13     # links that are made at once
-    # A fourth of the links that ext4 allows. What has fewer names has at most twice as many when
-    # those that it has in a layer are linked into another.
-    CROWDED = 16_000
+
+# Links that are made together.
+_AT_ONCE = 1 << 13
+# Names of an inode. With fewer it has at most twice as many when those that it has in a layer were
+# linked into another: half of what ext4 allows.
+_CROWDED = 16_000
 
 MODES = {
     FIFO: stat.S_IFIFO, SOCKET: stat.S_IFSOCK, CHAR: stat.S_IFCHR, BLOCK: stat.S_IFBLK,
@@ -64,7 +66,7 @@ cdef object blamed(Step step, object error):
 
 
 cdef class Place:
-    """A directory that stays open from one entry to the next, as siblings follow each other."""
+    """As `places.Directory`, for paths that nobody else keeps."""
 
     cdef bytes path
     cdef int fd
@@ -99,6 +101,7 @@ cdef class Builder:
     cdef str dialect
     cdef bint layer              # the target is a layer, not an export
     cdef bint share              # it may have inodes of the sources
+    cdef dict crowded            # (table id, link group) -> whether it has too many names
     cdef dict names              # where it cannot: (table id, link group) -> the name made first
     cdef bytes whiteout          # the last one made, to link the next ones to
     cdef readonly int64_t linked
@@ -113,6 +116,7 @@ cdef class Builder:
         self.prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
         self.layer = layer
         self.share = share
+        self.crowded = {}
         self.names = {}
 
     def __dealloc__(self):
@@ -128,9 +132,9 @@ cdef class Builder:
             if count & 255 == 0:
                 PyErr_CheckSignals()
             count += 1
-            if step.action == LINK and self.share and not is_crowded(step):
+            if step.action == LINK and self.share and not self.is_crowded(step):
                 links.append(step)
-                if len(links) == LINKED:
+                if len(links) == <int64_t>_AT_ONCE:
                     self.link(links)
                     links = []
                 continue
@@ -139,6 +143,8 @@ cdef class Builder:
             try:
                 self.one(step)
             except (OSError, ValueError) as error:
+                # The first failure counts, and the links before it are still to be made.
+                self.link(links)
                 raise blamed(step, error) from error
         self.link(links)
         # A directory's times change with each entry made in it, and its mode may forbid that.
@@ -153,14 +159,17 @@ cdef class Builder:
         cdef Step step
         cdef Table table
         cdef int64_t row
+        cdef int64_t i
         cdef int error
-        cdef Links links = Links(self.target, steps)
+        cdef Links links = Links(self.target, self, steps)
         links.make()
-        for i, step in enumerate(steps):
+        for i in range(links.count):
+            step = steps[i]
             error = links.links[i].error
             if not error:
                 self.linked += 1
                 continue
+            PyErr_CheckSignals()
             table, row = step.source
             try:
                 if error not in (EMLINK, EPERM) or table.rows[row].kind != FILE:
@@ -169,6 +178,28 @@ cdef class Builder:
             except (OSError, ValueError) as reason:
                 raise blamed(step, reason) from reason
         return 0
+
+    cdef bint is_crowded(self, Step step) except -1:
+        """Whether some of an inode's names in a layer may find no more links: these would become names
+        of a copy, and the others not, so all are to be.
+
+        Told once for an inode that its own links could bring there. Not told of paths that are too
+        long for the kernel.
+        """
+        cdef Table table
+        cdef int64_t row
+        cdef statx_t s
+        table, row = step.source
+        if not table.rows[row].group:
+            return False
+        key = (id(table), table.rows[row].group)
+        if key not in self.crowded:
+            if statx(
+                table.root_fd, table.path_at(row), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &s
+            ) < 0 or 2 * s.stx_nlink < <uint32_t>_CROWDED:
+                return False
+            self.crowded[key] = s.stx_nlink >= <uint32_t>_CROWDED
+        return self.crowded[key]
 
     cdef int unowned(self, int mode) except -1:
         """The mode of what only root could make as it was; raises what is being handled, but in an
@@ -425,20 +456,6 @@ cdef class Builder:
             chmod_at(here, name, mode)
         os.utime(name, ns=self.times(step), dir_fd=here, follow_symlinks=False)
         return 0
-
-
-cdef bint is_crowded(Step step):
-    """Whether there may be links left for some of an inode's names, and not for the others: these
-    would be names of a copy, and no more of the same file."""
-    cdef Table table
-    cdef int64_t row
-    cdef statx_t s
-    table, row = step.source
-    return (
-        table.rows[row].group != 0
-        and statx(table.root_fd, table.path_at(row), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &s) == 0
-        and s.stx_nlink >= CROWDED
-    )
 
 
 def told_ahead(steps):

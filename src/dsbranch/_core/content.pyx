@@ -101,7 +101,7 @@ cdef class Digesting(Reading):
         cdef int64_t got
         cdef int fd
         describe(&source, self.table, self.rows[at], False, self.known is not None)
-        fd = self.begin(&source)
+        fd = self.begin(&source, &desk.directories[0])
         if fd < 0:
             return
         got = self.hash_file(fd, &source, desk)
@@ -236,17 +236,17 @@ cdef class Comparing(Reading):
         elif pair.two.known:
             self.by_digest(pair, &pair.two, &pair.one, desk)
         else:
-            one = self.begin(&pair.one)
+            one = self.begin(&pair.one, &desk.directories[0])
             if one < 0:
                 return
-            two = self.begin(&pair.two)
+            two = self.begin(&pair.two, &desk.directories[1])
             if two >= 0:
                 self.by_bytes(pair, one, two, desk)
                 close(two)
             close(one)
 
     cdef void by_digest(self, Pair *pair, Source *known, Source *other, Desk *desk) noexcept nogil:
-        cdef int fd = self.begin(other)
+        cdef int fd = self.begin(other, &desk.directories[0 if other == &pair.one else 1])
         cdef int64_t got
         if fd < 0:
             return

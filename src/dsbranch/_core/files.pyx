@@ -59,7 +59,7 @@ cdef int open_to_read(int root, const char *path, size_t size, int flags) noexce
 
 
 cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil:
-    """Open a NUL-terminated relative path of any length; the empty path is the root itself."""
+    """Open a relative path of any length; the empty path is the root itself."""
     cdef char part[PATH_CHUNK + 1]
     cdef size_t at = 0, cut
     cdef int fd = root, following
@@ -78,7 +78,9 @@ cdef int open_below(int root, const char *path, size_t size, int flags) noexcept
             return following
         fd = following
         at += cut + 1
-    following = open_one(fd, path + at, flags)
+    memcpy(part, path + at, size - at)
+    part[size - at] = 0
+    following = open_one(fd, part, flags)
     if fd != root:
         close(fd)
     return following

@@ -5,7 +5,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 
-from dsbranch._core.files cimport open_to_read
 from dsbranch._core.linux cimport *
 from dsbranch._core.pieces cimport *
 from dsbranch._core.reading cimport *
@@ -71,7 +70,7 @@ cdef class Gathering(Errand):
         cdef Part *part = self.parts + at
         cdef Source *source = self.sources + at
         cdef statx_t s
-        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+        cdef int fd = self.open_file(source, &desk.directories[0])
         if fd < 0:
             return
         if (

@@ -3,17 +3,16 @@
 Those in one directory would wait for its lock, so each directory is one thread's.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EMFILE, ENFILE, errno
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
 from dsbranch._core.crew import crew_size, run_threads
 
-from dsbranch._core.files cimport open_below
 from dsbranch._core.linux cimport *
+from dsbranch._core.places cimport Directory, above, clear_directory, enter, leave
 from dsbranch._core.squash cimport Step
 from dsbranch._core.table cimport *
 
@@ -24,80 +23,91 @@ cdef enum:
 # From how many links on it is worth starting threads.
 _LEAST = 512
 
-cdef struct Opened:
-    # A directory that stays open from one name to the next; `fd` is below 0 where there is none.
-    Where where
-    int fd
-
-cdef struct Hand:
-    Opened here
-    Opened[PLACES] there
+cdef struct Near:
+    Directory here
+    Directory[PLACES] there
 
 
-cdef bint is_beside(const Where *one, const Where *other) noexcept nogil:
-    """Whether two names are in the same directory."""
-    return one.root == other.root and one.size == other.size and (
-        one.directory == other.directory or memcmp(one.directory, other.directory, one.size) == 0
-    )
-
-
-cdef int enter(Opened *place, const Where *where) noexcept nogil:
-    """A descriptor of the directory of a name, good until the next call; or what went wrong."""
-    if place.fd < 0 or not is_beside(&place.where, where):
-        leave(place)
-        place.where = where[0]
-        place.fd = open_below(where.root, where.directory, where.size, O_RDONLY | O_DIRECTORY)
-    return place.fd
-
-
-cdef void leave(Opened *place) noexcept nogil:
-    if place.fd >= 0:
-        close(place.fd)
-    place.fd = -1
-
-
-cdef void empty(Hand *hand) noexcept nogil:
+cdef void clear_near(Near *near) noexcept nogil:
     cdef int i
-    hand.here.fd = -1
+    clear_directory(&near.here)
     for i in range(PLACES):
-        hand.there[i].fd = -1
+        clear_directory(&near.there[i])
 
 
-cdef void let_go(Hand *hand) noexcept nogil:
+cdef void leave_near(Near *near) noexcept nogil:
     cdef int i
-    leave(&hand.here)
+    leave(&near.here)
     for i in range(PLACES):
-        leave(&hand.there[i])
+        leave(&near.there[i])
 
 
-cdef void make_link(Link *link, Hand *hand) noexcept nogil:
-    cdef int new = enter(&hand.here, &link.new)
-    cdef int old = enter(&hand.there[link.old.root % PLACES], &link.old)
-    if new < 0 or old < 0:
-        link.error = -(new if new < 0 else old)
+cdef void make_link(Link *link, Near *near) noexcept nogil:
+    cdef const Name *old = &link.old
+    cdef const Name *new = &link.new
+    cdef int here = enter(&near.here, new.root, new.path, above(new.start))
+    cdef int there = enter(&near.there[link.layer % PLACES], old.root, old.path, above(old.start))
+    if here < 0 or there < 0:
+        link.error = -(here if here < 0 else there)
+    elif linkat(there, old.path + old.start, here, new.path + new.start, 0) < 0:
+        link.error = errno
     else:
-        link.error = 0 if linkat(old, link.old.name, new, link.new.name, 0) == 0 else errno
+        link.error = 0
 
 
 cdef class Links:
-    """Links below the directory `target`, a descriptor, for `steps` that have sources in layers."""
+    """Links below the directory `target`, a descriptor of `owner`'s, for `steps` that have sources
+    in layers."""
 
-    def __init__(self, int target, list steps):
-        self.target = target
+    def __init__(self, int target, object owner, list steps):
+        self.owner = owner
         self.steps = steps
-        self.directories = []
+        self.plan(target)
 
     def __dealloc__(self):
         # Not before: after a second Ctrl-C threads may be at them still.
         free(self.links)
 
+    cdef int plan(self, int target) except -1:
+        cdef Step step
+        cdef Table table
+        cdef Text path
+        cdef int64_t row
+        cdef Link *link
+        cdef Link *last = NULL
+        cdef dict layers = {}
+        self.links = <Link *>malloc((len(self.steps) + 1) * sizeof(Link))
+        if self.links == NULL:
+            raise MemoryError
+        for step in self.steps:
+            table, row = step.source
+            path = table.rows[row].path
+            link = self.links + self.count
+            link.layer = layers.setdefault(table.root_fd, len(layers))
+            link.old.root = table.root_fd
+            link.old.path = table.heap + path.at
+            link.old.start = name_start(link.old.path, path.size)
+            link.new.root = target
+            link.new.path = PyBytes_AS_STRING(step.path)
+            link.new.start = name_start(link.new.path, PyBytes_GET_SIZE(step.path))
+            link.first = (
+                last == NULL
+                or link.new.start != last.new.start
+                or memcmp(link.new.path, last.new.path, link.new.start) != 0
+            )
+            link.error = 0
+            last = link
+            self.count += 1
+        return 0
+
     cdef int make(self) except -1:
         """Make them, in `links`; one that could not be made has an error."""
-        self.plan()
         if self.count < <int64_t>_LEAST:
-            self.run()
-        else:
-            run_threads(self.work, crew_size(None), self.cancel)
+            with nogil:
+                self.run()
+            return 0
+        run_threads(self.work, crew_size(None), self.cancel)
+        with nogil:
             self.run_again()
         return 0
 
@@ -108,55 +118,10 @@ cdef class Links:
         with nogil:
             self.run()
 
-    cdef int plan(self) except -1:
-        cdef Step step
-        cdef Table table
-        cdef Text path
-        cdef int64_t row
-        cdef Link *link
-        cdef Link *last = NULL
-        self.links = <Link *>malloc((len(self.steps) + 1) * sizeof(Link))
-        if self.links == NULL:
-            raise MemoryError
-        for step in self.steps:
-            table, row = step.source
-            path = table.rows[row].path
-            link = self.links + self.count
-            self.locate(
-                &link.old, NULL if last == NULL else &last.old,
-                table.root_fd, table.heap + path.at, path.size,
-            )
-            self.locate(
-                &link.new, NULL if last == NULL else &last.new,
-                self.target, PyBytes_AS_STRING(step.path), PyBytes_GET_SIZE(step.path),
-            )
-            link.first = last == NULL or link.new.directory != last.new.directory
-            link.error = 0
-            last = link
-            self.count += 1
-        return 0
-
-    cdef int locate(
-        self, Where *where, const Where *last, int root, const char *path, size_t size
-    ) except -1:
-        """Say where a path below `root` is; `last` is where the one before is."""
-        cdef size_t start = name_start(path, size)
-        where.root = root
-        where.directory = path
-        where.size = start - 1 if start else 0
-        where.name = path + start
-        if last != NULL and is_beside(where, last):
-            where.directory = last.directory
-        else:
-            directory = PyBytes_FromStringAndSize(path, where.size)
-            self.directories.append(directory)
-            where.directory = PyBytes_AS_STRING(directory)
-        return 0
-
     cdef void run(self) noexcept nogil:
-        cdef Hand hand
+        cdef Near near
         cdef int64_t at, end
-        empty(&hand)
+        clear_near(&near)
         while not load_int(&self.stop):
             at = fetch_add(&self.taken, SHARE)
             if at >= self.count:
@@ -170,16 +135,16 @@ cdef class Links:
             while at < self.count and (at < end or not self.links[at].first):
                 if load_int(&self.stop):
                     break
-                make_link(self.links + at, &hand)
+                make_link(self.links + at, &near)
                 at += 1
-        let_go(&hand)
+        leave_near(&near)
 
     cdef void run_again(self) noexcept nogil:
         """Descriptors that were too few for several threads may be enough for one."""
-        cdef Hand hand
+        cdef Near near
         cdef int64_t i
-        empty(&hand)
+        clear_near(&near)
         for i in range(self.count):
             if self.links[i].error == EMFILE or self.links[i].error == ENFILE:
-                make_link(self.links + i, &hand)
-        let_go(&hand)
+                make_link(self.links + i, &near)
+        leave_near(&near)

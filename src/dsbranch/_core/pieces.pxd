@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.linux cimport pthread_cond_t, pthread_mutex_t
+from dsbranch._core.places cimport Directory
 
 cdef enum:
     # Twice this stays in the second-level cache, which is where hashing is nearly free.
@@ -11,7 +12,8 @@ cdef enum:
     LONG = 1 << 22
 
 cdef struct Desk:
-    # One thread's memory.
+    # One thread's memory, and where it was last.
+    Directory[2] directories     # of each of two files that are compared; the first, of one
     char *piece
     char *other
     char *zeros

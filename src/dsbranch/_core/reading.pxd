@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from dsbranch._core.linux cimport pthread_mutex_t
 from dsbranch._core.pieces cimport Desk, Relays
+from dsbranch._core.places cimport Directory
 from dsbranch._core.table cimport Fault, Table
 
 cdef enum:
@@ -67,7 +68,8 @@ cdef class Reading:
     cdef void run(self, Desk *desk) noexcept nogil
     cdef void halt(self) noexcept nogil
     cdef void fail(self, int error, const char *action, const Source *source) noexcept nogil
-    cdef int begin(self, Source *source) noexcept nogil
+    cdef int open_file(self, const Source *source, Directory *here) noexcept nogil
+    cdef int begin(self, Source *source, Directory *here) noexcept nogil
     cdef void end(self, Source *source, int fd) noexcept nogil
     cdef void learn(self, const Source *source) noexcept nogil
     cdef int hash_zeros(self, int64_t size, void *state, Desk *desk) noexcept nogil

@@ -19,6 +19,7 @@ from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, s
 from dsbranch._core.files cimport MOST_PROBLEMS, is_of_one, open_below, open_to_read, row_from_stat
 from dsbranch._core.linux cimport *
 from dsbranch._core.pieces cimport *
+from dsbranch._core.places cimport Directory, leave, open_beside
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -245,13 +246,16 @@ cdef class Reading:
             share = 1 if load_int(&self.waits) or load_long(&self.taken) + MANY > self.count else SHARE
             at = fetch_add(&self.taken, share)
             if at >= self.count:
-                return
+                break
             end = min(at + share, self.count)
             while at < end and not load_int(&self.stop):
                 if load_int(&self.waits) and at + AHEAD < self.count:
                     self.ahead(at + AHEAD)
                 self.one(at, desk)
                 at += 1
+        # It may yet help with what others read.
+        leave(&desk.directories[0])
+        leave(&desk.directories[1])
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
@@ -274,14 +278,25 @@ cdef class Reading:
 
     # --- one file ---
 
-    cdef int begin(self, Source *source) noexcept nogil:
+    cdef int open_file(self, const Source *source, Directory *here) noexcept nogil:
+        """Open a file to be read; a descriptor or -errno.
+
+        Threads that wait for a disk keep no directories open: that would gain nothing, and they are
+        many.
+        """
+        if not load_int(&self.waits):
+            return open_beside(here, source.root, source.path, source.path_size)
+        leave(here)
+        return open_to_read(source.root, source.path, source.path_size, 0)
+
+    cdef int begin(self, Source *source, Directory *here) noexcept nogil:
         """Open a file to be read; a descriptor, or -1 after having failed.
 
         Its digest is told only if nobody can write to it without its times moving on. A mapped
         page takes many writes and moves them at the first, or, of a filesystem in memory, never; a
         long write moves them when it starts.
         """
-        cdef int fd = open_to_read(source.root, source.path, source.path_size, 0)
+        cdef int fd = self.open_file(source, here)
         if fd < 0:
             self.fail(-fd, b"open", source)
             return -1

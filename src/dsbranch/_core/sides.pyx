@@ -136,8 +136,9 @@ cdef class Pair:
 
     cdef int look_before(self, Node one) except -1:
         """Look the name up in an old directory that was left out of `open`; it may be None."""
-        nothing(&self.before)
-        if one is not None:
+        if one is None:
+            nothing(&self.before)
+        else:
             self.old.find_in(one.spots, one.count, self.at, self.size, None, &self.before)
         return 0
 

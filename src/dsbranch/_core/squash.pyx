@@ -154,13 +154,13 @@ cdef class Plan:
                 yield new_step(DIRECTORY_STEP, path, self.at(pair.after.entry), None, marker)
                 rest.append((inner, part))
 
-    cdef bint is_whole(self, Spot entry):
+    cdef bint is_whole(self, Spot entry) except -1:
         """Whether an entry is there, and stands for itself, whatever lies below."""
         cdef Row *row
         if entry.layer < 0:
             return False
         row = self.whole.row(entry)
-        return row.kind != DIRECTORY and not row.flags & F_METACOPY
+        return row.kind != DIRECTORY and not (row.kind == FILE and row.flags & F_METACOPY)
 
     cdef Step stub(self, bytes path, Spot entry, Spot data, Spot below_data):
         """The step of a metadata-only copy."""

@@ -50,12 +50,20 @@ def describe(error: BaseException) -> Fault | None:
         return Fault(error.exit_code, str(error), error.hint, processes)
     if isinstance(error, OSError):
         return _system(error)
-    # Of a library that is loaded where it is used, by the C library.
-    no_room = isinstance(error, ImportError) and "failed to map segment" in str(error)
-    if isinstance(error, MemoryError) or no_room:
+    if isinstance(error, MemoryError) or _is_too_large(error):
         sentence = str(error) or os.strerror(errno.ENOMEM)
         return Fault(IntegrityError.exit_code, sentence, _HINTS[errno.ENOMEM])
     return None
+
+
+def _is_too_large(error: BaseException) -> bool:
+    """Whether memory ended while the C library loaded a module, which it cannot map either where a
+    filesystem forbids that."""
+    return (
+        isinstance(error, ImportError)
+        and "failed to map segment" in str(error)
+        and "not permitted" not in str(error)
+    )
 
 
 def _system(error: OSError) -> Fault | None:
