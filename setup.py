@@ -20,7 +20,6 @@ MODULES = [
     "record",
     "rowsum",
     "files",
-    "places",
     "digest",
     "tasks",
     "scan",

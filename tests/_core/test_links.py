@@ -131,12 +131,8 @@ def names(tmp_path: Path) -> list[Path]:
 
 def built(tmp_path: Path) -> set[int]:
     """The inodes that the names have in a new layer."""
-    target, empty = tmp_path / "target", tmp_path / "empty"
-    target.mkdir()
-    empty.mkdir()
-    steps = plan([core.scan(tmp_path / "layer")], [], Base(os.fsencode(empty)))
-    build(steps, os.fsencode(target))
-    found = dict(inodes(target))
+    merged([tmp_path / "layer"])
+    found = dict(inodes(tmp_path / "target"))
     assert len(found) == 20
     return {found[f"{n}/f"] for n in range(10)}
 

@@ -66,7 +66,7 @@ cdef object blamed(Step step, object error):
 
 
 cdef class Place:
-    """As `places.Directory`, for paths that nobody else keeps."""
+    """As `files.Directory`, for paths that nobody else keeps."""
 
     cdef bytes path
     cdef int fd

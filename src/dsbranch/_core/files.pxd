@@ -34,12 +34,28 @@ cdef extern from *:
 cdef enum:
     MOST_PROBLEMS = 10000    # entries that a job passes over before it gives up
 
+cdef struct Directory:
+    # One that stays open.
+    int fd               # below 0: it is not
+    int root
+    const char *path     # of which the first `size` bytes are the directory's; NULL: there is none
+    size_t size
+
+cdef inline size_t above(size_t start) noexcept nogil:
+    """How long the path of a directory is in which a name begins at `start`."""
+    return start - 1 if start else 0
+
 cdef bint is_of_one(int error) noexcept nogil
 cdef int by_name(const void *a, const void *b) noexcept nogil
 cdef int reserve(char **buffer, size_t *room, size_t size) noexcept nogil
 cdef void scratch_free(Scratch *scratch) noexcept nogil
 cdef int open_to_read(int root, const char *path, size_t size, int flags) noexcept nogil
 cdef int open_below(int root, const char *path, size_t size, int flags) noexcept nogil
+cdef void prepare(Directory *some, int count) noexcept nogil
+cdef int enter(Directory *here, int root, const char *path, size_t size) noexcept nogil
+cdef void leave(Directory *here) noexcept nogil
+cdef void leave_all(Directory *some, int count) noexcept nogil
+cdef int open_beside(Directory *here, int root, const char *path, size_t size) noexcept nogil
 cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil
 cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil
 cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil

@@ -11,42 +11,24 @@ from libc.string cimport memcmp
 
 from dsbranch._core.crew import crew_size, run_threads
 
+from dsbranch._core.files cimport Directory, above, enter, leave_all, prepare
 from dsbranch._core.linux cimport *
-from dsbranch._core.places cimport Directory, above, clear_directory, enter, leave
 from dsbranch._core.squash cimport Step
 from dsbranch._core.table cimport *
 
 cdef enum:
     SHARE = 64           # links whose directories a thread takes at once
-    PLACES = 4           # directories of layers that it keeps open
+    PLACES = 5           # directories that it keeps open: the first of the target, others of layers
 
 # From how many links on it is worth starting threads.
 _LEAST = 512
 
-cdef struct Near:
-    Directory here
-    Directory[PLACES] there
 
-
-cdef void clear_near(Near *near) noexcept nogil:
-    cdef int i
-    clear_directory(&near.here)
-    for i in range(PLACES):
-        clear_directory(&near.there[i])
-
-
-cdef void leave_near(Near *near) noexcept nogil:
-    cdef int i
-    leave(&near.here)
-    for i in range(PLACES):
-        leave(&near.there[i])
-
-
-cdef void make_link(Link *link, Near *near) noexcept nogil:
+cdef void make_link(Link *link, Directory *near) noexcept nogil:
     cdef const Name *old = &link.old
     cdef const Name *new = &link.new
-    cdef int here = enter(&near.here, new.root, new.path, above(new.start))
-    cdef int there = enter(&near.there[link.layer % PLACES], old.root, old.path, above(old.start))
+    cdef int here = enter(near, new.root, new.path, above(new.start))
+    cdef int there = enter(near + 1 + link.layer % (PLACES - 1), old.root, old.path, above(old.start))
     if here < 0 or there < 0:
         link.error = -(here if here < 0 else there)
     elif linkat(there, old.path + old.start, here, new.path + new.start, 0) < 0:
@@ -119,9 +101,9 @@ cdef class Links:
             self.run()
 
     cdef void run(self) noexcept nogil:
-        cdef Near near
+        cdef Directory[PLACES] near
         cdef int64_t at, end
-        clear_near(&near)
+        prepare(near, PLACES)
         while not load_int(&self.stop):
             at = fetch_add(&self.taken, SHARE)
             if at >= self.count:
@@ -135,16 +117,16 @@ cdef class Links:
             while at < self.count and (at < end or not self.links[at].first):
                 if load_int(&self.stop):
                     break
-                make_link(self.links + at, &near)
+                make_link(self.links + at, near)
                 at += 1
-        leave_near(&near)
+        leave_all(near, PLACES)
 
     cdef void run_again(self) noexcept nogil:
         """Descriptors that were too few for several threads may be enough for one."""
-        cdef Near near
+        cdef Directory[PLACES] near
         cdef int64_t i
-        clear_near(&near)
+        prepare(near, PLACES)
         for i in range(self.count):
             if self.links[i].error == EMFILE or self.links[i].error == ENFILE:
-                make_link(self.links + i, &near)
-        leave_near(&near)
+                make_link(self.links + i, near)
+        leave_all(near, PLACES)

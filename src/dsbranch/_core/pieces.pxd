@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from dsbranch._core.files cimport Directory
 from dsbranch._core.linux cimport pthread_cond_t, pthread_mutex_t
-from dsbranch._core.places cimport Directory
 
 cdef enum:
     # Twice this stays in the second-level cache, which is where hashing is nearly free.

@@ -12,14 +12,13 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
 from dsbranch._core.digest cimport STATE_SIZE, stream_update
+from dsbranch._core.files cimport prepare
 from dsbranch._core.linux cimport *
-from dsbranch._core.places cimport clear_directory, leave
 
 
 cdef int furnish(Desk *desk) noexcept nogil:
     memset(desk, 0, sizeof(Desk))
-    clear_directory(&desk.directories[0])
-    clear_directory(&desk.directories[1])
+    prepare(desk.directories, 2)
     if (
         posix_memalign(<void **>&desk.piece, 4096, PIECE)
         or posix_memalign(<void **>&desk.other, 4096, PIECE)
@@ -32,8 +31,6 @@ cdef int furnish(Desk *desk) noexcept nogil:
 
 
 cdef void clear(Desk *desk) noexcept nogil:
-    leave(&desk.directories[0])
-    leave(&desk.directories[1])
     free(desk.piece)
     free(desk.other)
     free(desk.zeros)

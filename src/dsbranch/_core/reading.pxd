@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from dsbranch._core.files cimport Directory
 from dsbranch._core.linux cimport pthread_mutex_t
 from dsbranch._core.pieces cimport Desk, Relays
-from dsbranch._core.places cimport Directory
 from dsbranch._core.table cimport Fault, Table
 
 cdef enum:

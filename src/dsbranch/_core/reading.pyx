@@ -16,10 +16,19 @@ from dsbranch._core.columns import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update
-from dsbranch._core.files cimport MOST_PROBLEMS, is_of_one, open_below, open_to_read, row_from_stat
+from dsbranch._core.files cimport (
+    MOST_PROBLEMS,
+    Directory,
+    is_of_one,
+    leave,
+    leave_all,
+    open_below,
+    open_beside,
+    open_to_read,
+    row_from_stat,
+)
 from dsbranch._core.linux cimport *
 from dsbranch._core.pieces cimport *
-from dsbranch._core.places cimport Directory, leave, open_beside
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -253,9 +262,8 @@ cdef class Reading:
                     self.ahead(at + AHEAD)
                 self.one(at, desk)
                 at += 1
-        # It may yet help with what others read.
-        leave(&desk.directories[0])
-        leave(&desk.directories[1])
+        # Already now: it may yet help with what others read.
+        leave_all(desk.directories, 2)
 
     cdef void one(self, int64_t at, Desk *desk) noexcept nogil:
         pass
