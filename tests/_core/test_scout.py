@@ -189,6 +189,37 @@ def test_threads_do_it_and_close_what_they_open(large: Path) -> None:
     assert len(set(opened)) == 1
 
 
+XATTRS = """
+#include <string.h>
+int listed;
+ssize_t llistxattr(const char *path, char *names, size_t size) {
+    static ssize_t (*real)(const char *, char *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "llistxattr");
+    if (pthread_equal(pthread_self(), first)) listed++;
+    return real(path, names, size);
+}
+"""
+COMPARED_TWICE = """
+listed = number("listed")
+for top in ("0", "10"):
+    os.setxattr(f"layer/{top}/{top}", "user.new", b"")
+    os.setxattr(f"base/{top}/{int(top) + 1}", "user.old", b"")
+layer = scan(b"layer")
+listed.value = 0
+found = changes(View([], base), View([layer], base))
+print(listed.value, sorted(d.path for d in found if d.status == "m"))
+"""
+
+
+def test_whoever_opens_a_directory_sees_whether_it_has_xattrs(large: Path) -> None:
+    """What has none is not asked again, one directory after the other."""
+    said = interposed.python(COUNTED + XATTRS, large, PRELUDE + COMPARED_TWICE, large)
+    listed, _, found = said.strip().partition(" ")
+    # In the ten at the top there are only directories, so nobody opens them for a name.
+    assert int(listed) <= 10 + 2 + 1
+    assert found == str([b"0/0", b"0/1", b"10/10", b"10/11"])
+
+
 PRESSED = """
 slow.value = 5000
 def press(times):

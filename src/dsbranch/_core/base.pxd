@@ -21,6 +21,7 @@ cdef struct Opened:
 
 cdef class Base(Table):
     cdef Answer *answers
+    cdef uint32_t room      # for how many
     cdef Scratch scratch
     cdef char *listing
     cdef bint user
@@ -39,8 +40,10 @@ cdef class Base(Table):
     cdef int keep(
         self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil
+    cdef bint make_room(self) noexcept nogil
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
+    cdef void take_bare(self, int64_t row) noexcept nogil
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

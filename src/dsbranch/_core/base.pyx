@@ -19,7 +19,10 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     LISTING = 1 << 16
-    ANSWERS = 1 << 16    # how many are remembered; comparing views comes by a name two to four times
+    # How many answers there is room for, at first and at most; comparing views comes by a name two
+    # to four times.
+    FEW = 1 << 12
+    MOST = 1 << 16
     NEAR = 8             # how many places one of them may have
     FACTS = 1            # bits of Row.loaded: xattrs are known
     CHILDREN = 2         # the children are listed
@@ -41,7 +44,8 @@ cdef class Base(Table):
         self.user = dialect == "user"
         memset(&self.scratch, 0, sizeof(Scratch))
         self.listing = <char *>malloc(LISTING)
-        self.answers = <Answer *>calloc(ANSWERS, sizeof(Answer))
+        self.answers = <Answer *>calloc(FEW, sizeof(Answer))
+        self.room = FEW
         if self.listing == NULL or self.answers == NULL:
             raise MemoryError
         self.open(path)
@@ -226,7 +230,7 @@ cdef class Base(Table):
             place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
         place ^= place >> 16
         for i in range(NEAR):
-            answer = self.answers + (place + i) % ANSWERS
+            answer = self.answers + (place + i) % self.room
             if answer.size == 0 or self.answers_to(answer, parent, name, size):
                 return answer
             # The heap only grows, so where a name lies on it tells how old its answer is.
@@ -234,7 +238,7 @@ cdef class Base(Table):
                 oldest == NULL or answer.at < oldest.at
             ):
                 oldest = answer
-        return self.answers + place % ANSWERS if oldest == NULL else oldest
+        return self.answers + place % self.room if oldest == NULL else oldest
 
     cdef bint answers_to(
         self, const Answer *answer, int64_t parent, const char *name, size_t size
@@ -253,11 +257,35 @@ cdef class Base(Table):
             text.at += text.size - size
         elif self.put(name, size, &text) < 0:
             return -2
+        while answer.size and self.make_room():
+            answer = self.place_of(parent, name, size)
         answer.row = row
         answer.at = text.at
         answer.size = <uint32_t>size
         answer.parent = <uint32_t>parent
         return 0
+
+    cdef bint make_room(self) noexcept nogil:
+        """Give the answers four times the room, up to MOST.
+
+        Not at once: they lie scattered, and each page takes 2 us to come.
+        """
+        cdef Answer *fewer = self.answers
+        cdef Answer *more = NULL
+        cdef Answer *answer
+        cdef uint32_t i, room = self.room
+        if room < MOST:
+            more = <Answer *>calloc(4 * room, sizeof(Answer))
+        if more == NULL:
+            return False
+        self.answers = more
+        self.room = 4 * room
+        for i in range(room):
+            if fewer[i].size:
+                answer = self.place_of(fewer[i].parent, self.heap + fewer[i].at, fewer[i].size)
+                answer[0] = fewer[i]
+        free(fewer)
+        return True
 
     # --- for those who look names up themselves ---
 
@@ -287,6 +315,10 @@ cdef class Base(Table):
             if found < 0:
                 return -2
         return self.keep(self.place_of(parent, name, size), parent, name, size, found)
+
+    cdef void take_bare(self, int64_t row) noexcept nogil:
+        """Take it that a row has no xattrs."""
+        self.rows[row].loaded |= FACTS
 
     cdef int load(self, int64_t parent) noexcept nogil:
         """List a directory: its children become the rows [first, end), sorted by name."""

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
+from dsbranch._core.files cimport Directory
 from dsbranch._core.table cimport Row, Table
 
 cdef struct Errand:
@@ -11,6 +12,7 @@ cdef struct Errand:
     int64_t folder       # the row of its directory, there
     bint told            # the dataset was asked, and nothing special is there
     bint absent
+    bint bare            # its directory was opened for it, and has no xattrs
     Row found            # but for its path
 
 cdef struct Folder:
@@ -32,5 +34,7 @@ cdef class Scout:
     cdef int plan(self, int64_t low, int64_t high) except -1
     cdef list parts_over(self, const char *path, size_t size)
     cdef void run(self) noexcept nogil
-    cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil
+    cdef void look(
+        self, Errand *errand, Folder *here, Folder *before, Directory *above
+    ) noexcept nogil
     cdef int hand_over(self) except -1

@@ -63,8 +63,6 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
     """
     cdef Row *left
     cdef Row *right
-    a.complete(one)
-    b.complete(two)
     left = a.row(one)
     right = b.row(two)
     if left.mode != right.mode:
@@ -74,6 +72,8 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
             return True
     if (left.kind != DIRECTORY or times) and left.mtime_ns != right.mtime_ns:
         return True
+    a.complete(one)
+    b.complete(two)
     if (left.flags ^ right.flags) & F_XATTRS:
         return True
     return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, 16) != 0
