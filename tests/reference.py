@@ -127,7 +127,7 @@ def _entry(path: bytes, at: bytes, status: os.stat_result, dialect: str) -> Entr
         nlink_group=0,
         target=os.readlink(at) if kind == "symlink" else None,
         redirect=overlay.get("redirect") if flags & REDIRECT else None,
-        origin=overlay.get("origin") if kind != "whiteout" else None,
+        origin=overlay.get("origin") if kind not in ("whiteout", "directory") else None,
         xattrs=xattrs_digest(own) if kind != "whiteout" else None,
         digest=None,
     )

@@ -293,7 +293,7 @@ cdef class Reading:
         many.
         """
         if not load_int(&self.waits):
-            return open_beside(here, source.root, source.path, source.path_size)
+            return open_beside(here, source.root, source.path, source.path_size, 0)
         leave(here)
         return open_to_read(source.root, source.path, source.path_size, 0)
 
