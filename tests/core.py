@@ -75,7 +75,7 @@ class Stack:
 
 
 def changes(old: View | None, new: View, **options: bool) -> list[Change]:
-    found = (delta.astuple() for delta in core_changes(old, new, **options))
+    found = core_changes(old, new, **options).tuples()
     return [Change(status, path, old, kind, *sizes) for status, path, kind, old, *sizes in found]
 
 

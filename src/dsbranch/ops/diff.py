@@ -39,8 +39,7 @@ class Diff:
         return len(self._deltas)
 
     def __iter__(self) -> Iterator[Change]:
-        for delta in self._deltas:
-            yield Change._make(delta.astuple())
+        return map(Change._make, self._deltas.tuples())
 
     def counts(self) -> dict[str, int]:
         """How many changes there are of each letter that occurs."""

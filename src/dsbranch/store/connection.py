@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from errno import EACCES, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from dsbranch.errors import IntegrityError, NoPrivilege
 from dsbranch.store.faults import DAMAGED_HINT, from_errno, storage
@@ -43,11 +42,11 @@ class Connection:
         self.path = Path(":memory:") if path is None else path
         self.alone = alone
         self.in_doubt = False
-        uri = "file::memory:"
+        uri = b"file::memory:"
         if path is not None:
             _require_writable(path)
             # A URI, as only that keeps SQLite from making a missing file, and takes any bytes.
-            uri = f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}"
+            uri = b"file:" + _quoted(os.fsencode(path)) + b"?mode=rw" + b"c" * create
         with storage(f"open {self.path}"):
             self._sqlite = sqlite3.connect(
                 uri,
@@ -151,6 +150,11 @@ class Connection:
                     )
         finally:
             self.script("PRAGMA foreign_keys = ON")
+
+
+def _quoted(name: bytes) -> bytes:
+    """What means something in a URI, escaped; urllib takes 2 ms to be loaded."""
+    return name.replace(b"%", b"%25").replace(b"?", b"%3f").replace(b"#", b"%23")
 
 
 @contextmanager

@@ -9,12 +9,10 @@ it. ``docs/decisions/0009-digest-cache.md`` says why its rules are as they are.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from dsbranch._core.columns import FileKey
 from dsbranch._core.digest import digest_bytes
@@ -134,12 +132,7 @@ def is_racy(key: FileKey, began_ns: int) -> bool:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode=rwc",
-        uri=True,
-        timeout=_PATIENCE_SECONDS,
-        isolation_level=None,
-    )
+    db = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
     try:
         # OFF: nobody waits for the disk. What a power cut tears, the seals tell from the whole.
         db.execute("PRAGMA synchronous = OFF")
