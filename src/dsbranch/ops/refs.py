@@ -11,8 +11,9 @@ SHORT = 10
 """How many digits of a commit's id are shown to people."""
 
 _SHORTEST_PREFIX = 4
-_SUFFIX = re.compile(r"^(?P<ref>[^~]*)(?P<steps>(~[0-9]{0,9})+)$")
-_POSITION = re.compile(r"^(?P<branch>.+)@\{(?P<count>[0-9]{1,9})\}$", re.DOTALL)
+# Compiled for those who ask: it takes as long as a query.
+_SUFFIX = r"^(?P<ref>[^~]*)(?P<steps>(~[0-9]{0,9})+)$"
+_POSITION = r"^(?P<branch>.+)@\{(?P<count>[0-9]{1,9})\}$"
 
 
 def resolve(context: Context, ref: str) -> str:
@@ -21,7 +22,7 @@ def resolve(context: Context, ref: str) -> str:
     :raises UnknownRef: nothing has that name; with names close to it
     :raises AmbiguousRef: several commits begin with these digits
     """
-    suffix = _SUFFIX.match(ref)
+    suffix = re.match(_SUFFIX, ref) if "~" in ref else None
     if suffix:
         start = resolve(context, suffix["ref"])
         count = sum(int(step or 1) for step in suffix["steps"][1:].split("~"))
@@ -29,7 +30,7 @@ def resolve(context: Context, ref: str) -> str:
         if steps < count:
             raise UnknownRef(f"{suffix['ref']} has only {steps} ancestors", ref=ref)
         return found
-    position = _POSITION.match(ref)
+    position = re.match(_POSITION, ref, re.DOTALL) if "@{" in ref else None
     if position:
         branch = context.store.branch(position["branch"])
         count = int(position["count"])

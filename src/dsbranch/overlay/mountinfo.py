@@ -16,7 +16,6 @@ from dsbranch.model.views import Process
 from dsbranch.overlay.plan import parse_source
 from dsbranch.overlay.processes import VANISHED, command, pids, read
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 _OURS = b"dsbranch:"
 
 SERVED = "fuse.fuse-overlayfs"
@@ -58,7 +57,9 @@ class MountEntry(NamedTuple):
 
 
 def unescape(field: bytes) -> bytes:
-    return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
+    if b"\\" not in field:
+        return field
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), field)
 
 
 def parse(data: bytes) -> list[MountEntry]:

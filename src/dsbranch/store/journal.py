@@ -54,7 +54,7 @@ _SENSELESS = (
     sqlite3.Error,
 )
 # The number of the last operation ends a line, to be found without reading all of it.
-_END = re.compile(rb'"op":(\d+)}\n$')
+_END = rb'"op":(\d+)}\n$'
 _END_BYTES = 40
 
 
@@ -97,7 +97,7 @@ def _appended(path: Path, operation: int, line: bytes) -> bool:
         return False
     try:
         end = os.pread(fd, _END_BYTES, max(0, os.fstat(fd).st_size - _END_BYTES))
-        told = _END.search(end)
+        told = re.search(_END, end)
         # In one piece, as others may append, too.
         follows = told is not None and int(told[1]) == operation - 1
         return follows and os.write(fd, line) == len(line)
