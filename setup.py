@@ -16,6 +16,7 @@ MODULES = [
     "syscalls",
     "memory",
     "table",
+    "tabular",
     "image",
     "record",
     "rowsum",

@@ -25,10 +25,12 @@ from benchmarks import page
 from benchmarks.conftest import command
 from benchmarks.scratch import machine, new_files
 from dsbranch._core.algebra import changes
-from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
+from dsbranch._core.columns import Columns
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns
+from dsbranch._core.terms import DIGEST_BYTES, KINDS
 from dsbranch._core.view import View
 
 OURS = "**dsbranch**"
@@ -203,7 +205,7 @@ def table(files: int, *, edition: int = 0, at: int = 0, of: int = 1) -> Table:
         for name in ("target", "redirect", "origin")
         for part, value in (("offsets", zeros), ("data", b""), ("valid", none))
     }
-    return Table.from_columns(
+    return from_columns(
         Columns(
             length=length,
             path_offsets=offsets.tobytes(),

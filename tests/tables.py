@@ -6,8 +6,10 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 
-from dsbranch._core.columns import DIGEST_BYTES, KINDS, Columns
+from dsbranch._core.columns import Columns
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns
+from dsbranch._core.terms import DIGEST_BYTES, KINDS
 from tests.reference import REDIRECT, Entry, Layer, order
 
 DEFAULTS = Entry(b"", "file", 0, 0o644, 0, 0, 0, 0, 0, 0, None, None, None, None, None)
@@ -44,7 +46,7 @@ def table(rows: Iterable[Entry]) -> Table:
         }
 
     paths = texts("path")
-    return Table.from_columns(
+    return from_columns(
         Columns(
             length=len(found),
             path_offsets=paths["path_offsets"],

@@ -14,6 +14,7 @@ from dsbranch._core.content import compare_files
 from dsbranch._core.scan import scan
 from dsbranch._core.squash import plan
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns
 from dsbranch._core.view import View
 from dsbranch.ops.archive.items import plan_full
 from tests._core.test_table import columns
@@ -34,18 +35,18 @@ def peak(make: Callable[[], Iterable[object]]) -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def table() -> Table:
     rows = [(b"%05d" % number, "file") for number in range(ENTRIES)]
-    return Table.from_columns(columns([(b"", "directory"), *rows]))
+    return from_columns(columns([(b"", "directory"), *rows]))
 
 
 def test_the_steps_of_a_squash(table: Table) -> None:
-    below = Table.from_columns(columns([(b"", "directory")]))
+    below = from_columns(columns([(b"", "directory")]))
     count, most = peak(lambda: plan([table], [below], None))
     assert count == ENTRIES + 1
     assert most < ENTRIES
 
 
 def test_a_plan_can_be_gone_through_again(table: Table) -> None:
-    steps = plan([table], [Table.from_columns(columns([(b"", "directory")]))], None)
+    steps = plan([table], [from_columns(columns([(b"", "directory")]))], None)
     first = [(step.action, step.path, step.source) for step in steps]
     assert [(step.action, step.path, step.source) for step in steps] == first
     assert len(first) == ENTRIES + 1

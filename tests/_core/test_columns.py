@@ -2,7 +2,8 @@ import struct
 
 import pytest
 
-from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.columns import Columns
+from dsbranch._core.terms import KINDS
 from tests.store.facts import GOLDEN, columns_of, rows_of
 
 

@@ -18,9 +18,10 @@ import xxhash
 
 from dsbranch._core import digest as digest_module
 from dsbranch._core.base import Base
-from dsbranch._core.columns import FileKey
 from dsbranch._core.content import compare_files, digest_files
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns, to_columns
+from dsbranch._core.terms import FileKey
 from dsbranch._core.view import View
 from tests import core, interposed, trees
 from tests.trees import Dir, File
@@ -199,7 +200,7 @@ def test_digests_of_a_table_are_asked_for_and_told(tmp_path, known):
 def test_a_manifests_rows_are_told_apart_by_stat(tmp_path, known):
     data = os.urandom(SIZE)
     one, two, scanned = pair(tmp_path, data, data)
-    table = Table.from_columns(scanned.columns())
+    table = from_columns(to_columns(scanned))
     table.open(os.fsencode(tmp_path / "t"))
     assert ask(table, known)[0]
     assert set(known.digests) == {key_of(one), key_of(two)}

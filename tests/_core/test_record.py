@@ -20,10 +20,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.columns import Columns
 from dsbranch._core.record import Sink, Stream
 from dsbranch._core.rowsum import digest
-from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_batches, to_columns
+from dsbranch._core.terms import KINDS
 from tests.store.facts import GOLDEN, Row, columns_of, table_of
 
 ROOT = Row(b"", "directory")
@@ -331,5 +332,5 @@ def test_every_field_is_in_it() -> None:
 
 def test_it_does_not_depend_on_where_the_rows_come_from() -> None:
     table = table_of(GOLDEN)
-    again = Table.from_batches([table.columns(0, 5), table.columns(5)])
+    again = from_batches([to_columns(table, 0, 5), to_columns(table, 5)])
     assert digest(again) == digest(table)

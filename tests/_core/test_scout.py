@@ -307,10 +307,11 @@ from dsbranch._core import scout
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns
 from dsbranch._core.view import View
 from tests._core.test_table import columns
 scout._LEAST = 1
-layer = Table.from_columns(columns([(b"", "directory"), (b"broken", "file")]))
+layer = from_columns(columns([(b"", "directory"), (b"broken", "file")]))
 base = Base(os.fsencode(sys.argv[1]))
 try:
     print(list(changes(View([], base), View([layer], base))))

@@ -13,7 +13,7 @@ import pytest
 from dsbranch._core.algebra import changes
 from dsbranch._core.columns import Columns
 from dsbranch._core.image import digest
-from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_batches, from_columns, to_batches
 from dsbranch._core.view import View
 from tests._core.test_table import columns
 
@@ -34,14 +34,14 @@ def files_mapped() -> list[str]:
 
 def test_a_large_table_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
     before = files_mapped()
-    table = Table.from_batches(batches(), spill=os.fsencode(tmp_path))
+    table = from_batches(batches(), spill=os.fsencode(tmp_path))
     assert len(files_mapped()) == len(before) + 1
     assert os.listdir(tmp_path) == []
-    in_memory = Table.from_batches(batches())
+    in_memory = from_batches(batches())
     assert len(files_mapped()) == len(before) + 1
     assert len(table) == PART * PARTS + 1
     assert digest(table) == digest(in_memory)
-    parts = list(table.batches())
+    parts = list(to_batches(table))
     assert [part.length for part in parts] == [131_072, 131_072, 131_072, 106_785]
     fewer = table.without([b"0000001", b"0499999"])
     assert len(files_mapped()) == len(before) + 2
@@ -52,7 +52,7 @@ def test_a_large_table_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
 
 def test_so_do_changes_that_are_too_many(tmp_path: Path) -> None:
     rows = [(b"%07d" % number, "file") for number in range(2_000_000)]
-    table = Table.from_columns(columns([(b"", "directory"), *rows]))
+    table = from_columns(columns([(b"", "directory"), *rows]))
     del rows
     before = files_mapped()
     found = changes(None, View([table]), spill=os.fsencode(tmp_path))
@@ -66,7 +66,7 @@ def test_so_do_changes_that_are_too_many(tmp_path: Path) -> None:
 
 def test_a_directory_that_holds_no_such_files(tmp_path: Path) -> None:
     before = files_mapped()
-    table = Table.from_batches(batches(), spill=b"/proc")
+    table = from_batches(batches(), spill=b"/proc")
     assert files_mapped() == before
     assert len(table) == PART * PARTS + 1
 
@@ -79,9 +79,9 @@ def test_on_a_full_disk_it_stays_in_memory(megabytes: int, tmp_path: Path) -> No
     subprocess.run(["mount", *disk, tmp_path], check=True)
     try:
         before = files_mapped()
-        table = Table.from_batches(batches(), spill=os.fsencode(tmp_path))
+        table = from_batches(batches(), spill=os.fsencode(tmp_path))
         assert files_mapped() == before
-        assert digest(table) == digest(Table.from_batches(batches()))
+        assert digest(table) == digest(from_batches(batches()))
         del table
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.columns import Columns
 from dsbranch._core.digest import digest_bytes
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns, to_columns
+from dsbranch._core.terms import KINDS
 from tests import core, trees
 from tests import edits as e
 from tests.cases import BASE, LONG, MANY
@@ -58,7 +60,7 @@ GOOD: list[Row] = [
 
 
 def test_good_rows_are_taken() -> None:
-    table = Table.from_columns(columns(GOOD))
+    table = from_columns(columns(GOOD))
     assert [(entry.path, entry.kind) for entry in core.entries(table)] == GOOD
 
 
@@ -66,9 +68,9 @@ def test_good_rows_are_taken() -> None:
 def test_there_and_back(tree: Dir, tmp_path: Path) -> None:
     trees.make(tree, tmp_path / "t")
     table = core.scan(tmp_path / "t")
-    again = Table.from_columns(table.columns())
+    again = from_columns(to_columns(table))
     assert core.entries(again) == core.entries(table)
-    assert again.columns() == table.columns()
+    assert to_columns(again) == to_columns(table)
 
 
 def marked(place: Path) -> Table:
@@ -88,7 +90,7 @@ def marked(place: Path) -> Table:
 @pytest.mark.root
 def test_markers_there_and_back(tmp_path: Path) -> None:
     table = marked(tmp_path)
-    again = core.entries(Table.from_columns(table.columns()))
+    again = core.entries(from_columns(to_columns(table)))
     assert again == core.entries(table)
     by_path = {entry.path: entry for entry in again}
     assert (by_path[b"d"].flags, by_path[b"d"].redirect) == (2 | 4, b"/\xff\n")
@@ -127,24 +129,24 @@ MALFORMED: dict[str, list[Row]] = {
 @pytest.mark.parametrize("rows", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_rows_are_refused(rows: list[Row]) -> None:
     with pytest.raises(ValueError):
-        Table.from_columns(columns(rows))
+        from_columns(columns(rows))
 
 
 def test_no_rows_are_refused() -> None:
     with pytest.raises(ValueError):
-        Table.from_columns(columns([]))
+        from_columns(columns([]))
 
 
 def test_a_negative_size_is_refused() -> None:
     size = (-1).to_bytes(8, "little", signed=True) * len(GOOD)
     with pytest.raises(ValueError, match="a negative size"):
-        Table.from_columns(columns(GOOD, size=size))
+        from_columns(columns(GOOD, size=size))
 
 
 @pytest.mark.parametrize("kind", [8, 255])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     with pytest.raises(ValueError):
-        Table.from_columns(columns(GOOD, kind=bytes([1, 1, 1, kind, 7, 0, 3])))
+        from_columns(columns(GOOD, kind=bytes([1, 1, 1, kind, 7, 0, 3])))
 
 
 SIZED = [name for name in Columns._fields if not name.endswith("_data")][1:]
@@ -154,7 +156,7 @@ SIZED = [name for name in Columns._fields if not name.endswith("_data")][1:]
 def test_a_short_column_is_refused(name: str) -> None:
     good = columns(GOOD, ctime_ns=bytes(8 * len(GOOD)))
     with pytest.raises(ValueError):
-        Table.from_columns(columns(GOOD, **{name: bytes(getattr(good, name))[:-1]}))
+        from_columns(columns(GOOD, **{name: bytes(getattr(good, name))[:-1]}))
 
 
 @pytest.mark.parametrize(
@@ -170,12 +172,12 @@ def test_a_short_column_is_refused(name: str) -> None:
 )
 def test_offsets_out_of_bounds_are_refused(offsets: list[int]) -> None:
     with pytest.raises(ValueError):
-        Table.from_columns(columns(GOOD, path_offsets=struct.pack("<8q", *offsets)))
+        from_columns(columns(GOOD, path_offsets=struct.pack("<8q", *offsets)))
 
 
 @pytest.mark.parametrize("number", [-1, 7, 1 << 40])
 def test_a_row_that_is_not_there(number: int) -> None:
-    table = Table.from_columns(columns(GOOD))
+    table = from_columns(columns(GOOD))
     with pytest.raises((IndexError, OverflowError)):
         table.entry(number)
 
@@ -183,8 +185,6 @@ def test_a_row_that_is_not_there(number: int) -> None:
 def test_digests_survive(tmp_path: Path) -> None:
     digest = digest_bytes(b"content")
     valid = bytes([0, 0, 0, 1, 0, 0, 0])
-    table = Table.from_columns(
-        columns(GOOD, digest=bytes(48) + digest + bytes(48), digest_valid=valid)
-    )
+    table = from_columns(columns(GOOD, digest=bytes(48) + digest + bytes(48), digest_valid=valid))
     found = [entry.digest for entry in core.entries(table)]
     assert found == [None, None, None, digest, None, None, None]

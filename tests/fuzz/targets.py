@@ -27,6 +27,7 @@ from dsbranch._core import image
 from dsbranch._core.algebra import changes
 from dsbranch._core.digest import digest_bytes
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns, to_columns
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.ops import refs
@@ -76,7 +77,7 @@ def of_manifest(place: Path) -> Target:
 def of_columns(place: Path) -> Target:
     """As from a manifest whose checksums are right."""
     trees.make(BASE, place / "t")
-    tables = [columns_of(GOLDEN), scan(place / "t").columns()]
+    tables = [columns_of(GOLDEN), to_columns(scan(place / "t"))]
     fields = [name for name in c.Columns._fields if name != "length"]
 
     def packed(table: c.Columns) -> bytes:
@@ -94,7 +95,7 @@ def of_columns(place: Path) -> Target:
             end = at + max(0, min(size, len(data) - at))
             parts[name], at = data[at:end], end
         parts["ctime_ns"] = parts["ctime_ns"] or None  # only the dataset's manifest has one
-        _walk(Table.from_columns(c.Columns(length, **parts)))
+        _walk(from_columns(c.Columns(length, **parts)))
 
     return [packed(table) for table in tables], read, (ValueError,)
 

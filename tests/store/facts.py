@@ -3,8 +3,10 @@
 import struct
 from typing import NamedTuple
 
-from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.columns import Columns
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_columns
+from dsbranch._core.terms import KINDS
 from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
 from dsbranch.store.database import Store
 from dsbranch.store.identity import commit_id, new_id
@@ -122,7 +124,7 @@ def columns_of(rows: list[Row]) -> Columns:
 
 def table_of(rows: list[Row]) -> Table:
     """`rows` have to be sorted, with the root and all directories."""
-    return Table.from_columns(columns_of(rows))
+    return from_columns(columns_of(rows))
 
 
 def rows_of(columns: Columns) -> list[Row]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dsbranch._core import rowsum
+from dsbranch._core.tabular import to_columns
 from dsbranch.errors import IntegrityError, NewerFormat, StorageError
 from dsbranch.store import arrow, manifest
 from tests import children
@@ -38,7 +38,7 @@ FORMAT = {  # as docs/internals/format.md has it
 
 
 def rows_in(path):
-    return rows_of(manifest.read(path, spill=os.fsencode(path.parent)).columns())
+    return rows_of(to_columns(manifest.read(path, spill=os.fsencode(path.parent))))
 
 
 @pytest.fixture
@@ -151,18 +151,14 @@ print(manifest.write(Path({str(file)!r}), table_of(GOLDEN), layer="0123456789", 
 
 @pytest.mark.parametrize("failing", [ValueError("malformed"), KeyboardInterrupt()])
 def test_what_ends_the_rows_too_early_ends_the_writing(tmp_path, failing, capfd):
-    class Table:
-        def batches(self, *, ctime):
-            yield table_of(GOLDEN).columns()
-            raise failing
-
-        def __len__(self):
-            return 5
+    def batches(table, *, ctime):
+        yield to_columns(table)
+        raise failing
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(rowsum, "digest", lambda _: b"")
+        patched.setattr(manifest, "to_batches", batches)
         with pytest.raises(type(failing)):
-            manifest.write(tmp_path / "m", Table(), layer="l", dialect="trusted")
+            manifest.write(tmp_path / "m", table_of(GOLDEN), layer="l", dialect="trusted")
     assert os.listdir(tmp_path) == []
     assert capfd.readouterr() == ("", "")
 
@@ -247,17 +243,10 @@ def test_what_ended_the_writing_is_told_whatever_the_writer_says_of_it(tmp_path,
         pa.table(rows)
         raise RuntimeError("external error")
 
-    class Table:
-        def batches(self, *, ctime):
-            return (1 // 0 for _ in "x")
-
-        def __len__(self):
-            return 1
-
     monkeypatch.setattr(arro3.io, "write_parquet", confused)
-    monkeypatch.setattr(rowsum, "digest", lambda _: b"")
+    monkeypatch.setattr(manifest, "to_batches", lambda *_, **__: (1 // 0 for _ in "x"))
     with pytest.raises(ZeroDivisionError):
-        manifest.write(tmp_path / "m", Table(), layer="l", dialect="trusted")
+        manifest.write(tmp_path / "m", table_of(GOLDEN), layer="l", dialect="trusted")
     assert os.listdir(tmp_path) == []
 
 

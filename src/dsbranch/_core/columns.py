@@ -1,23 +1,19 @@
-"""The border types between the core and whoever stores its tables. Room ``_core``, pure Python.
+"""What tables are handed over in, to whoever stores them. Room ``_core``, pure Python.
 
 It promises buffers that are long enough for the number of rows they claim, so that C code
 may walk them without asking again. It names the columns of a manifest and their types as Arrow
 does, and knows no library of that and no file.
 """
 
-from collections.abc import Callable
 from struct import unpack_from
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from dsbranch._core.terms import DIGEST_BYTES
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 else:
     Buffer = Any
-
-KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whiteout")
-"""The index of a name is its code in `Columns.kind`."""
-
-DIGEST_BYTES = 16
 
 # The columns of a manifest are `path`, `kind`, and these in their order, by their names there.
 NUMBERS = {
@@ -35,30 +31,6 @@ DIGESTS = {"xattrs": "xattrs", "xxh3_128": "digest"}
 """Names in a manifest, and in `Columns`."""
 CTIME = "ctime_ns"
 """One more that the manifest of the dataset has."""
-
-Report: TypeAlias = Callable[[int, int | None, int], None]
-"""What a long job tells: how many entries or files are done, of how many, and how many bytes."""
-
-FileKey: TypeAlias = tuple[int, int, int, int, int]
-"""What stat says of a file's content: device (major << 32 | minor), inode, size, mtime, ctime.
-
-Times are in nanoseconds since the epoch."""
-
-
-class Known(Protocol):
-    """Digests that were computed before, by whoever remembers them."""
-
-    def find(self, keys: list[FileKey]) -> list[bytes | None]:
-        """The digest of each file, None where it is not known."""
-        ...
-
-    def learn(self, facts: list[tuple[FileKey, bytes, int]]) -> None:
-        """Remember files with their digests, and when reading each began (ns since the epoch).
-
-        The key was the same before and after the reading.
-        """
-        ...
-
 
 _BYTES = {"uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "int64": 8}
 _WIDTHS = {

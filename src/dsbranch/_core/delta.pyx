@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from dsbranch._core.columns import KINDS
+from dsbranch._core.terms import KINDS
 
 from dsbranch._core.ledger cimport Change, Ledger
 from dsbranch._core.table cimport FILE, Row

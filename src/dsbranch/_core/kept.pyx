@@ -7,6 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from dsbranch._core.memory cimport Held
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -44,11 +45,13 @@ def undigested(Table table):
     return found
 
 
-def portion(Table table, const int64_t[::1] rows, int64_t start, int64_t most_bytes) -> int:
+def portion(Table table, rows, int64_t start, int64_t most_bytes) -> int:
     """How far from `start` to go in `rows` until files of `most_bytes` are taken in, one at least."""
-    cdef int64_t at = start, size = 0
-    while at < rows.shape[0] and (at == start or size + table.rows[rows[at]].size <= most_bytes):
-        size += table.rows[rows[at]].size
+    cdef Held held = Held(rows)
+    cdef const int64_t *row = <const int64_t *>held.at
+    cdef int64_t at = start, size = 0, end = held.size // sizeof(int64_t)
+    while at < end and (at == start or size + table.rows[row[at]].size <= most_bytes):
+        size += table.rows[row[at]].size
         at += 1
     return at
 
@@ -121,37 +124,42 @@ def comparable(Table found, Table expected):
     return rows
 
 
-def pack_digests(Table table, const int64_t[::1] rows, const int64_t[::1] numbers=None) -> bytes:
+def pack_digests(Table table, rows, numbers=None) -> bytes:
     """The digests of those of `rows` that have one, as records: a row's number and its digest.
 
     `numbers` are those that the rows have in another table of the same files.
     """
-    cdef int64_t i, count = 0
-    cdef uint64_t number
-    for i in range(rows.shape[0]):
-        count += (table.rows[rows[i]].flags & F_DIGEST) != 0
+    cdef Held held = Held(rows), others = Held(rows if numbers is None else numbers)
+    cdef const int64_t *row = <const int64_t *>held.at
+    cdef const int64_t *number = <const int64_t *>others.at
+    cdef int64_t i, count = 0, all = held.size // sizeof(int64_t)
+    if others.size != held.size:
+        raise ValueError(f"{others.size} bytes of numbers for {held.size} of rows")
+    for i in range(all):
+        count += (table.rows[row[i]].flags & F_DIGEST) != 0
     records = bytes(count * RECORD)
     cdef char *out = PyBytes_AsString(records)
-    for i in range(rows.shape[0]):
-        if table.rows[rows[i]].flags & F_DIGEST:
-            number = rows[i] if numbers is None else numbers[i]
-            memcpy(out, &number, 8)
-            memcpy(out + 8, table.rows[rows[i]].digest, 16)
+    for i in range(all):
+        if table.rows[row[i]].flags & F_DIGEST:
+            memcpy(out, number + i, 8)
+            memcpy(out + 8, table.rows[row[i]].digest, 16)
             out += RECORD
     return records
 
-def unpack_digests(Table table, const unsigned char[::1] records) -> None:
+
+def unpack_digests(Table table, records) -> None:
     """Put digests back where `pack_digests` had them.
 
     :raises ValueError: they are not of this table
     """
+    cdef Held held = Held(records)
     cdef Py_ssize_t at
     cdef uint64_t number
-    if records.shape[0] % RECORD:
-        raise ValueError(f"{records.shape[0]} bytes are no whole records")
-    for at in range(0, records.shape[0], RECORD):
-        memcpy(&number, &records[at], 8)
+    if held.size % RECORD:
+        raise ValueError(f"{held.size} bytes are no whole records")
+    for at in range(0, held.size, RECORD):
+        memcpy(&number, held.at + at, 8)
         if number >= <uint64_t>table.count or table.rows[number].kind != FILE:
             raise ValueError(f"row {number} is no file")
-        memcpy(table.rows[number].digest, &records[at + 8], 16)
+        memcpy(table.rows[number].digest, held.at + at + 8, 16)
         table.rows[number].flags |= F_DIGEST

@@ -7,6 +7,12 @@ cdef struct Region:
     int64_t room         # bytes that may be used
     int fd               # of the unlinked file it is mapped from; MALLOC or BORROWED otherwise
 
+cdef class Held:
+    """The bytes of any object that has some, in one piece, for as long as this lives."""
+    cdef Py_buffer buffer
+    cdef const unsigned char *at
+    cdef Py_ssize_t size         # in bytes, whatever the items are
+
 cdef enum:
     MALLOC = -1          # from malloc, or nothing yet
     BORROWED = -2        # another's memory, to be read and written but neither grown nor given back

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from dsbranch._core.columns import DIGEST_BYTES
+from dsbranch._core.terms import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update

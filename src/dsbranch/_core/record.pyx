@@ -25,7 +25,8 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport write
 
 from dsbranch._core.arrow cimport *
-from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, KINDS, NUMBERS, OPTIONAL_TEXTS
+from dsbranch._core.columns import CTIME, DIGESTS, NUMBERS, OPTIONAL_TEXTS
+from dsbranch._core.terms import DIGEST_BYTES, KINDS
 from dsbranch._core.table cimport WHITEOUT
 
 cdef enum:

@@ -38,6 +38,7 @@ cdef enum:
     LONGEST_TEXT = (1 << 24) - 1
 
 cdef int64_t MOST_HEAP   # bytes that a Text can reach
+cdef uint8_t[TEXTS] TEXT_FLAG    # by which a row has its path, target, redirect and origin
 
 cdef struct Row:
     Text path
@@ -94,8 +95,6 @@ cdef class Table:
     cdef int64_t next_child(self, int64_t child) noexcept nogil
     cdef bytes text(self, Text where)
     cdef int take(self, Table other, Row row) except -1
-    cdef tuple _strings(self, int which, int64_t start, int64_t n)
-    cdef int _extend(self, columns) except -1
     cdef inline const char *path_at(self, int64_t row) noexcept nogil:
         return self.heap + self.rows[row].path.at
 

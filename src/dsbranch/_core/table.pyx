@@ -1,4 +1,4 @@
-"""The sorted table of one layer's entries, and the border to columns.
+"""The sorted table of one layer's entries.
 
 A row's subtree is one contiguous run of rows, so a directory's children are found by
 skipping from sibling to sibling and a child by binary search. Offsets, not pointers: a
@@ -9,13 +9,13 @@ import os
 from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EINTR, ENAMETOOLONG, ENOMEM, EOVERFLOW
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from dsbranch._core.columns import KINDS, Columns
+from dsbranch._core.terms import KINDS
 
 from dsbranch._core.linux cimport close
 from dsbranch._core.memory cimport munmap, region_free, region_grow, region_init
@@ -31,11 +31,6 @@ Entry = namedtuple(
     "Entry",
     "path kind flags mode uid gid rdev size mtime_ns nlink_group target redirect origin xattrs digest",
 )
-
-
-cdef enum:
-    BATCH_ROWS = 1 << 17
-    BATCH_BYTES = 1 << 26
 
 
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil:
@@ -350,204 +345,6 @@ cdef class Table:
         table.root_fd = os.dup(self.root_fd) if self.root_fd >= 0 else -1
         return table
 
-    def columns(self, int64_t start=0, stop=None, *, bint ctime=False):
-        """The rows from `start` to `stop` as `Columns`: raw little-endian buffers for a manifest.
-
-        `ctime`: with the times of change, which tell of files that are nobody's to write.
-        """
-        cdef int64_t end = self.count if stop is None else stop
-        if not 0 <= start <= end <= self.count:
-            raise IndexError(f"rows {start} to {end} of {self.count}")
-        cdef int64_t n = end - start, i
-        cdef Row *row
-        kind = bytes(n); flags = bytes(n); mode = bytes(2 * n)
-        uid = bytes(4 * n); gid = bytes(4 * n); group = bytes(4 * n)
-        rdev = bytes(8 * n); size = bytes(8 * n); mtime = bytes(8 * n)
-        xattrs = bytes(16 * n); xattrs_valid = bytes(n)
-        digest = bytes(16 * n); digest_valid = bytes(n)
-        changed = bytes(8 * n) if ctime else None
-        # Fresh bytes objects, filled before anyone else can see them.
-        cdef uint8_t *kind_p = <uint8_t *>PyBytes_AsString(kind)
-        cdef uint8_t *flags_p = <uint8_t *>PyBytes_AsString(flags)
-        cdef uint16_t *mode_p = <uint16_t *>PyBytes_AsString(mode)
-        cdef uint32_t *uid_p = <uint32_t *>PyBytes_AsString(uid)
-        cdef uint32_t *gid_p = <uint32_t *>PyBytes_AsString(gid)
-        cdef uint32_t *group_p = <uint32_t *>PyBytes_AsString(group)
-        cdef uint64_t *rdev_p = <uint64_t *>PyBytes_AsString(rdev)
-        cdef int64_t *size_p = <int64_t *>PyBytes_AsString(size)
-        cdef int64_t *mtime_p = <int64_t *>PyBytes_AsString(mtime)
-        cdef uint8_t *xattrs_p = <uint8_t *>PyBytes_AsString(xattrs)
-        cdef uint8_t *xattrs_v = <uint8_t *>PyBytes_AsString(xattrs_valid)
-        cdef uint8_t *digest_p = <uint8_t *>PyBytes_AsString(digest)
-        cdef uint8_t *digest_v = <uint8_t *>PyBytes_AsString(digest_valid)
-        cdef int64_t *changed_p = <int64_t *>PyBytes_AsString(changed) if ctime else NULL
-        for i in range(n):
-            row = self.rows + start + i
-            kind_p[i] = row.kind
-            flags_p[i] = row.flags & F_ON_DISK
-            mode_p[i] = row.mode
-            uid_p[i] = row.uid
-            gid_p[i] = row.gid
-            group_p[i] = row.group
-            rdev_p[i] = row.rdev
-            size_p[i] = row.size
-            mtime_p[i] = row.mtime_ns
-            if ctime:
-                changed_p[i] = row.ctime_ns
-            if row.flags & F_XATTRS:
-                xattrs_v[i] = 1
-                memcpy(xattrs_p + 16 * i, row.xattrs, 16)
-            if row.flags & F_DIGEST:
-                digest_v[i] = 1
-                memcpy(digest_p + 16 * i, row.digest, 16)
-        path_offsets, path_data, _ = self._strings(0, start, n)
-        target_offsets, target_data, target_valid = self._strings(1, start, n)
-        redirect_offsets, redirect_data, redirect_valid = self._strings(2, start, n)
-        origin_offsets, origin_data, origin_valid = self._strings(3, start, n)
-        return Columns(
-            length=n,
-            path_offsets=path_offsets, path_data=path_data,
-            kind=kind, flags=flags, mode=mode, uid=uid, gid=gid,
-            rdev=rdev, size=size, mtime_ns=mtime, nlink_group=group,
-            target_offsets=target_offsets, target_data=target_data, target_valid=target_valid,
-            redirect_offsets=redirect_offsets, redirect_data=redirect_data,
-            redirect_valid=redirect_valid,
-            origin_offsets=origin_offsets, origin_data=origin_data, origin_valid=origin_valid,
-            xattrs=xattrs, xattrs_valid=xattrs_valid,
-            digest=digest, digest_valid=digest_valid,
-            ctime_ns=changed,
-        )
-
-    def batches(self, *, bint ctime=False):
-        """All rows as `Columns`, in parts of a bounded number of rows and bytes."""
-        cdef int64_t start = 0, i = 0, size = 0
-        cdef int which
-        while i < self.count:
-            for which in range(TEXTS):
-                if has_text(self.rows + i, which):
-                    size += row_text(self.rows + i, which).size
-            i += 1
-            if i == self.count or i - start == BATCH_ROWS or size >= BATCH_BYTES:
-                yield self.columns(start, i, ctime=ctime)
-                start = i
-                size = 0
-
-    cdef tuple _strings(self, int which, int64_t start, int64_t n):
-        """Offsets (int64), bytes and validity of one text column."""
-        cdef int64_t i, total = 0
-        cdef Row *row
-        offsets = bytes(8 * (n + 1)); valid = bytes(n)
-        cdef int64_t *offset = <int64_t *>PyBytes_AsString(offsets)
-        cdef uint8_t *known = <uint8_t *>PyBytes_AsString(valid)
-        for i in range(n):
-            row = self.rows + start + i
-            offset[i] = total
-            if has_text(row, which):
-                known[i] = 1
-                total += row_text(row, which).size
-        offset[n] = total
-        data = bytes(total)
-        cdef char *out = PyBytes_AsString(data)
-        for i in range(n):
-            if known[i]:
-                row = self.rows + start + i
-                memcpy(out + offset[i], self.heap + row_text(row, which).at, offset[i + 1] - offset[i])
-        return offsets, data, valid
-
-    @staticmethod
-    def from_columns(columns) -> Table:
-        """Build a table from `Columns`; see `from_batches`."""
-        return Table.from_batches([columns])
-
-    @staticmethod
-    def from_batches(batches, *, spill=None) -> Table:
-        """Build a table from `Columns` that follow one another; `spill` as in `spill_into`.
-
-        :raises ValueError: a buffer of the wrong size, an unknown kind, rows out of order, a
-            duplicate, or a path that is malformed or whose parent is missing
-        """
-        cdef Table table = Table()
-        if spill is not None:
-            table.spill_into(spill)
-        for columns in batches:
-            table._extend(columns)
-        if table.finish() < 0:
-            raise ValueError("rows out of order, duplicate, malformed or without a parent")
-        return table
-
-    cdef int _extend(self, columns) except -1:
-        cdef int64_t n = columns.length, i, low, high
-        cdef int which
-        cdef Row row
-        cdef const uint8_t[::1] kind = sized(columns.kind, n)
-        cdef const uint8_t[::1] flags = sized(columns.flags, n)
-        cdef const uint8_t[::1] mode = sized(columns.mode, 2 * n)
-        cdef const uint8_t[::1] uid = sized(columns.uid, 4 * n)
-        cdef const uint8_t[::1] gid = sized(columns.gid, 4 * n)
-        cdef const uint8_t[::1] group = sized(columns.nlink_group, 4 * n)
-        cdef const uint8_t[::1] rdev = sized(columns.rdev, 8 * n)
-        cdef const uint8_t[::1] size = sized(columns.size, 8 * n)
-        cdef const uint8_t[::1] mtime = sized(columns.mtime_ns, 8 * n)
-        cdef const uint8_t[::1] xattrs = sized(columns.xattrs, 16 * n)
-        cdef const uint8_t[::1] xattrs_valid = sized(columns.xattrs_valid, n)
-        cdef const uint8_t[::1] digest = sized(columns.digest, 16 * n)
-        cdef const uint8_t[::1] digest_valid = sized(columns.digest_valid, n)
-        cdef bint ctime = columns.ctime_ns is not None
-        cdef const uint8_t[::1] changed = sized(columns.ctime_ns if ctime else b"", 8 * n if ctime else 0)
-        cdef const uint8_t[::1] view
-        cdef const uint8_t *valid[TEXTS]
-        cdef const uint8_t *offsets[TEXTS]
-        cdef const uint8_t *data[TEXTS]
-        cdef int64_t data_size[TEXTS]
-        for which, name in enumerate(("path", "target", "redirect", "origin")):
-            # The buffers live as long as `columns` does.
-            view = sized(getattr(columns, f"{name}_offsets"), 8 * (n + 1))
-            offsets[which] = &view[0]
-            view = sized(getattr(columns, f"{name}_data"), 0)
-            data_size[which] = view.shape[0]
-            data[which] = &view[0] if view.shape[0] else <const uint8_t *>b""
-            valid[which] = NULL
-            if which and n:
-                view = sized(getattr(columns, f"{name}_valid"), n)
-                valid[which] = &view[0]
-        for i in range(n):
-            memset(&row, 0, sizeof(Row))
-            if kind[i] > WHITEOUT or flags[i] & ~F_ON_DISK:
-                raise ValueError(f"row {i}: unknown kind or flag")
-            row.kind = kind[i]
-            row.flags = flags[i] & ~F_REDIRECT
-            memcpy(&row.mode, &mode[2 * i], 2)
-            memcpy(&row.uid, &uid[4 * i], 4)
-            memcpy(&row.gid, &gid[4 * i], 4)
-            memcpy(&row.group, &group[4 * i], 4)
-            memcpy(&row.rdev, &rdev[8 * i], 8)
-            memcpy(&row.size, &size[8 * i], 8)
-            memcpy(&row.mtime_ns, &mtime[8 * i], 8)
-            if row.size < 0:
-                raise ValueError(f"row {i}: a negative size")
-            if ctime:
-                memcpy(&row.ctime_ns, &changed[8 * i], 8)
-            if xattrs_valid[i]:
-                row.flags |= F_XATTRS
-                memcpy(row.xattrs, &xattrs[16 * i], 16)
-            if digest_valid[i]:
-                row.flags |= F_DIGEST
-                memcpy(row.digest, &digest[16 * i], 16)
-            for which in range(TEXTS):
-                if which:
-                    if not valid[which][i]:
-                        continue
-                    row.flags |= TEXT_FLAG[which]
-                memcpy(&low, offsets[which] + 8 * i, 8)
-                memcpy(&high, offsets[which] + 8 * (i + 1), 8)
-                if low < 0 or high < low or high > data_size[which] or high - low > LONGEST_TEXT:
-                    raise ValueError(f"row {i}: text out of bounds")
-                if self.put(data[which] + low, high - low, row_text(&row, which)) < 0:
-                    raise_fault(&self.fault)
-            if self.append(&row) < 0:
-                raise_fault(&self.fault)
-        return 0
-
 
 cdef Text *row_text(Row *row, int which) noexcept nogil:
     """A row's path, target, redirect or origin, whether it has one or not."""
@@ -565,10 +362,3 @@ cdef bint plain_name(const char *name, size_t size) noexcept nogil:
     if size == 0 or memchr(name, 0, size) != NULL:
         return False
     return not (name[0] == c'.' and (size == 1 or (size == 2 and name[1] == c'.')))
-
-
-def sized(buffer, Py_ssize_t size):
-    view = memoryview(buffer).cast("B")
-    if view.nbytes < size:
-        raise ValueError(f"a column of {view.nbytes} bytes where {size} are due")
-    return view

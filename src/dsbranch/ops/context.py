@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
-from dsbranch._core.columns import Report
 from dsbranch._core.table import Table
+from dsbranch._core.terms import Report
 from dsbranch.errors import NoPrivilege, NotAWorkspace
 from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder

@@ -15,11 +15,11 @@ import time
 from array import array
 from pathlib import Path
 
-from dsbranch._core.columns import Report
 from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests, drift
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
 from dsbranch._core.table import Table
+from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError, Interrupted
 from dsbranch.model.facts import Seal
 from dsbranch.model.health import Sealed

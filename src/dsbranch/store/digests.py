@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dsbranch._core.columns import FileKey
 from dsbranch._core.digest import digest_bytes
+from dsbranch._core.terms import FileKey
 
 FORMAT = 1
 MOST_ROWS = 1_000_000

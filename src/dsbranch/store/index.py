@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dsbranch._core import image
-from dsbranch._core.columns import FileKey, Known
 from dsbranch._core.table import Table
+from dsbranch._core.terms import FileKey, Known
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id
 from dsbranch.store.layout import LATER, sync_directory

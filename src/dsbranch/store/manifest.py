@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsbranch._core.columns import CTIME, Columns, Report
+from dsbranch._core.columns import CTIME, Columns
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import from_batches, to_batches
+from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model.facts import Dialect
 from dsbranch.store.faults import storage
@@ -66,7 +68,7 @@ def write(
     with storage(f"write {path}"):
         try:
             with open(draft, "wb", buffering=0) as file:
-                parts = _told(table.batches(ctime=ctime), len(table), progress)
+                parts = _told(to_batches(table, ctime=ctime), len(table), progress)
                 checksum = _write(file.fileno(), Stream(parts, metadata, ctime=ctime))
                 if sync:
                     os.fsync(file.fileno())
@@ -122,7 +124,7 @@ def read(path: Path, *, spill: bytes, ctime: bool = False) -> Table:
     from dsbranch._core.rowsum import digest
 
     with _opened(path) as file:
-        table = Table.from_batches(_parts(file, ctime=ctime), spill=spill)
+        table = from_batches(_parts(file, ctime=ctime), spill=spill)
         written = _metadata(file).get(b"dsbranch.rows")
         if written is not None and written.decode() != digest(table).hex():
             raise ValueError("its rows are not those that were written")

@@ -11,6 +11,7 @@ from dsbranch._core.base import Base
 from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode, link_count
 from dsbranch._core.table import Table
+from dsbranch._core.tabular import to_batches
 from dsbranch._core.view import View
 from dsbranch.errors import UnsupportedError
 from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before
@@ -160,7 +161,7 @@ def _candidates(
 
 
 def _groups(table: Table) -> Iterator[int]:
-    for columns in table.batches():
+    for columns in to_batches(table):
         yield from memoryview(columns.nlink_group).cast("I")
 
 
