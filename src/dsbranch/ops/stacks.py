@@ -18,7 +18,7 @@ from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context
-from dsbranch.store import index, later, manifest
+from dsbranch.store import index
 from dsbranch.store.faults import from_errno
 
 _Thing = TypeVar("_Thing")
@@ -161,6 +161,9 @@ def from_manifest(context: Context, layer: str) -> Table:
 
     :raises IntegrityError: it is malformed
     """
+    # Most find an index, and need none of these.
+    from dsbranch.store import later, manifest
+
     path = context.layout.manifest(layer)
     try:
         table = manifest.read(path, spill=spill(context))
