@@ -19,7 +19,7 @@ import pytest
 
 import dsbranch
 from dsbranch import errors
-from dsbranch.model.answers import Undone
+from dsbranch.model.operations import Undone
 from dsbranch.ops import stacks
 from dsbranch.ops.diff import Diff, fork_point
 from tests import archives, core, leaks, reference, truth

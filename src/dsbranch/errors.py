@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from dsbranch.model.answers import Conflict
+    from dsbranch.model.merges import Conflict
     from dsbranch.model.views import Process
 
 

@@ -14,29 +14,17 @@ from dsbranch.ops.context import Context, last_words, open_context
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from dsbranch.model.answers import (
-        Applied,
-        Committed,
-        Created,
-        Deleted,
-        Exported,
-        Logged,
-        Merged,
-        Preference,
-        Renamed,
-        Restored,
-        RolledBack,
-        Squashed,
-        Tagged,
-        Undone,
-        Untagged,
-    )
+    from dsbranch.model.archives import Applied, Exported
+    from dsbranch.model.branches import BranchInfo, Created, Mounted
     from dsbranch.model.changes import Progress, Status
+    from dsbranch.model.commits import Committed, Restored, RolledBack, Squashed
     from dsbranch.model.facts import Commit, Tag
     from dsbranch.model.health import Checkup, Sealed, Verified
+    from dsbranch.model.merges import Merged, Preference
+    from dsbranch.model.names import Deleted, Renamed, Tagged, Untagged
+    from dsbranch.model.operations import Logged, Undone
     from dsbranch.model.overlays import Overlay
     from dsbranch.model.space import Collected, Space
-    from dsbranch.model.views import BranchInfo, Mounted
     from dsbranch.ops.diff import Diff
 
 StrPath = str | os.PathLike[str]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dsbranch.errors import BadPath
-from dsbranch.model.answers import Applied
+from dsbranch.model.archives import Applied
 from dsbranch.model.changes import Change
 from dsbranch.model.facts import Commit
 from dsbranch.model.overlays import Belonging, MountPlace, Overlay, OverlayPart

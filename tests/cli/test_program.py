@@ -14,21 +14,14 @@ import pytest
 
 import dsbranch
 from dsbranch import errors
-from dsbranch.model.answers import (
-    Committed,
-    Conflict,
-    Created,
-    Deleted,
-    Exported,
-    Merged,
-    Preference,
-    RolledBack,
-    Seen,
-    Squashed,
-)
+from dsbranch.model.archives import Exported
+from dsbranch.model.branches import Created, Mounted
 from dsbranch.model.changes import Change, Status
+from dsbranch.model.commits import Committed, RolledBack, Squashed
 from dsbranch.model.facts import Branch, Commit
-from dsbranch.model.views import Mounted, Process
+from dsbranch.model.merges import Conflict, Merged, Preference, Seen
+from dsbranch.model.names import Deleted
+from dsbranch.model.views import Process
 from tests.cli.conftest import Program
 from tests.cli.fake import FakeDiff, FakeWorkspace
 

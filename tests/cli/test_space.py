@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dsbranch.model.facts import Commit, Seal
+from dsbranch.model.dataset import Seal
+from dsbranch.model.facts import Commit
 from dsbranch.model.health import Dataset, Finding, Problem, Sealed, Verified
 from dsbranch.model.space import BranchSpace, Collected, CommitSpace, Space
 

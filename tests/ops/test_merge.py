@@ -8,7 +8,7 @@ import os
 import pytest
 
 from dsbranch import errors
-from dsbranch.model.answers import Preference
+from dsbranch.model.merges import Preference
 from dsbranch.ops.patterns import compiled
 from tests import edits as e
 from tests.trees import Dir, File, assert_same

@@ -15,7 +15,7 @@ from dsbranch.cli.quote import one_line, quote_path
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import count_words, human_size, plural, short
 from dsbranch.errors import ConflictError, MergeConflict
-from dsbranch.model.answers import Conflict, Merged, Preference, Seen
+from dsbranch.model.merges import Conflict, Merged, Preference, Seen
 
 EXAMPLE = "dsbranch merge exp1 --into main --prefer 'labels/**=theirs'"
 

@@ -11,7 +11,7 @@ from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import aligned, local_time
-from dsbranch.model.answers import Logged
+from dsbranch.model.operations import Logged
 
 EXAMPLE = "dsbranch op log main -n 5"
 

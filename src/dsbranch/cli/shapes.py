@@ -17,29 +17,18 @@ from dsbranch.model.facts import Branch, Commit, Operation, Tag
 if TYPE_CHECKING:
     from dsbranch.cli.changes import Totals
     from dsbranch.cli.trials import Trial
-    from dsbranch.model.answers import (
-        Applied,
-        Committed,
-        Conflict,
-        Created,
-        Exported,
-        Logged,
-        Merged,
-        Renamed,
-        Restored,
-        RolledBack,
-        Seen,
-        Squashed,
-        Tagged,
-        Undone,
-        Untagged,
-    )
+    from dsbranch.model.archives import Applied, Exported
+    from dsbranch.model.branches import BranchInfo, Created, Mounted
     from dsbranch.model.changes import Change, Status
-    from dsbranch.model.facts import Seal
+    from dsbranch.model.commits import Committed, Restored, RolledBack, Squashed
+    from dsbranch.model.dataset import Seal
     from dsbranch.model.health import Checkup, Sealed, Verified
+    from dsbranch.model.merges import Conflict, Merged, Seen
+    from dsbranch.model.names import Renamed, Tagged, Untagged
+    from dsbranch.model.operations import Logged, Undone
     from dsbranch.model.overlays import Overlay, OverlayPart
     from dsbranch.model.space import Collected, Space
-    from dsbranch.model.views import BranchInfo, Mounted, Process
+    from dsbranch.model.views import Process
 
 Object = dict[str, Any]
 

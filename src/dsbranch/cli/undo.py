@@ -12,7 +12,7 @@ from dsbranch.cli.parameters import Json, Wait
 from dsbranch.cli.quote import one_line
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import count_words, plural, short
-from dsbranch.model.answers import Undone
+from dsbranch.model.operations import Undone
 
 EXAMPLE = "dsbranch undo --dry-run"
 

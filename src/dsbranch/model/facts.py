@@ -126,16 +126,6 @@ class Operation(NamedTuple):
         return self.said if self.undoes is None else self.detail
 
 
-class Doomed(NamedTuple):
-    """Ids of rows that nothing reaches. A checkpoint is among `layers`, too, unless mounted."""
-
-    operations: tuple[int, ...]
-    commits: tuple[str, ...]
-    layers: tuple[str, ...]
-    checkpoints: tuple[str, ...]
-    mounts: tuple[int, ...]
-
-
 class MountRecord(NamedTuple):
     """A mount dsbranch made, as the store remembers it. The kernel may know better.
 
@@ -152,32 +142,3 @@ class MountRecord(NamedTuple):
     commit: str
     layer: str | None
     lowers: tuple[str, ...]
-
-
-class History(NamedTuple):
-    """All that the store knows; commits newest first, no parent before a child."""
-
-    commits: dict[str, Commit]
-    branches: tuple[Branch, ...]
-    tags: tuple[Tag, ...]
-    operations: tuple[Operation, ...]
-    layers: dict[str, Layer]
-    checkpoints: tuple[Checkpoint, ...]
-    mounts: tuple[MountRecord, ...]
-
-
-class Seal(NamedTuple):
-    """What was recorded of the dataset, as it was when the walk began.
-
-    `files` of its `entries` are regular ones, `digested` of these have a digest. `root_ino` and
-    `root_mtime_ns` are of its root. `sha256` is that of its manifest.
-    """
-
-    id: str
-    sha256: str
-    walked_ns: int
-    entries: int
-    files: int
-    digested: int
-    root_ino: int
-    root_mtime_ns: int

@@ -1,4 +1,4 @@
-"""How a branch is shown, and who looks at it."""
+"""What shows a branch, and who looks at it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -33,22 +33,3 @@ class Process(NamedTuple):
 
 LOST = "lost its directory"
 """`Process.what` of one that stood in a view that ended."""
-
-
-class BranchInfo(NamedTuple):
-    """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
-
-    name: str
-    head: str
-    mounted: bool
-    mountpoint: Path | None
-    depth: int
-
-
-class Mounted(NamedTuple):
-    """The answer of mount. `already` means that it had been mounted there before the call."""
-
-    path: Path
-    ref: str
-    already: bool = False
-    read_only: bool = False

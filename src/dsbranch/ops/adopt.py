@@ -17,7 +17,7 @@ from dsbranch._core.squash import plan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BusyError, ConflictError, NothingToCommit, UnsupportedError
-from dsbranch.model.answers import Applied
+from dsbranch.model.archives import Applied
 from dsbranch.model.facts import Branch, Commit, Move
 from dsbranch.model.overlays import Overlay
 from dsbranch.ops import layers, stacks

@@ -17,7 +17,7 @@ from dsbranch._core.delta import Delta
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NothingToCommit
-from dsbranch.model.answers import Applied
+from dsbranch.model.archives import Applied
 from dsbranch.model.facts import Branch, Commit, Layer
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import Switch, commit_clean, require_clean

@@ -21,7 +21,7 @@ from dsbranch._core.seal import idle_copies, remove
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import NothingToCommit
-from dsbranch.model.answers import Committed
+from dsbranch.model.commits import Committed
 from dsbranch.model.facts import Branch, Layer
 from dsbranch.ops import layers, mounting, serving, stacks
 from dsbranch.ops.advance import switching

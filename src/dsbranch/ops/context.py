@@ -16,7 +16,6 @@ from dsbranch._core.terms import Report
 from dsbranch.errors import NoPrivilege, NotAWorkspace
 from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
-from dsbranch.overlay.kernel import KernelDriver
 from dsbranch.overlay.locate import workspace_of_mount
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.privilege import sees_trusted
@@ -70,6 +69,8 @@ class Context:
     @cached_property
     def kernel(self) -> Driver:
         """What makes mounts in a namespace of one's own, and for root."""
+        from dsbranch.overlay.kernel import KernelDriver
+
         return KernelDriver()
 
     @cached_property

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from dsbranch.model.answers import Created
+from dsbranch.model.branches import Created
 from dsbranch.model.facts import Branch, Layer, Move
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.checkpoint import mountable

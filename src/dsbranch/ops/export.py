@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dsbranch._core.view import View
 from dsbranch.errors import AlreadyExists, BadPath
-from dsbranch.model.answers import Exported
+from dsbranch.model.archives import Exported
 from dsbranch.ops import stacks
 from dsbranch.ops.archive.items import Items, plan_changes, plan_full, refuse_unsayable
 from dsbranch.ops.archive.tar_write import TAR_SUFFIXES, write_tar

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dsbranch.errors import StorageError
-from dsbranch.model.facts import Doomed, History
+from dsbranch.model.past import Doomed, History
 from dsbranch.model.space import Collected
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dsbranch.model.facts import Branch, Commit, Doomed, History
+from dsbranch.model.facts import Branch, Commit
+from dsbranch.model.past import Doomed, History
 from dsbranch.ops.reach import ancestors, held
 from dsbranch.overlay.inuse import InUse
 

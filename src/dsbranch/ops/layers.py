@@ -14,7 +14,6 @@ from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.model.facts import Commit, Layer
 from dsbranch.ops.context import Context
 from dsbranch.overlay.markers import copy_root
-from dsbranch.store import index, manifest, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import RETIRED, new_layer_id
@@ -78,6 +77,8 @@ def write_manifest(context: Context, layer: Layer, table: Table) -> tuple[Layer,
 
     Both get to the disk with all else that the caller syncs before the transaction.
     """
+    from dsbranch.store import index, manifest
+
     facts = table.summary()
     path = context.layout.manifest(layer.id)
     checksum = manifest.write(path, table, layer=layer.id, dialect=layer.dialect, sync=False)
@@ -185,15 +186,10 @@ def sync(context: Context) -> None:
 
 def drop_workdir_if_sealed(context: Context, layer: str) -> None:
     """Remove the workdir of a layer that is open no longer. What is left is garbage for gc."""
-    if sweep.is_sealed(context.store, layer):
+    if context.store.is_sealed(layer):
         with suppress(OSError):
             context.layout.fuse_sign(layer).unlink()
         _remove(context.layout.work(layer))
-
-
-def is_unfinished(context: Context, layer: str) -> bool:
-    """Whether what sealed a layer was killed before its last step, which takes the workdir away."""
-    return context.layout.work(layer).is_dir() and sweep.is_sealed(context.store, layer)
 
 
 def finish(context: Context, layer: str) -> None:

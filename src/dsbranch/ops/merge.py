@@ -14,8 +14,8 @@ from dsbranch._core.merge import Clash, Merge, decide
 from dsbranch._core.replay import replay
 from dsbranch._core.squash import Step
 from dsbranch.errors import MergeConflict, UnsupportedError
-from dsbranch.model.answers import Conflict, Merged, Preference, Seen
 from dsbranch.model.facts import Branch
+from dsbranch.model.merges import Conflict, Merged, Preference, Seen
 from dsbranch.ops import layers, mounting, stacks
 from dsbranch.ops.advance import commit_clean, require_clean
 from dsbranch.ops.build import built

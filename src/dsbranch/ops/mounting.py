@@ -73,21 +73,6 @@ def locked(
             yield branch
 
 
-def heal_if_idle(context: Context, name: str) -> None:
-    """For commands that only look: put right what an interrupted command left, if nobody minds.
-
-    A frozen mount or an old view may also belong to a command that is still at work; then, and
-    without the right to mount, nothing happens.
-    """
-    branch = context.store.branch(name)
-    former, left = views.left_behind(context, branch)
-    astray = views.mount_of_former_name(context, branch)
-    undone = left or astray or (former != branch.layer and layers.is_unfinished(context, former))
-    if undone or any(views.is_read_only(entry) for entry in views.mounts_of(context, branch.layer)):
-        with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
-            pass
-
-
 def heal(context: Context, branch: Branch) -> None:
     """Finish what a killed command began. The caller holds the branch's lock.
 
@@ -125,7 +110,7 @@ def heal(context: Context, branch: Branch) -> None:
     serving.settle(context, branch.layer, here)
     if former != branch.layer:
         forget(context, former)
-        if layers.is_unfinished(context, former):
+        if views.is_unfinished(context, former):
             layers.finish(context, former)
     astray = views.mount_of_former_name(context, branch)
     if astray is not None:

@@ -7,8 +7,8 @@ reversing the redo, so that each is reversed once at most, and the log says by w
 from __future__ import annotations
 
 from dsbranch.errors import ConflictError, UnknownRef
-from dsbranch.model.answers import Logged
 from dsbranch.model.facts import Branch, Operation, Tag
+from dsbranch.model.operations import Logged
 from dsbranch.ops.context import Context
 
 

@@ -16,7 +16,7 @@ from dsbranch._core.squash import Step, plan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath
-from dsbranch.model.answers import Restored
+from dsbranch.model.commits import Restored
 from dsbranch.model.facts import Branch, Layer
 from dsbranch.ops import layers, mounting, stacks, views
 from dsbranch.ops.advance import Switch, switching

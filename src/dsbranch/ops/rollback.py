@@ -6,7 +6,7 @@ operation log knows it. Readers of the old view keep it until they leave.
 
 from __future__ import annotations
 
-from dsbranch.model.answers import RolledBack
+from dsbranch.model.commits import RolledBack
 from dsbranch.ops import mounting, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable

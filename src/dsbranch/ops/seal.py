@@ -21,7 +21,7 @@ from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digest
 from dsbranch._core.table import Table
 from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError, Interrupted
-from dsbranch.model.facts import Seal
+from dsbranch.model.dataset import Seal
 from dsbranch.model.health import Sealed
 from dsbranch.ops import dataset, stacks
 from dsbranch.ops.context import Context

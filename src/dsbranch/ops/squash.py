@@ -8,7 +8,7 @@ and nothing is uncommitted, and otherwise goes on with the old layers until it i
 from __future__ import annotations
 
 from dsbranch.errors import BusyError, ConflictError, DirtyBranch, NothingToCommit
-from dsbranch.model.answers import Squashed
+from dsbranch.model.commits import Squashed
 from dsbranch.model.facts import Branch, Commit, Layer, Move
 from dsbranch.ops import layers, mounting, stacks, views
 from dsbranch.ops.advance import require_clean, switching

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from dsbranch.errors import DsbranchError
 from dsbranch.model.changes import Status
-from dsbranch.ops import mounting, views
+from dsbranch.ops import views
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import uncommitted
 
 
 def status(context: Context, name: str) -> Status:
-    mounting.heal_if_idle(context, name)
+    _put_right(context, name)
     branch = context.store.branch(name)
     counts = uncommitted(context, branch, branch.head).counts()
     place = views.mountpoint(context, branch)
@@ -22,3 +25,20 @@ def status(context: Context, name: str) -> Status:
         counts=counts,
         running=() if place is not None else views.users_of_private_views(context, branch),
     )
+
+
+def _put_right(context: Context, name: str) -> None:
+    """Put right what an interrupted command left, if nobody minds.
+
+    A frozen mount or an old view may also belong to a command that is still at work; then, and
+    without the right to mount, nothing happens.
+    """
+    branch = context.store.branch(name)
+    former, left = views.left_behind(context, branch)
+    astray = views.mount_of_former_name(context, branch)
+    undone = left or astray or (former != branch.layer and views.is_unfinished(context, former))
+    if undone or any(views.is_read_only(entry) for entry in views.mounts_of(context, branch.layer)):
+        from dsbranch.ops.mounting import locked
+
+        with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
+            pass

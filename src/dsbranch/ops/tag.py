@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from dsbranch.errors import AlreadyExists, UnknownRef
-from dsbranch.model.answers import Tagged, Untagged
 from dsbranch.model.facts import Move, Tag
+from dsbranch.model.names import Tagged, Untagged
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.diff import is_dirty

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from dsbranch.errors import ConflictError, NoPrivilege, UnknownRef
-from dsbranch.model.answers import Undone
 from dsbranch.model.facts import Branch, Move, Operation, Tag
+from dsbranch.model.operations import Undone
 from dsbranch.ops import mounting, views
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable

@@ -139,7 +139,7 @@ class _Verification:
     def open(self, layer: Layer, where: str) -> None:
         """Nothing is recorded of what an open layer holds, but it has to have a workdir."""
         if not is_directory(self.context.layout.work(layer.id)) and not (
-            sweep.is_sealed(self.context.store, layer.id)
+            self.context.store.is_sealed(layer.id)
         ):
             self.add(where, "its workdir is gone", _NO_WORK)
 

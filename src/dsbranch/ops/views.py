@@ -95,6 +95,11 @@ def left_behind(context: Context, branch: Branch) -> tuple[str, list[MountEntry]
     return former, [] if former == branch.layer else mounts_of(context, former)
 
 
+def is_unfinished(context: Context, layer: str) -> bool:
+    """Whether what sealed a layer was killed before its last step, which takes the workdir away."""
+    return context.layout.work(layer).is_dir() and context.store.is_sealed(layer)
+
+
 def is_read_only(entry: MountEntry) -> bool:
     return b"ro" in entry.super_options.split(b",")
 

@@ -242,10 +242,14 @@ class Store:
         row = self._db.row("SELECT 1 FROM layers WHERE id = ?", id)
         return self._db.in_doubt or row is not None
 
+    def is_sealed(self, id: str) -> bool:
+        """Whether a layer is sealed; one that gc has taken is not."""
+        row = self._db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'sealed'", id)
+        return row is not None
+
     def may_be_sealed(self, id: str) -> bool:
         """Whether a layer is sealed, or may be, as in `may_have_layer`."""
-        row = self._db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'sealed'", id)
-        return self._db.in_doubt or row is not None
+        return self._db.in_doubt or self.is_sealed(id)
 
     def settle_doubt(self) -> None:
         """Forget that a transaction failed at its end: what is read from now on is the truth."""

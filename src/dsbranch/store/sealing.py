@@ -13,7 +13,7 @@ from pathlib import Path
 from dsbranch._core.table import Table
 from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError
-from dsbranch.model.facts import Seal
+from dsbranch.model.dataset import Seal
 from dsbranch.store import later, manifest
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id

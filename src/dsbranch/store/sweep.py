@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dsbranch.model.facts import Doomed, History
+from dsbranch.model.past import Doomed, History
 from dsbranch.store import journal, rows
 from dsbranch.store.connection import Connection, Row
 from dsbranch.store.database import Store
@@ -86,11 +86,6 @@ def unhashed(store: Store) -> list[str]:
 def has_layer(store: Store, id: str) -> bool:
     """Whether there is a row for a layer at this moment."""
     return store._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
-
-
-def is_sealed(store: Store, id: str) -> bool:
-    """Whether a layer is sealed; one that gc has taken is not."""
-    return store._db.row("SELECT 1 FROM layers WHERE id = ? AND state = 'sealed'", id) is not None
 
 
 def flaws(store: Store) -> list[str]:
