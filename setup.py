@@ -16,7 +16,7 @@ MODULES = [
     "syscalls",
     "memory",
     "table",
-    "tabular",
+    "columnar",
     "image",
     "record",
     "rowsum",

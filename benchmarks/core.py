@@ -25,12 +25,11 @@ from benchmarks import page
 from benchmarks.conftest import command
 from benchmarks.scratch import machine, new_files
 from dsbranch._core.algebra import changes
-from dsbranch._core.columns import Columns
+from dsbranch._core.columnar import from_batches
+from dsbranch._core.columns import DIGEST_BYTES, Columns
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
-from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns
-from dsbranch._core.terms import DIGEST_BYTES, KINDS
+from dsbranch._core.table import KINDS, Table
 from dsbranch._core.view import View
 
 OURS = "**dsbranch**"
@@ -205,27 +204,26 @@ def table(files: int, *, edition: int = 0, at: int = 0, of: int = 1) -> Table:
         for name in ("target", "redirect", "origin")
         for part, value in (("offsets", zeros), ("data", b""), ("valid", none))
     }
-    return from_columns(
-        Columns(
-            length=length,
-            path_offsets=offsets.tobytes(),
-            path_data=b"".join(paths),
-            kind=rows,
-            flags=none,
-            mode=struct.pack("<H", 0o644) * length,
-            uid=zeros,
-            gid=zeros,
-            nlink_group=zeros,
-            rdev=zeros,
-            size=struct.pack("<q", 4096) * length,
-            mtime_ns=zeros,
-            **texts,
-            xattrs=bytes(DIGEST_BYTES * length),
-            xattrs_valid=none,
-            digest=b"".join(digests),
-            digest_valid=bytes(kind == file for kind in rows),
-        )
+    columns = Columns(
+        length=length,
+        path_offsets=offsets.tobytes(),
+        path_data=b"".join(paths),
+        kind=rows,
+        flags=none,
+        mode=struct.pack("<H", 0o644) * length,
+        uid=zeros,
+        gid=zeros,
+        nlink_group=zeros,
+        rdev=zeros,
+        size=struct.pack("<q", 4096) * length,
+        mtime_ns=zeros,
+        **texts,
+        xattrs=bytes(DIGEST_BYTES * length),
+        xattrs_valid=none,
+        digest=b"".join(digests),
+        digest_valid=bytes(kind == file for kind in rows),
     )
+    return from_batches([columns])
 
 
 def _algebra(most: int, rounds: int) -> list[Result]:

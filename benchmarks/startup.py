@@ -62,6 +62,7 @@ HEAVY = (
     COMPILED,
     "concurrent.futures",
     "dataclasses",
+    "dsbranch.store.manifest",
     "hashlib",
     "multiprocessing",
     "numpy",

@@ -6,10 +6,9 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 
-from dsbranch._core.columns import Columns
-from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns
-from dsbranch._core.terms import DIGEST_BYTES, KINDS
+from dsbranch._core.columnar import from_batches
+from dsbranch._core.columns import DIGEST_BYTES, Columns
+from dsbranch._core.table import KINDS, Table
 from tests.reference import REDIRECT, Entry, Layer, order
 
 DEFAULTS = Entry(b"", "file", 0, 0o644, 0, 0, 0, 0, 0, 0, None, None, None, None, None)
@@ -18,6 +17,10 @@ DEFAULTS = Entry(b"", "file", 0, 0o644, 0, 0, 0, 0, 0, 0, None, None, None, None
 def entry(path: bytes, kind: str = "file", **facts: object) -> Entry:
     """A row with whatever else is said of it."""
     return DEFAULTS._replace(path=path, kind=kind, **facts)
+
+
+def from_columns(columns: Columns) -> Table:
+    return from_batches([columns])
 
 
 def table(rows: Iterable[Entry]) -> Table:

@@ -14,10 +14,10 @@ from dsbranch._core.content import compare_files
 from dsbranch._core.scan import scan
 from dsbranch._core.squash import plan
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns
 from dsbranch._core.view import View
 from dsbranch.ops.archive.items import plan_full
 from tests._core.test_table import columns
+from tests.tables import from_columns
 
 ENTRIES = 20_000
 

@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from dsbranch._core.columns import Columns
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 from tests.store.facts import GOLDEN, columns_of, rows_of
 
 

@@ -18,12 +18,13 @@ import xxhash
 
 from dsbranch._core import digest as digest_module
 from dsbranch._core.base import Base
+from dsbranch._core.columnar import to_columns
 from dsbranch._core.content import compare_files, digest_files
+from dsbranch._core.jobs import FileKey
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns, to_columns
-from dsbranch._core.terms import FileKey
 from dsbranch._core.view import View
 from tests import core, interposed, trees
+from tests.tables import from_columns
 from tests.trees import Dir, File
 
 PIECE = 1 << 18
@@ -515,6 +516,7 @@ GAPPED = """
 import ctypes, os, sys
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
+from tests.tables import from_columns
 table = scan(os.fsencode(sys.argv[1]))
 before = len(os.listdir("/proc/self/fd"))
 digest_files(table)

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from dsbranch._core.columnar import to_columns
 from dsbranch._core.content import digest_files
 from dsbranch._core.image import digest, load, write
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns, to_columns
 from dsbranch._core.view import View
 from tests import children, core, trees
 from tests import edits as e
 from tests._core.test_table import marked
 from tests.cases import BASE, LONG, MANY
+from tests.tables import from_columns
 from tests.trees import Dir, File, Symlink
 
 STAMP = (123, -5)
@@ -152,6 +153,7 @@ import os, sys
 from contextlib import suppress
 from dsbranch._core import image
 from dsbranch._core.view import View
+from tests.tables import from_columns
 table = image.load(os.open(sys.argv[1], os.O_RDONLY), (123, -5), check=False)
 view = View([table])
 for i in range(len(table)):

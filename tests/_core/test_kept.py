@@ -7,14 +7,15 @@ import struct
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dsbranch._core import kept
+from dsbranch._core.columnar import from_batches, to_batches
 from dsbranch._core.content import digest_files
 from dsbranch._core.drift import drift
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_batches, to_batches
 from tests import core, trees
 from tests.trees import Dir, File, Link, Symlink
 
@@ -54,6 +55,35 @@ def test_which_digests_are_missing(place: Path) -> None:
     digest_files(table, rows=rows[1:2])
     assert known(table) == [b"b/c"]
     assert [PATHS[row] for row in kept.undigested(table)] == [b"a", b"b-", b"z"]
+
+
+@pytest.mark.parametrize("given", [array("i", [0]), b"1234567", memoryview(b"12345678")])
+def test_numbers_are_of_eight_bytes(given: Any, place: Path) -> None:
+    table = core.scan(place)
+    for job in (
+        lambda: kept.portion(table, given, 0, 1),
+        lambda: kept.pack_digests(table, given),
+        lambda: digest_files(table, rows=given),
+    ):
+        with pytest.raises(ValueError, match="not 8"):
+            job()
+
+
+@pytest.mark.parametrize("number", [-1, len(PATHS), 1 << 40])
+def test_numbers_are_of_rows(number: int, place: Path) -> None:
+    table, given = core.scan(place), array("q", [number])
+    for job in (
+        lambda: kept.portion(table, given, 0, 1),
+        lambda: kept.pack_digests(table, given),
+        lambda: digest_files(table, rows=given),
+    ):
+        with pytest.raises(IndexError):
+            job()
+
+
+def test_each_row_has_a_number(place: Path) -> None:
+    with pytest.raises(ValueError, match="1 numbers for 2 rows"):
+        kept.pack_digests(core.scan(place), array("q", [0, 1]), array("q", [1]))
 
 
 @pytest.mark.parametrize(("start", "most", "end"), [(0, 3, 1), (0, 4, 3), (1, 0, 2), (3, 9, 4)])

@@ -20,11 +20,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsbranch._core.columnar import from_batches, to_columns
 from dsbranch._core.columns import Columns
 from dsbranch._core.record import Sink, Stream
 from dsbranch._core.rowsum import digest
-from dsbranch._core.tabular import from_batches, to_columns
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 from tests.store.facts import GOLDEN, Row, columns_of, table_of
 
 ROOT = Row(b"", "directory")

@@ -375,6 +375,50 @@ def test_threads_go_where_they_read_and_the_process_stays(tmp_path: Path) -> Non
     assert os.getcwd() == before
 
 
+MOVED = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+static int place;
+__attribute__((constructor)) static void begin(void) { place = open(".", O_PATH); }
+int statx(int dir, const char *name, int flags, unsigned mask, struct statx *out) {
+    static int (*real)(int, const char *, int, unsigned, struct statx *);
+    if (!real) real = dlsym(RTLD_NEXT, "statx");
+    if (!strcmp(name, "now")) renameat(place, "t/d", place, "elsewhere");
+    return real(dir, name, flags, mask, out);
+}
+"""
+MOVING = """
+import os, sys
+from dsbranch._core.scan import scan
+live = sys.argv[1] == "True"
+try:
+    table = scan(b"t", threads=1, live=live)
+    print([table.path(row) for row in range(len(table))])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_what_moved_away_is_not_where_it_was(
+    live: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So no directory stays open from one that is in it to the next."""
+    monkeypatch.chdir(tmp_path)
+    inner = Dir({"1": Dir(), "2": Dir({"now": File()}), "3": Dir({"f": File()})})
+    trees.make(Dir({"d": inner}), tmp_path / "t")
+    said = interposed.python(MOVED, tmp_path, MOVING, live)
+    if live:
+        assert said == "[b'', b'd', b'd/1', b'd/2', b'd/2/now', b'd/3']\n"
+    else:
+        assert "cannot open directory" in said
+        assert "d/3" in said
+
+
 NO_UNSHARE = """
 #include <errno.h>
 int unshare(int flags) { errno = EPERM; return -1; }

@@ -199,7 +199,7 @@ ssize_t llistxattr(const char *path, char *names, size_t size) {
     return real(path, names, size);
 }
 """
-COMPARED_TWICE = """
+WITH_XATTRS = """
 listed = number("listed")
 for top in ("0", "10"):
     os.setxattr(f"layer/{top}/{top}", "user.new", b"")
@@ -213,7 +213,9 @@ print(listed.value, sorted(d.path for d in found if d.status == "m"))
 
 def test_whoever_opens_a_directory_sees_whether_it_has_xattrs(large: Path) -> None:
     """What has none is not asked again, one directory after the other."""
-    said = interposed.python(COUNTED + XATTRS, large, PRELUDE + COMPARED_TWICE, large)
+    if os.listxattr(large / "base"):
+        pytest.skip("each directory has xattrs here, as with SELinux")
+    said = interposed.python(COUNTED + XATTRS, large, PRELUDE + WITH_XATTRS, large)
     listed, _, found = said.strip().partition(" ")
     # In the ten at the top there are only directories, so nobody opens them for a name.
     assert int(listed) <= 10 + 2 + 1
@@ -307,9 +309,9 @@ from dsbranch._core import scout
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns
 from dsbranch._core.view import View
 from tests._core.test_table import columns
+from tests.tables import from_columns
 scout._LEAST = 1
 layer = from_columns(columns([(b"", "directory"), (b"broken", "file")]))
 base = Base(os.fsencode(sys.argv[1]))

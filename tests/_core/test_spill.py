@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from dsbranch._core.algebra import changes
+from dsbranch._core.columnar import from_batches, to_batches
 from dsbranch._core.columns import Columns
 from dsbranch._core.image import digest
-from dsbranch._core.tabular import from_batches, from_columns, to_batches
 from dsbranch._core.view import View
 from tests._core.test_table import columns
+from tests.tables import from_columns
 
 PART = 100_000
 PARTS = 5  # 76 MB of rows, where 64 MiB stay in memory

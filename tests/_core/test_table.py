@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from dsbranch._core.columnar import to_columns
 from dsbranch._core.columns import Columns
 from dsbranch._core.digest import digest_bytes
-from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns, to_columns
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS, Table
 from tests import core, trees
 from tests import edits as e
 from tests.cases import BASE, LONG, MANY
+from tests.tables import from_columns
 from tests.trees import Dir, File
 
 Row = tuple[bytes, str]

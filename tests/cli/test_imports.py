@@ -17,8 +17,8 @@ from tests import children
 
 STORE = {"sqlite3"}
 # Manifests are written by arro3, and read by pyarrow, which brings in socket.
-MANIFEST = STORE | {"arro3"}
-READING = STORE | {"hashlib", "pyarrow", "socket"}
+MANIFEST = STORE | {"arro3", "dsbranch.store.manifest"}
+READING = STORE | {"dsbranch.store.manifest", "hashlib", "pyarrow", "socket"}
 # What takes long by itself need not count milliseconds.
 LONG = {"dataclasses", startup.COMPILED}
 ARCHIVE = LONG | {"tarfile", "backports.zstd"}

@@ -25,9 +25,9 @@ import xxhash
 from dsbranch._core import columns as c
 from dsbranch._core import image
 from dsbranch._core.algebra import changes
+from dsbranch._core.columnar import to_columns
 from dsbranch._core.digest import digest_bytes
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns, to_columns
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.ops import refs
@@ -44,6 +44,7 @@ from tests.cases import BASE
 from tests.core import scan
 from tests.ops import tars
 from tests.store.facts import GOLDEN, advance, columns_of
+from tests.tables import from_columns
 
 MEMORY = 512 << 20
 SECONDS = 20

@@ -4,12 +4,11 @@ import struct
 from typing import NamedTuple
 
 from dsbranch._core.columns import Columns
-from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_columns
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS, Table
 from dsbranch.model.facts import Branch, Commit, Layer, Move, Operation
 from dsbranch.store.database import Store
 from dsbranch.store.identity import commit_id, new_id
+from tests.tables import from_columns
 
 
 def open_layer() -> Layer:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsbranch._core.record import Stream
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 from dsbranch.store import arrow
 from tests.store.facts import GOLDEN, Row, columns_of, rows_of
 

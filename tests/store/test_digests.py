@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dsbranch._core.terms import FileKey
+from dsbranch._core.jobs import FileKey
 from dsbranch.store import digests as module
 from dsbranch.store.digests import Digests, is_racy
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dsbranch._core.tabular import to_columns
+from dsbranch._core.columnar import to_columns
 from dsbranch.errors import IntegrityError, NewerFormat, StorageError
 from dsbranch.store import arrow, manifest
 from tests import children

@@ -1,5 +1,5 @@
 from dsbranch._core.delta import Deltas
-from dsbranch._core.terms import Known, Report
+from dsbranch._core.jobs import Known, Report
 from dsbranch._core.view import View
 
 def changes(

@@ -344,7 +344,7 @@ def changes(
     without it what was renamed is deleted and added. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
-    `known` (see `terms.Known`) has digests of files that were read before. `spill` is a directory
+    `known` (see `jobs.Known`) has digests of files that were read before. `spill` is a directory
     to whose filesystem the answer goes if it is too large for memory.
 
     :raises OSError: a file or directory could not be read

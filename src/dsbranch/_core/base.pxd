@@ -11,7 +11,7 @@ cdef enum:
 cdef struct Answer:
     int64_t row          # -1: the name is not there
     int64_t at           # of the name on the heap
-    uint32_t size        # of the name; 0: nothing was asked
+    uint32_t size        # of the name
     uint32_t parent
 
 cdef struct Opened:
@@ -20,8 +20,11 @@ cdef struct Opened:
     size_t size
 
 cdef class Base(Table):
-    cdef Answer *answers
-    cdef uint32_t room      # for how many
+    # Numbers of answers, 0: none, where a hash has them: scattered, so only they are. An answer's
+    # page is touched for many.
+    cdef uint32_t *places
+    cdef Answer *answers    # in the order they came
+    cdef uint32_t kept      # how many there are
     cdef Scratch scratch
     cdef char *listing
     cdef bint user
@@ -33,17 +36,16 @@ cdef class Base(Table):
     cdef bint is_at(self, const Opened *opened, int64_t at, size_t size) noexcept nogil
     cdef int64_t look(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t add(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
-    cdef Answer *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil
+    cdef uint32_t *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef bint answers_to(
         self, const Answer *answer, int64_t parent, const char *name, size_t size
     ) noexcept nogil
     cdef int keep(
-        self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
+        self, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil
-    cdef bint make_room(self) noexcept nogil
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
-    cdef void take_bare(self, int64_t row) noexcept nogil
+    cdef void has_no_xattrs(self, int64_t row) noexcept nogil
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

@@ -19,10 +19,7 @@ from dsbranch._core.table cimport *
 
 cdef enum:
     LISTING = 1 << 16
-    # How many answers there is room for, at first and at most; comparing views comes by a name two
-    # to four times.
-    FEW = 1 << 12
-    MOST = 1 << 16
+    MOST = 1 << 16       # how many answers are kept; comparing views comes by a name two to four times
     NEAR = 8             # how many places one of them may have
     FACTS = 1            # bits of Row.loaded: xattrs are known
     CHILDREN = 2         # the children are listed
@@ -44,9 +41,9 @@ cdef class Base(Table):
         self.user = dialect == "user"
         memset(&self.scratch, 0, sizeof(Scratch))
         self.listing = <char *>malloc(LISTING)
-        self.answers = <Answer *>calloc(FEW, sizeof(Answer))
-        self.room = FEW
-        if self.listing == NULL or self.answers == NULL:
+        self.places = <uint32_t *>calloc(MOST, sizeof(uint32_t))
+        self.answers = <Answer *>malloc((MOST + 1) * sizeof(Answer))
+        if self.listing == NULL or self.places == NULL or self.answers == NULL:
             raise MemoryError
         self.open(path)
         try:
@@ -67,6 +64,7 @@ cdef class Base(Table):
     def __dealloc__(self):
         scratch_free(&self.scratch)
         free(self.listing)
+        free(self.places)
         free(self.answers)
         if self.here.fd >= 0:
             close(self.here.fd)
@@ -205,40 +203,42 @@ cdef class Base(Table):
 
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Look up one name of a directory that is not listed, or recall what was said of it."""
-        cdef Answer *answer = self.place_of(parent, name, size)
-        cdef int64_t row
-        if self.answers_to(answer, parent, name, size):
-            return answer.row
+        cdef int64_t row = self.recall(parent, name, size)
+        if row != NOT_ASKED:
+            return row
         if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
         row = self.look(parent, name, size)
-        if row == -2 or self.keep(answer, parent, name, size, row) < 0:
+        if row == -2 or self.keep(parent, name, size, row) < 0:
             return -2
         return row
 
-    cdef Answer *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil:
-        """Where an answer is, or is to be kept: in another's place only if all near it are taken.
+    cdef uint32_t *place_of(self, int64_t parent, const char *name, size_t size) noexcept nogil:
+        """Where the number of an answer is, or is to be kept: in another's place only if all near it
+        are taken.
 
         Then in that of the oldest that is no directory's. A directory's answer that is lost takes
         those of what is in it along, since it gets a new row.
         """
         cdef uint32_t place = <uint32_t>parent * <uint32_t>0x9E3779B1
+        cdef uint32_t *number
+        cdef uint32_t *oldest = NULL
         cdef Answer *answer
-        cdef Answer *oldest = NULL
         cdef size_t i
         for i in range(size):
             place = (place ^ <unsigned char>name[i]) * <uint32_t>0x01000193
         place ^= place >> 16
         for i in range(NEAR):
-            answer = self.answers + (place + i) % self.room
-            if answer.size == 0 or self.answers_to(answer, parent, name, size):
-                return answer
+            number = self.places + (place + i) % MOST
+            answer = self.answers + number[0]
+            if number[0] == 0 or self.answers_to(answer, parent, name, size):
+                return number
             # The heap only grows, so where a name lies on it tells how old its answer is.
             if (answer.row < 0 or self.rows[answer.row].kind != DIRECTORY) and (
-                oldest == NULL or answer.at < oldest.at
+                oldest == NULL or answer.at < self.answers[oldest[0]].at
             ):
-                oldest = answer
-        return self.answers + place % self.room if oldest == NULL else oldest
+                oldest = number
+        return self.places + place % MOST if oldest == NULL else oldest
 
     cdef bint answers_to(
         self, const Answer *answer, int64_t parent, const char *name, size_t size
@@ -248,54 +248,38 @@ cdef class Base(Table):
         ) == 0
 
     cdef int keep(
-        self, Answer *answer, int64_t parent, const char *name, size_t size, int64_t row
+        self, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil:
-        """Keep an answer, a row or -1; returns 0, or -2."""
+        """Keep an answer, a row or -1, that there is none of yet; returns 0, or -2."""
+        cdef uint32_t *number = self.place_of(parent, name, size)
+        cdef Answer *answer
         cdef Text text
         if row >= 0:
             text = self.rows[row].path
             text.at += text.size - size
         elif self.put(name, size, &text) < 0:
             return -2
-        while answer.size and self.make_room():
-            answer = self.place_of(parent, name, size)
+        if number[0] == 0:
+            self.kept += 1
+            number[0] = self.kept
+        answer = self.answers + number[0]
         answer.row = row
         answer.at = text.at
         answer.size = <uint32_t>size
         answer.parent = <uint32_t>parent
         return 0
 
-    cdef bint make_room(self) noexcept nogil:
-        """Give the answers four times the room, up to MOST.
-
-        Not at once: they lie scattered, and each page takes 2 us to come.
-        """
-        cdef Answer *fewer = self.answers
-        cdef Answer *more = NULL
-        cdef Answer *answer
-        cdef uint32_t i, room = self.room
-        if room < MOST:
-            more = <Answer *>calloc(4 * room, sizeof(Answer))
-        if more == NULL:
-            return False
-        self.answers = more
-        self.room = 4 * room
-        for i in range(room):
-            if fewer[i].size:
-                answer = self.place_of(fewer[i].parent, self.heap + fewer[i].at, fewer[i].size)
-                answer[0] = fewer[i]
-        free(fewer)
-        return True
-
     # --- for those who look names up themselves ---
 
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """What was said of a name: a row, -1 if there is none, or NOT_ASKED."""
+        cdef uint32_t number
         cdef Answer *answer
         if self.rows[parent].kind != DIRECTORY or self.rows[parent].loaded & CHILDREN:
             return self.child(parent, name, size)
-        answer = self.place_of(parent, name, size)
-        return answer.row if self.answers_to(answer, parent, name, size) else NOT_ASKED
+        number = self.place_of(parent, name, size)[0]
+        answer = self.answers + number
+        return answer.row if number and self.answers_to(answer, parent, name, size) else NOT_ASKED
 
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil:
         """As `recall`, of a path."""
@@ -314,10 +298,10 @@ cdef class Base(Table):
             found = self.add(parent, name, size, row)
             if found < 0:
                 return -2
-        return self.keep(self.place_of(parent, name, size), parent, name, size, found)
+        return self.keep(parent, name, size, found)
 
-    cdef void take_bare(self, int64_t row) noexcept nogil:
-        """Take it that a row has no xattrs."""
+    cdef void has_no_xattrs(self, int64_t row) noexcept nogil:
+        """Take a row's xattrs for known: there are none."""
         self.rows[row].loaded |= FACTS
 
     cdef int load(self, int64_t parent) noexcept nogil:

@@ -1,19 +1,18 @@
 """What tables are handed over in, to whoever stores them. Room ``_core``, pure Python.
 
-It promises buffers that are long enough for the number of rows they claim, so that C code
-may walk them without asking again. It names the columns of a manifest and their types as Arrow
-does, and knows no library of that and no file.
+It promises buffers that are long enough for the number of rows they claim. It names the columns of
+a manifest and their types as Arrow does, and knows no library of that and no file.
 """
 
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dsbranch._core.terms import DIGEST_BYTES
-
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 else:
     Buffer = Any
+
+DIGEST_BYTES = 16
 
 # The columns of a manifest are `path`, `kind`, and these in their order, by their names there.
 NUMBERS = {
@@ -46,7 +45,7 @@ class _Buffers(NamedTuple):
     length: int
     path_offsets: Buffer
     path_data: Buffer
-    kind: Buffer  # uint8, index into KINDS
+    kind: Buffer  # uint8, index into `table.KINDS`
     flags: Buffer  # uint8
     mode: Buffer  # uint16
     uid: Buffer  # uint32

@@ -3,8 +3,8 @@ from typing import TypeAlias
 
 from typing_extensions import Buffer
 
+from dsbranch._core.jobs import Known, Report
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Known, Report
 
 Question: TypeAlias = tuple[Table, int, Table, int]
 

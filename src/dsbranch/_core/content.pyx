@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy
 from dsbranch._core.base cimport Base
 from dsbranch._core.digest cimport stream_copy, stream_digest, stream_reset, stream_update
 from dsbranch._core.linux cimport *
-from dsbranch._core.memory cimport Held
+from dsbranch._core.memory cimport Numbers
 from dsbranch._core.pieces cimport *
 from dsbranch._core.reading cimport *
 from dsbranch._core.table cimport *
@@ -35,23 +35,19 @@ cdef class Digesting(Reading):
     def __cinit__(self, Table table, known, given, problems):
         cdef int64_t i
         cdef Row *row
-        cdef Held numbers
-        cdef const int64_t *wanted
+        cdef Numbers wanted
         self.table = table
         self.known = known
         self.problems = problems
         if given is not None:
-            numbers = Held(given)
-            wanted = <const int64_t *>numbers.at
-            self.count = numbers.size // sizeof(int64_t)
+            wanted = Numbers(given)
+            self.count = wanted.count
             self.rows = <uint32_t *>malloc((self.count + 1) * sizeof(uint32_t))
             if self.rows == NULL:
                 raise MemoryError
             for i in range(self.count):
-                if not 0 <= wanted[i] < table.count:
-                    raise IndexError(wanted[i])
-                self.rows[i] = <uint32_t>wanted[i]
-                self.long_ones |= table.rows[wanted[i]].size >= LONG
+                self.rows[i] = <uint32_t>numbered_row(table, wanted, i)
+                self.long_ones |= table.rows[self.rows[i]].size >= LONG
             return
         self.rows = <uint32_t *>malloc((table.count + 1) * sizeof(uint32_t))
         if self.rows == NULL:
@@ -144,7 +140,7 @@ def digest_files(
     `problems` takes ``(path, errno)`` of files that cannot be read, up to 10,000, and with EAGAIN of
     those that are no longer what was scanned; they get no digest, and the job goes on.
 
-    `known` (see `terms.Known`) is asked for those of larger files and told of them.
+    `known` (see `jobs.Known`) is asked for those of larger files and told of them.
     `progress(done, total, bytes)` is told of files and of bytes. `threads` None: as many as there
     are processors, up to 8.
 
@@ -338,7 +334,7 @@ def compare_files(
     """Whether the files of each ``(table, row, table, row)`` hold the same bytes.
 
     Where both digests are known nothing is read; where one is, the other file is hashed; else
-    both are read until they differ. `known` (see `terms.Known`) is asked for digests of larger
+    both are read until they differ. `known` (see `jobs.Known`) is asked for digests of larger
     files, and told of those that were read to the end. `questions` may be an iterator, of `total`
     questions then: a bounded number of them is taken at a time.
     """

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 
 from dsbranch._core.ledger cimport Change, Ledger
 from dsbranch._core.table cimport FILE, Row
@@ -31,7 +31,7 @@ cdef Delta delta_of(Ledger ledger, int64_t i):
     cdef Delta delta = Delta()
     (
         delta.status, delta.path, delta.kind, delta.old_path, delta.size, delta.old_size
-    ) = told(ledger, change)
+    ) = facts(ledger, i)
     if old != NULL:
         delta.old = ledger.place(False, change.old)
     if new != NULL:
@@ -41,8 +41,9 @@ cdef Delta delta_of(Ledger ledger, int64_t i):
     return delta
 
 
-cdef tuple told(Ledger ledger, Change *change):
+cdef tuple facts(Ledger ledger, int64_t i):
     """``(status, path, kind, old_path, size, old_size)`` of a change."""
+    cdef Change *change = ledger.changes + i
     cdef Row *old = ledger.old_row(change)
     cdef Row *new = ledger.new_row(change)
     cdef bytes path = ledger.path(new != NULL, change), old_path = None
@@ -89,10 +90,10 @@ class Deltas(Sequence):
             yield delta_of(self._ledger, i)
 
     def tuples(self):
-        """``(status, path, kind, old_path, size, old_size)`` of each, in a third of the time."""
-        cdef Ledger ledger = self._ledger
+        """``(status, path, kind, old_path, size, old_size)`` of each: all of a `Delta` but its places,
+        in two thirds of the time."""
         for i in self._numbers:
-            yield told(ledger, ledger.changes + <int64_t>i)
+            yield facts(self._ledger, i)
 
     def counts(self) -> dict:
         """How many there are of each letter that occurs."""

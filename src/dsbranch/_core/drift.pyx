@@ -4,7 +4,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp
 
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 
 from dsbranch._core.table cimport *
 

@@ -138,18 +138,14 @@ cdef void leave_all(Directory *some, int count) noexcept nogil:
         leave(some + i)
 
 
-cdef int open_beside(
-    Directory *here, int root, const char *path, size_t size, int flags
-) noexcept nogil:
+cdef int open_beside(Directory *here, int root, const char *path, size_t size) noexcept nogil:
     """As `open_to_read`, through its directory if the last one was in that, too."""
     cdef size_t start = name_start(path, size)
+    cdef int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
     cdef int fd
-    if size == 0:
-        return open_to_read(root, path, 0, flags)
     if not is_at(here, root, path, above(start)):
         aim(here, root, path, above(start))
     elif enter(here, root, path, above(start)) >= 0:
-        flags |= O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC
         fd = openat(here.fd, path + start, flags | O_NOATIME)
         if fd < 0 and errno == EPERM:
             fd = openat(here.fd, path + start, flags)
@@ -157,7 +153,7 @@ cdef int open_beside(
             return fd
         # The whole path tells what it is, and it may have been for want of a descriptor.
         leave(here)
-    return open_to_read(root, path, size, flags)
+    return open_to_read(root, path, size, 0)
 
 
 cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil:
@@ -240,10 +236,10 @@ cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char 
         if row.kind == FILE:
             row.flags |= F_METACOPY
         return 0
-    if strcmp(tail, b"opaque") != 0 and strcmp(tail, b"redirect") != 0 and strcmp(tail, b"origin") != 0:
-        return 0
-    if tail[0] == c'o' and tail[1] == c'r' and row.kind == DIRECTORY:
+    if strcmp(tail, b"origin") == 0 and row.kind == DIRECTORY:
         # Nobody asks where a directory came from: a redirect says it of those that moved.
+        return 0
+    if strcmp(tail, b"opaque") != 0 and strcmp(tail, b"redirect") != 0 and strcmp(tail, b"origin") != 0:
         return 0
     size = fetch(s, name)
     if size < 0:

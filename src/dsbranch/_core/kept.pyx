@@ -7,7 +7,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from dsbranch._core.memory cimport Held
+from dsbranch._core.memory cimport Held, Numbers
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -47,11 +47,12 @@ def undigested(Table table):
 
 def portion(Table table, rows, int64_t start, int64_t most_bytes) -> int:
     """How far from `start` to go in `rows` until files of `most_bytes` are taken in, one at least."""
-    cdef Held held = Held(rows)
-    cdef const int64_t *row = <const int64_t *>held.at
-    cdef int64_t at = start, size = 0, end = held.size // sizeof(int64_t)
-    while at < end and (at == start or size + table.rows[row[at]].size <= most_bytes):
-        size += table.rows[row[at]].size
+    cdef Numbers wanted = Numbers(rows)
+    cdef int64_t at = start, size = 0
+    while at < wanted.count:
+        size += table.rows[numbered_row(table, wanted, at)].size
+        if at > start and size > most_bytes:
+            break
         at += 1
     return at
 
@@ -129,20 +130,20 @@ def pack_digests(Table table, rows, numbers=None) -> bytes:
 
     `numbers` are those that the rows have in another table of the same files.
     """
-    cdef Held held = Held(rows), others = Held(rows if numbers is None else numbers)
-    cdef const int64_t *row = <const int64_t *>held.at
-    cdef const int64_t *number = <const int64_t *>others.at
-    cdef int64_t i, count = 0, all = held.size // sizeof(int64_t)
-    if others.size != held.size:
-        raise ValueError(f"{others.size} bytes of numbers for {held.size} of rows")
-    for i in range(all):
-        count += (table.rows[row[i]].flags & F_DIGEST) != 0
+    cdef Numbers wanted = Numbers(rows), written = Numbers(rows if numbers is None else numbers)
+    cdef int64_t i, count = 0
+    cdef Row *row
+    if written.count != wanted.count:
+        raise ValueError(f"{written.count} numbers for {wanted.count} rows")
+    for i in range(wanted.count):
+        count += (table.rows[numbered_row(table, wanted, i)].flags & F_DIGEST) != 0
     records = bytes(count * RECORD)
     cdef char *out = PyBytes_AsString(records)
-    for i in range(all):
-        if table.rows[row[i]].flags & F_DIGEST:
-            memcpy(out, number + i, 8)
-            memcpy(out + 8, table.rows[row[i]].digest, 16)
+    for i in range(wanted.count):
+        row = table.rows + wanted.numbers[i]
+        if row.flags & F_DIGEST:
+            memcpy(out, written.numbers + i, 8)
+            memcpy(out + 8, row.digest, 16)
             out += RECORD
     return records
 

@@ -1,4 +1,4 @@
-"""Memory that grows: in RAM while it is small, in an unlinked file once it is not."""
+"""Memory that grows: in RAM while it is small, in an unlinked file once it is not. And others'."""
 
 from libc.stdint cimport int64_t
 
@@ -11,7 +11,14 @@ cdef class Held:
     """The bytes of any object that has some, in one piece, for as long as this lives."""
     cdef Py_buffer buffer
     cdef const unsigned char *at
-    cdef Py_ssize_t size         # in bytes, whatever the items are
+    cdef int64_t size            # in bytes, whatever the items are
+
+cdef Held held(buffer, int64_t least)
+
+cdef class Numbers(Held):
+    """Those of an array of int64."""
+    cdef const int64_t *numbers
+    cdef int64_t count
 
 cdef enum:
     MALLOC = -1          # from malloc, or nothing yet

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from dsbranch._core.terms import Report
+from dsbranch._core.jobs import Report
 from dsbranch._core.view import View
 
 Face: TypeAlias = tuple[bytes, str, int | None]

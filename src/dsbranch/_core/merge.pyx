@@ -8,7 +8,7 @@ side, and everything is decided anew.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
-from dsbranch._core.terms import KINDS
+from dsbranch._core.table import KINDS
 from dsbranch._core.entries import inode
 from dsbranch._core.entities import path_order
 

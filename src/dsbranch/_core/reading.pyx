@@ -12,7 +12,6 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from dsbranch._core.terms import DIGEST_BYTES
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.digest cimport digest_buffer, stream_digest, stream_reset, stream_update
@@ -129,7 +128,7 @@ cdef class Reading:
         for place, digest in zip(self.places, self.known.find(self.keys), strict=True):
             if digest is None:
                 continue
-            if len(digest) != DIGEST_BYTES:
+            if len(digest) != DIGEST_SIZE:
                 raise ValueError(f"a digest of {len(digest)} bytes")
             self.found(place, <const uint8_t *><const char *><bytes>digest)
         self.places.clear()
@@ -293,7 +292,7 @@ cdef class Reading:
         many.
         """
         if not load_int(&self.waits):
-            return open_beside(here, source.root, source.path, source.path_size, 0)
+            return open_beside(here, source.root, source.path, source.path_size)
         leave(here)
         return open_to_read(source.root, source.path, source.path_size, 0)
 

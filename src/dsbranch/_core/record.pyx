@@ -26,7 +26,9 @@ from posix.unistd cimport write
 
 from dsbranch._core.arrow cimport *
 from dsbranch._core.columns import CTIME, DIGESTS, NUMBERS, OPTIONAL_TEXTS
-from dsbranch._core.terms import DIGEST_BYTES, KINDS
+from dsbranch._core.columns import DIGEST_BYTES
+from dsbranch._core.table import KINDS
+from dsbranch._core.memory cimport Held, held as memory_of
 from dsbranch._core.table cimport WHITEOUT
 
 cdef enum:
@@ -167,34 +169,34 @@ cdef tuple text_of(rows, str name, valid):
 
 
 cdef tuple kind_of(rows):
-    cdef const uint8_t[::1] code = memoryview(rows.kind).cast("B")
+    cdef Held codes = memory_of(rows.kind, rows.length)
     cdef int64_t n = rows.length, i
     for i in range(n):
-        if code[i] > WHITEOUT:
-            raise ValueError(f"column kind: {code[i]} is the code of none")
+        if codes.at[i] > WHITEOUT:
+            raise ValueError(f"column kind: {codes.at[i]} is the code of none")
     dictionary = array_of(len(KINDS), [None, _KIND_ENDS, _KIND_NAMES])
     return array_of(n, [None, rows.kind], dictionary=dictionary)
 
 
 cdef bytes bits(valid, int64_t n):
     """A bit for each of `n` bytes, set where that is not 0; the lowest comes first."""
-    cdef const uint8_t[::1] byte = memoryview(valid).cast("B")
+    cdef Held byte = memory_of(valid, n)
     cdef int64_t i
     made = bytes((n + 7) // 8)
     cdef uint8_t *out = <uint8_t *>PyBytes_AsString(made)
     for i in range(n):
-        out[i >> 3] |= (byte[i] != 0) << (i & 7)
+        out[i >> 3] |= (byte.at[i] != 0) << (i & 7)
     return made
 
 
 cdef bytes narrow(wide, int64_t n, int64_t size):
     """`n` offsets of 64 bits into `size` bytes as offsets of 32. Who takes them does not check them."""
-    cdef const uint8_t[::1] byte = memoryview(wide).cast("B")
+    cdef Held byte = memory_of(wide, 8 * n)
     cdef int64_t i, value, last = 0
     made = bytes(4 * n)
     cdef int32_t *out = <int32_t *>PyBytes_AsString(made)
     for i in range(n):
-        memcpy(&value, &byte[8 * i], 8)
+        memcpy(&value, byte.at + 8 * i, 8)
         if not last <= value <= min(size, INT32_MAX):
             raise ValueError(f"offset {value} after {last} in {size} bytes")
         out[i] = <int32_t>value
@@ -278,11 +280,11 @@ cdef void let_go(void *block) noexcept:
 
 
 cdef const void *address(buffer) except? NULL:
-    cdef const uint8_t[::1] byte
+    cdef Held byte
     if buffer is None:
         return NULL
-    byte = buffer
-    return &byte[0] if byte.shape[0] else <const void *>"\0\0\0\0\0\0\0"
+    byte = Held(buffer)
+    return byte.at if byte.size else <const void *>"\0\0\0\0\0\0\0"
 
 
 cdef void release_schema(ArrowSchema *schema) noexcept with gil:
@@ -319,11 +321,11 @@ cdef class Sink:
         self.hasher = hasher
 
     def write(self, data) -> int:
-        cdef const uint8_t[::1] byte = data
-        cdef ssize_t size = byte.shape[0], done = 0, wrote
+        cdef Held byte = Held(data)
+        cdef ssize_t size = byte.size, done = 0, wrote
         while self.error is None and done < size:
             with nogil:
-                wrote = write(self.fd, &byte[done], size - done)
+                wrote = write(self.fd, byte.at + done, size - done)
             if wrote >= 0:
                 done += wrote
             elif errno != EINTR:

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
+from dsbranch._core.jobs import Report
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Report
 
 def scan(
     root: bytes,

@@ -35,22 +35,16 @@ cdef class Worker:
     cdef size_t names_room
     cdef char *path
     cdef size_t path_room
-    cdef Directory above     # of the directory at hand; its path lies in `last`
-    cdef char *last
-    cdef size_t last_room
     cdef bint moves      # its working directory is its own, so that it can go where it reads
 
     def __cinit__(self):
         self.texts = Table()
         memset(&self.scratch, 0, sizeof(Scratch))
-        prepare(&self.above, 1)
 
     def __dealloc__(self):
-        leave_all(&self.above, 1)
         scratch_free(&self.scratch)
         free(self.names)
         free(self.path)
-        free(self.last)
 
 
 cdef class Walk:
@@ -104,7 +98,6 @@ cdef class Walk:
         with nogil:
             worker.moves = unshare(CLONE_FS) == 0
             self.run(worker)
-            leave_all(&worker.above, 1)
 
     def done(self) -> int:
         """How many entries have been read so far."""
@@ -262,7 +255,7 @@ cdef class Walk:
         cdef int fd, result
         if size < 0:
             return self.fail(ENOMEM, b"hold", task, b"", worker)
-        fd = self.open_directory(worker, size)
+        fd = open_to_read(self.table.root_fd, worker.path, size, O_DIRECTORY)
         if fd < 0:
             if self.live and size and gone(-fd):
                 return 0
@@ -274,15 +267,6 @@ cdef class Walk:
             result = self.stat_names(task, worker, fd)
         close(fd)
         return result
-
-    cdef int open_directory(self, Worker worker, size_t size) noexcept nogil:
-        """Open the directory whose path the worker has; a descriptor or -errno."""
-        cdef int fd = open_beside(&worker.above, self.table.root_fd, worker.path, size, O_DIRECTORY)
-        if worker.above.path == worker.path:
-            # Paths to come go where the one before lay.
-            worker.path, worker.last = worker.last, worker.path
-            worker.path_room, worker.last_room = worker.last_room, worker.path_room
-        return fd
 
     cdef int list_names(self, Task *task, Worker worker, int fd) noexcept nogil:
         cdef long got, at

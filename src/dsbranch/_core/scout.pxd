@@ -3,7 +3,6 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport Directory
 from dsbranch._core.table cimport Row, Table
 
 cdef struct Errand:
@@ -34,7 +33,5 @@ cdef class Scout:
     cdef int plan(self, int64_t low, int64_t high) except -1
     cdef list parts_over(self, const char *path, size_t size)
     cdef void run(self) noexcept nogil
-    cdef void look(
-        self, Errand *errand, Folder *here, Folder *before, Directory *above
-    ) noexcept nogil
+    cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil
     cdef int hand_over(self) except -1

@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memset
 from dsbranch._core.crew import crew_of, run_threads
 
 from dsbranch._core.base cimport NOT_ASKED, Base
-from dsbranch._core.files cimport Directory, leave, open_beside, prepare, row_from_stat
+from dsbranch._core.files cimport open_to_read, row_from_stat
 from dsbranch._core.linux cimport *
 from dsbranch._core.table cimport *
 
@@ -126,9 +126,7 @@ cdef class Scout:
 
     cdef void run(self) noexcept nogil:
         cdef Folder here, before
-        cdef Directory above     # of the one that was opened last
         cdef int64_t at, i
-        prepare(&above, 1)
         here.row = before.row = -1
         here.fd = before.fd = -1
         while not load_int(&self.stop):
@@ -138,16 +136,13 @@ cdef class Scout:
             for i in range(at, min(at + SHARE, self.count)):
                 if load_int(&self.stop):
                     break
-                self.look(self.errands + i, &here, &before, &above)
-        leave(&above)
+                self.look(self.errands + i, &here, &before)
         if here.fd >= 0:
             close(here.fd)
         if before.fd >= 0:
             close(before.fd)
 
-    cdef void look(
-        self, Errand *errand, Folder *here, Folder *before, Directory *above
-    ) noexcept nogil:
+    cdef void look(self, Errand *errand, Folder *here, Folder *before) noexcept nogil:
         """Look one name up in the dataset."""
         cdef Text path = self.guide.rows[errand.folder].path
         cdef const char *name = self.guide.path_at(errand.row) + path.size + (path.size > 0)
@@ -162,8 +157,8 @@ cdef class Scout:
             if here.fd >= 0:
                 close(here.fd)
             here.row = errand.folder
-            here.fd = open_beside(
-                above, self.base.root_fd, self.guide.heap + path.at, path.size, O_DIRECTORY
+            here.fd = open_to_read(
+                self.base.root_fd, self.guide.heap + path.at, path.size, O_DIRECTORY
             )
             errand.bare = here.fd >= 0 and flistxattr(here.fd, NULL, 0) == 0
         if here.fd < 0:
@@ -190,7 +185,7 @@ cdef class Scout:
                 parent = self.base.recall_path(self.guide.path_at(folder), start)
                 start += start > 0
             if parent >= 0 and errand.bare:
-                self.base.take_bare(parent)
+                self.base.has_no_xattrs(parent)
             if parent >= 0 and errand.told and self.base.remember(
                 parent,
                 self.guide.path_at(errand.row) + start,

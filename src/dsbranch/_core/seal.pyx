@@ -74,7 +74,7 @@ def idle_copies(View view, *, known=None, linked=None, threads=None, progress=No
     They were copied up and not changed, or changed back. Without them the view shows the same.
     They must not go while the layer may be written to: a file that somebody holds open would be
     written to where nobody finds it. Entries with several names are left alone.
-    `known` (see `terms.Known`) has digests of files that were read before. `linked`, a list, gets
+    `known` (see `jobs.Known`) has digests of files that were read before. `linked`, a list, gets
     the paths of those that cover a file with other names, idle or not.
 
     :raises OSError: a file could not be read

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dsbranch._core.memory cimport Region
+from dsbranch._core.memory cimport Numbers, Region
 
 cdef enum:
     FILE = 0
@@ -24,6 +24,9 @@ cdef enum:
     F_ORIGIN = 32
     F_XATTRS = 64        # the entry has xattrs of its own, digested in `xattrs`
     F_DIGEST = 128       # the content's digest is known
+
+cdef enum:
+    DIGEST_SIZE = 16     # bytes of an XXH3-128
 
 cdef extern from *:
     """
@@ -62,8 +65,8 @@ cdef struct Row:
     uint8_t kind
     uint8_t flags
     uint8_t loaded       # Base only: first and end are known
-    uint8_t xattrs[16]
-    uint8_t digest[16]
+    uint8_t xattrs[DIGEST_SIZE]
+    uint8_t digest[DIGEST_SIZE]
     uint8_t spare[3]     # up to a multiple of 8 bytes
 
 cdef struct Fault:
@@ -98,6 +101,7 @@ cdef class Table:
     cdef inline const char *path_at(self, int64_t row) noexcept nogil:
         return self.heap + self.rows[row].path.at
 
+cdef int64_t numbered_row(Table table, Numbers numbers, int64_t i) except -1
 cdef Text *row_text(Row *row, int which) noexcept nogil
 cdef bint has_text(const Row *row, int which) noexcept nogil
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil

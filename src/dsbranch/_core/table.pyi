@@ -1,6 +1,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple, TypedDict
 
+KINDS: tuple[str, ...]
+
 class Entry(NamedTuple):
     path: bytes
     kind: str

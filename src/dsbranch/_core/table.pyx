@@ -15,10 +15,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from dsbranch._core.terms import KINDS
-
 from dsbranch._core.linux cimport close
-from dsbranch._core.memory cimport munmap, region_free, region_grow, region_init
+from dsbranch._core.memory cimport Numbers, munmap, region_free, region_grow, region_init
 
 # Row numbers are 32 bits wide.
 cdef int64_t MOST_ROWS = 0xFFFFFFF0
@@ -26,6 +24,9 @@ MOST_HEAP = <int64_t>1 << 40
 
 # By which flag a row has its path, target, redirect and origin.
 cdef uint8_t[TEXTS] TEXT_FLAG = [0, F_TARGET, F_REDIRECT, F_ORIGIN]
+
+# The index of a name is its code in `Columns.kind`, in an index, and in the sum of a manifest's rows.
+KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whiteout")
 
 Entry = namedtuple(
     "Entry",
@@ -344,6 +345,18 @@ cdef class Table:
             raise ValueError("entries were left without their directory")
         table.root_fd = os.dup(self.root_fd) if self.root_fd >= 0 else -1
         return table
+
+
+cdef int64_t numbered_row(Table table, Numbers numbers, int64_t i) except -1:
+    """The i-th of some numbers of rows.
+
+    :raises IndexError: there are not so many, or the table has no such row
+    """
+    if not 0 <= i < numbers.count:
+        raise IndexError(i)
+    if not 0 <= numbers.numbers[i] < table.count:
+        raise IndexError(numbers.numbers[i])
+    return numbers.numbers[i]
 
 
 cdef Text *row_text(Row *row, int which) noexcept nogil:

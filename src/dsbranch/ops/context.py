@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Report
 from dsbranch.errors import NoPrivilege, NotAWorkspace
 from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
@@ -25,6 +24,7 @@ from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout, find_workspace
 
 if TYPE_CHECKING:
+    from dsbranch._core.jobs import Report
     from dsbranch.overlay.driver import Driver
     from dsbranch.overlay.fuse import FuseDriver
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.delta import Deltas
+from dsbranch._core.jobs import Report
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Report
 from dsbranch._core.usage import Usage
 from dsbranch._core.view import View
 from dsbranch.errors import BadPath, NoPrivilege, UnsupportedError

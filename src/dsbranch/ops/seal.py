@@ -17,9 +17,9 @@ from pathlib import Path
 
 from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests, drift
+from dsbranch._core.jobs import Report
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError, Interrupted
 from dsbranch.model.dataset import Seal
 from dsbranch.model.health import Sealed

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsbranch._core.columns import CTIME, DIGESTS, NUMBERS, OPTIONAL_TEXTS, Columns
-from dsbranch._core.terms import DIGEST_BYTES, KINDS
+from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, NUMBERS, OPTIONAL_TEXTS, Columns
+from dsbranch._core.table import KINDS
 
 COLUMNS = ["path", "kind", *NUMBERS, *OPTIONAL_TEXTS, *DIGESTS]
 """The columns a manifest must have, in their order."""

@@ -13,9 +13,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core.digest import digest_bytes
-from dsbranch._core.terms import FileKey
+
+if TYPE_CHECKING:
+    from dsbranch._core.jobs import FileKey
 
 FORMAT = 1
 MOST_ROWS = 1_000_000

@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core import image
 from dsbranch._core.table import Table
-from dsbranch._core.terms import FileKey, Known
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id
 from dsbranch.store.layout import LATER, sync_directory
+
+if TYPE_CHECKING:
+    from dsbranch._core.jobs import FileKey, Known
 
 LARGE = 16 << 20
 """Bytes from which on it costs less to ask whether a file was checked than to check it."""

@@ -53,7 +53,8 @@ _SENSELESS = (
     *(KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError),
     sqlite3.Error,
 )
-# The number of the last operation ends a line, to be found without reading all of it.
+# The number of the last operation ends a line, to be found without reading all of it. A pattern, as
+# nobody but who appends needs it compiled.
 _END = rb'"op":(\d+)}\n$'
 _END_BYTES = 40
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsbranch._core.columnar import from_batches, to_batches
 from dsbranch._core.columns import CTIME, Columns
+from dsbranch._core.jobs import Report
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import from_batches, to_batches
-from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model.facts import Dialect
 from dsbranch.store.faults import storage

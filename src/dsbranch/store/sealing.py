@@ -10,8 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from dsbranch._core.jobs import Report
 from dsbranch._core.table import Table
-from dsbranch._core.terms import Report
 from dsbranch.errors import IntegrityError
 from dsbranch.model.dataset import Seal
 from dsbranch.store import later, manifest

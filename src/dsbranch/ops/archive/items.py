@@ -8,10 +8,10 @@ from heapq import merge
 from typing import TYPE_CHECKING, NamedTuple
 
 from dsbranch._core.base import Base
+from dsbranch._core.columnar import to_batches
 from dsbranch._core.delta import Delta
 from dsbranch._core.entries import inode, link_count
 from dsbranch._core.table import Table
-from dsbranch._core.tabular import to_batches
 from dsbranch._core.view import View
 from dsbranch.errors import UnsupportedError
 from dsbranch.ops.archive.mark import WHITEOUT_PREFIX, before

@@ -1,12 +1,7 @@
-"""What the core and whoever calls it mean by the same words. Room ``_core``, pure Python."""
+"""What long jobs of the core ask and tell: types alone. Room ``_core``, pure Python."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
-
-KINDS = ("file", "directory", "symlink", "fifo", "socket", "char", "block", "whiteout")
-"""The index of a name is its code in `Columns.kind`, and in a manifest."""
-
-DIGEST_BYTES = 16
 
 Report: TypeAlias = Callable[[int, int | None, int], None]
 """What a long job tells: how many entries or files are done, of how many, and how many bytes."""

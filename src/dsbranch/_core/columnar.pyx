@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from dsbranch._core.columns import Columns
 
-from dsbranch._core.memory cimport Held
+from dsbranch._core.memory cimport Held, held
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -14,7 +14,7 @@ cdef enum:
     BATCH_BYTES = 1 << 26
 
 
-def to_columns(Table table, int64_t start=0, stop=None, *, bint ctime=False):
+def to_columns(Table table not None, int64_t start=0, stop=None, *, bint ctime=False):
     """The rows from `start` to `stop` as `Columns`: raw little-endian buffers for a manifest.
 
     `ctime`: with the times of change, which tell of files that are nobody's to write.
@@ -83,7 +83,7 @@ def to_columns(Table table, int64_t start=0, stop=None, *, bint ctime=False):
     )
 
 
-def to_batches(Table table, *, bint ctime=False):
+def to_batches(Table table not None, *, bint ctime=False):
     """All rows as `Columns`, in parts of a bounded number of rows and bytes."""
     cdef int64_t start = 0, i = 0, size = 0
     cdef int which
@@ -121,11 +121,6 @@ cdef tuple strings(Table table, int which, int64_t start, int64_t n):
     return offsets, data, valid
 
 
-def from_columns(columns) -> Table:
-    """Build a table from `Columns`; see `from_batches`."""
-    return from_batches([columns])
-
-
 def from_batches(batches, *, spill=None) -> Table:
     """Build a table from `Columns` that follow one another; `spill` as in `spill_into`.
 
@@ -145,32 +140,38 @@ def from_batches(batches, *, spill=None) -> Table:
 cdef int extend(Table table, columns) except -1:
     cdef int64_t n = columns.length, i, low, high
     cdef int which
-    cdef list held = []
+    cdef list kept = []     # buffers, as long as their bytes are read
+    cdef Held texts
     cdef Row row
-    cdef const uint8_t *kind = bytes_of(held, columns.kind, n)
-    cdef const uint8_t *flags = bytes_of(held, columns.flags, n)
-    cdef const uint8_t *mode = bytes_of(held, columns.mode, 2 * n)
-    cdef const uint8_t *uid = bytes_of(held, columns.uid, 4 * n)
-    cdef const uint8_t *gid = bytes_of(held, columns.gid, 4 * n)
-    cdef const uint8_t *group = bytes_of(held, columns.nlink_group, 4 * n)
-    cdef const uint8_t *rdev = bytes_of(held, columns.rdev, 8 * n)
-    cdef const uint8_t *size = bytes_of(held, columns.size, 8 * n)
-    cdef const uint8_t *mtime = bytes_of(held, columns.mtime_ns, 8 * n)
-    cdef const uint8_t *xattrs = bytes_of(held, columns.xattrs, 16 * n)
-    cdef const uint8_t *xattrs_valid = bytes_of(held, columns.xattrs_valid, n)
-    cdef const uint8_t *digest = bytes_of(held, columns.digest, 16 * n)
-    cdef const uint8_t *digest_valid = bytes_of(held, columns.digest_valid, n)
+    cdef const uint8_t *kind = keep(kept, columns.kind, n).at
+    cdef const uint8_t *flags = keep(kept, columns.flags, n).at
+    cdef const uint8_t *mode = keep(kept, columns.mode, 2 * n).at
+    cdef const uint8_t *uid = keep(kept, columns.uid, 4 * n).at
+    cdef const uint8_t *gid = keep(kept, columns.gid, 4 * n).at
+    cdef const uint8_t *group = keep(kept, columns.nlink_group, 4 * n).at
+    cdef const uint8_t *rdev = keep(kept, columns.rdev, 8 * n).at
+    cdef const uint8_t *size = keep(kept, columns.size, 8 * n).at
+    cdef const uint8_t *mtime = keep(kept, columns.mtime_ns, 8 * n).at
+    cdef const uint8_t *xattrs = keep(kept, columns.xattrs, 16 * n).at
+    cdef const uint8_t *xattrs_valid = keep(kept, columns.xattrs_valid, n).at
+    cdef const uint8_t *digest = keep(kept, columns.digest, 16 * n).at
+    cdef const uint8_t *digest_valid = keep(kept, columns.digest_valid, n).at
     cdef bint ctime = columns.ctime_ns is not None
-    cdef const uint8_t *changed = bytes_of(held, columns.ctime_ns, 8 * n) if ctime else NULL
+    cdef const uint8_t *changed = NULL
     cdef const uint8_t *valid[TEXTS]
     cdef const uint8_t *offsets[TEXTS]
     cdef const uint8_t *data[TEXTS]
     cdef int64_t data_size[TEXTS]
+    if ctime:
+        changed = keep(kept, columns.ctime_ns, 8 * n).at
     for which, name in enumerate(("path", "target", "redirect", "origin")):
-        offsets[which] = bytes_of(held, getattr(columns, f"{name}_offsets"), 8 * (n + 1))
-        data[which] = bytes_of(held, getattr(columns, f"{name}_data"), 0)
-        data_size[which] = (<Held>held[-1]).size
-        valid[which] = bytes_of(held, getattr(columns, f"{name}_valid"), n) if which else NULL
+        offsets[which] = keep(kept, getattr(columns, f"{name}_offsets"), 8 * (n + 1)).at
+        texts = keep(kept, getattr(columns, f"{name}_data"), 0)
+        data[which] = texts.at
+        data_size[which] = texts.size
+        valid[which] = NULL
+        if which:
+            valid[which] = keep(kept, getattr(columns, f"{name}_valid"), n).at
     for i in range(n):
         memset(&row, 0, sizeof(Row))
         if kind[i] > WHITEOUT or flags[i] & ~F_ON_DISK:
@@ -210,10 +211,7 @@ cdef int extend(Table table, columns) except -1:
     return 0
 
 
-cdef const uint8_t *bytes_of(list held, buffer, int64_t size) except NULL:
-    """The bytes of a buffer that has so many at least; they stay while `held` does."""
-    cdef Held one = Held(buffer)
-    if one.size < size:
-        raise ValueError(f"a column of {one.size} bytes where {size} are due")
-    held.append(one)
-    return one.at if one.size else <const uint8_t *>b""
+cdef Held keep(list kept, buffer, int64_t least):
+    cdef Held one = held(buffer, least)
+    kept.append(one)
+    return one
