@@ -261,7 +261,7 @@ def interrupted(*arguments, **keywords):
 STEPS = [
     "dsbranch._core.squash.plan_apart",
     "dsbranch.ops.build.built",
-    "dsbranch.ops.layers.manifest.write",
+    "dsbranch.store.manifest.write",
     "dsbranch.store.database.Store.add_checkpoint",
     "dsbranch.store.writes.insert_checkpoint",
 ]

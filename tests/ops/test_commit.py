@@ -843,7 +843,7 @@ def test_a_metadata_only_copy_without_data_is_not_sealed(bench):
 
 
 @pytest.mark.parametrize(
-    "step", ["ops.layers.manifest.write", "ops.layers.sync", "store.writes.insert_commit"]
+    "step", ["store.manifest.write", "ops.layers.sync", "store.writes.insert_commit"]
 )
 def test_a_commit_that_fails_leaves_what_tells_of_renames(bench, monkeypatch, step):
     bench.edit(e.rename("f", "moved"), e.append("moved", b"1"))

@@ -1,4 +1,7 @@
-"""The border between tables and columns: rows as raw buffers, for a manifest, and back."""
+"""The border between tables and columns: rows as raw buffers, for a manifest, and back.
+
+It promises that malformed columns become a ValueError, and never a row.
+"""
 
 from cpython.bytes cimport PyBytes_AsString
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

@@ -25,9 +25,9 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport write
 
 from dsbranch._core.arrow cimport *
-from dsbranch._core.columns import CTIME, DIGESTS, NUMBERS, OPTIONAL_TEXTS
-from dsbranch._core.columns import DIGEST_BYTES
+from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, NUMBERS, OPTIONAL_TEXTS
 from dsbranch._core.table import KINDS
+
 from dsbranch._core.memory cimport Held, held as memory_of
 from dsbranch._core.table cimport WHITEOUT
 

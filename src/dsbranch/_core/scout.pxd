@@ -12,7 +12,7 @@ cdef struct Errand:
     bint told            # the dataset was asked, and nothing special is there
     bint absent
     bint bare            # its directory was opened for it, and has no xattrs
-    Row found            # but for its path
+    Row found            # but for its path; only if it was told of and is there
 
 cdef struct Folder:
     # A directory of the dataset that names are looked up in.

@@ -104,9 +104,9 @@ cdef class Scout:
             ):
                 continue
             errand = self.errands + self.count
-            memset(errand, 0, sizeof(Errand))
             errand.row = i
             errand.folder = folder
+            errand.told = errand.absent = errand.bare = False
             self.count += 1
         return 0
 
@@ -166,6 +166,7 @@ cdef class Scout:
         if statx(here.fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &s) < 0:
             errand.told = errand.absent = errno == ENOENT or errno == ENOTDIR
             return
+        memset(&errand.found, 0, sizeof(Row))
         row_from_stat(&errand.found, &s)
         # A link has to be read, and what may be a whiteout looked at.
         errand.told = errand.found.kind == DIRECTORY or (
