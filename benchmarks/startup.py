@@ -62,6 +62,8 @@ HEAVY = (
     COMPILED,
     "concurrent.futures",
     "dataclasses",
+    "dsbranch.ops.mounting",
+    "dsbranch.overlay.kernel",
     "dsbranch.store.manifest",
     "hashlib",
     "multiprocessing",

@@ -516,7 +516,6 @@ GAPPED = """
 import ctypes, os, sys
 from dsbranch._core.content import digest_files
 from dsbranch._core.scan import scan
-from tests.tables import from_columns
 table = scan(os.fsencode(sys.argv[1]))
 before = len(os.listdir("/proc/self/fd"))
 digest_files(table)

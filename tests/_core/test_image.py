@@ -153,7 +153,6 @@ import os, sys
 from contextlib import suppress
 from dsbranch._core import image
 from dsbranch._core.view import View
-from tests.tables import from_columns
 table = image.load(os.open(sys.argv[1], os.O_RDONLY), (123, -5), check=False)
 view = View([table])
 for i in range(len(table)):

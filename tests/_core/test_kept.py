@@ -31,6 +31,14 @@ TREE = Dir(
 PATHS = [b"", b"a", b"b", b"b/c", b"b/linked", b"b-", b"s", b"z"]
 LATER = 1 << 62
 
+Job = Callable[[Table, Any], object]
+
+JOBS: list[Job] = [
+    lambda table, given: kept.portion(table, given, 0, 1),
+    kept.pack_digests,
+    lambda table, given: digest_files(table, rows=given),
+]
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
@@ -58,27 +66,22 @@ def test_which_digests_are_missing(place: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [array("i", [0]), b"1234567", memoryview(b"12345678")])
-def test_numbers_are_of_eight_bytes(given: Any, place: Path) -> None:
-    table = core.scan(place)
-    for job in (
-        lambda: kept.portion(table, given, 0, 1),
-        lambda: kept.pack_digests(table, given),
-        lambda: digest_files(table, rows=given),
-    ):
-        with pytest.raises(ValueError, match="not 8"):
-            job()
+@pytest.mark.parametrize("job", JOBS)
+def test_numbers_are_of_eight_bytes(given: Any, job: Job, place: Path) -> None:
+    with pytest.raises(ValueError, match="not 8"):
+        job(core.scan(place), given)
 
 
 @pytest.mark.parametrize("number", [-1, len(PATHS), 1 << 40])
-def test_numbers_are_of_rows(number: int, place: Path) -> None:
-    table, given = core.scan(place), array("q", [number])
-    for job in (
-        lambda: kept.portion(table, given, 0, 1),
-        lambda: kept.pack_digests(table, given),
-        lambda: digest_files(table, rows=given),
-    ):
-        with pytest.raises(IndexError):
-            job()
+@pytest.mark.parametrize("job", JOBS)
+def test_numbers_are_of_rows(number: int, job: Job, place: Path) -> None:
+    with pytest.raises(IndexError):
+        job(core.scan(place), array("q", [number]))
+
+
+def test_a_portion_begins_with_a_row(place: Path) -> None:
+    with pytest.raises(IndexError):
+        kept.portion(core.scan(place), array("q", [0]), -1, 1)
 
 
 def test_each_row_has_a_number(place: Path) -> None:

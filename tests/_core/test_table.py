@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,8 +156,12 @@ SIZED = [name for name in Columns._fields if not name.endswith("_data")][1:]
 @pytest.mark.parametrize("name", SIZED)
 def test_a_short_column_is_refused(name: str) -> None:
     good = columns(GOOD, ctime_ns=bytes(8 * len(GOOD)))
-    with pytest.raises(ValueError):
-        from_columns(columns(GOOD, **{name: bytes(getattr(good, name))[:-1]}))
+    short = {name: bytes(getattr(good, name))[:-1]}
+    with pytest.raises(ValueError, match=f"column {name}: "):
+        good._replace(**short)
+    # Nor does the core trust one.
+    with pytest.raises(ValueError, match="are due"):
+        from_columns(SimpleNamespace(**good._asdict() | short))
 
 
 @pytest.mark.parametrize(

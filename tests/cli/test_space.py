@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dsbranch.model.dataset import Seal
 from dsbranch.model.facts import Commit
 from dsbranch.model.health import Dataset, Finding, Problem, Sealed, Verified
+from dsbranch.model.seal import Seal
 from dsbranch.model.space import BranchSpace, Collected, CommitSpace, Space
 
 COMMIT = Commit("ab" * 20, (), "layer", "drop\nmore", "ada", 0)

@@ -20,10 +20,10 @@ cdef struct Opened:
     size_t size
 
 cdef class Base(Table):
-    # Numbers of answers, 0: none, where a hash has them: scattered, so only they are. An answer's
-    # page is touched for many.
+    # A hash table of the answers' numbers, 0: none. Only these lie scattered; answers lie side by side,
+    # so that a page holds many in use.
     cdef uint32_t *places
-    cdef Answer *answers    # in the order they came
+    cdef Answer *answers    # from 1 on; one that gives way leaves its number to the next
     cdef uint32_t kept      # how many there are
     cdef Scratch scratch
     cdef char *listing
@@ -46,6 +46,6 @@ cdef class Base(Table):
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil
     cdef int remember(self, int64_t parent, const char *name, size_t size, Row *row) noexcept nogil
-    cdef void has_no_xattrs(self, int64_t row) noexcept nogil
+    cdef void set_bare(self, int64_t row) noexcept nogil
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int fail(self, int error, const char *action, int64_t parent, const char *name) noexcept nogil

@@ -300,8 +300,8 @@ cdef class Base(Table):
                 return -2
         return self.keep(parent, name, size, found)
 
-    cdef void has_no_xattrs(self, int64_t row) noexcept nogil:
-        """Take a row's xattrs for known: there are none."""
+    cdef void set_bare(self, int64_t row) noexcept nogil:
+        """A row has no xattrs, and needs not be asked."""
         self.rows[row].loaded |= FACTS
 
     cdef int load(self, int64_t parent) noexcept nogil:

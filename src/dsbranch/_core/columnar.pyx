@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from dsbranch._core.columns import Columns
 
-from dsbranch._core.memory cimport Held, held
+from dsbranch._core.memory cimport Held
 from dsbranch._core.table cimport *
 
 cdef enum:
@@ -143,22 +143,22 @@ def from_batches(batches, *, spill=None) -> Table:
 cdef int extend(Table table, columns) except -1:
     cdef int64_t n = columns.length, i, low, high
     cdef int which
-    cdef list kept = []     # buffers, as long as their bytes are read
+    cdef list buffers = []
     cdef Held texts
     cdef Row row
-    cdef const uint8_t *kind = keep(kept, columns.kind, n).at
-    cdef const uint8_t *flags = keep(kept, columns.flags, n).at
-    cdef const uint8_t *mode = keep(kept, columns.mode, 2 * n).at
-    cdef const uint8_t *uid = keep(kept, columns.uid, 4 * n).at
-    cdef const uint8_t *gid = keep(kept, columns.gid, 4 * n).at
-    cdef const uint8_t *group = keep(kept, columns.nlink_group, 4 * n).at
-    cdef const uint8_t *rdev = keep(kept, columns.rdev, 8 * n).at
-    cdef const uint8_t *size = keep(kept, columns.size, 8 * n).at
-    cdef const uint8_t *mtime = keep(kept, columns.mtime_ns, 8 * n).at
-    cdef const uint8_t *xattrs = keep(kept, columns.xattrs, 16 * n).at
-    cdef const uint8_t *xattrs_valid = keep(kept, columns.xattrs_valid, n).at
-    cdef const uint8_t *digest = keep(kept, columns.digest, 16 * n).at
-    cdef const uint8_t *digest_valid = keep(kept, columns.digest_valid, n).at
+    cdef const uint8_t *kind = column(buffers, columns.kind, n).at
+    cdef const uint8_t *flags = column(buffers, columns.flags, n).at
+    cdef const uint8_t *mode = column(buffers, columns.mode, 2 * n).at
+    cdef const uint8_t *uid = column(buffers, columns.uid, 4 * n).at
+    cdef const uint8_t *gid = column(buffers, columns.gid, 4 * n).at
+    cdef const uint8_t *group = column(buffers, columns.nlink_group, 4 * n).at
+    cdef const uint8_t *rdev = column(buffers, columns.rdev, 8 * n).at
+    cdef const uint8_t *size = column(buffers, columns.size, 8 * n).at
+    cdef const uint8_t *mtime = column(buffers, columns.mtime_ns, 8 * n).at
+    cdef const uint8_t *xattrs = column(buffers, columns.xattrs, 16 * n).at
+    cdef const uint8_t *xattrs_valid = column(buffers, columns.xattrs_valid, n).at
+    cdef const uint8_t *digest = column(buffers, columns.digest, 16 * n).at
+    cdef const uint8_t *digest_valid = column(buffers, columns.digest_valid, n).at
     cdef bint ctime = columns.ctime_ns is not None
     cdef const uint8_t *changed = NULL
     cdef const uint8_t *valid[TEXTS]
@@ -166,15 +166,15 @@ cdef int extend(Table table, columns) except -1:
     cdef const uint8_t *data[TEXTS]
     cdef int64_t data_size[TEXTS]
     if ctime:
-        changed = keep(kept, columns.ctime_ns, 8 * n).at
+        changed = column(buffers, columns.ctime_ns, 8 * n).at
     for which, name in enumerate(("path", "target", "redirect", "origin")):
-        offsets[which] = keep(kept, getattr(columns, f"{name}_offsets"), 8 * (n + 1)).at
-        texts = keep(kept, getattr(columns, f"{name}_data"), 0)
+        offsets[which] = column(buffers, getattr(columns, f"{name}_offsets"), 8 * (n + 1)).at
+        texts = column(buffers, getattr(columns, f"{name}_data"), 0)
         data[which] = texts.at
         data_size[which] = texts.size
         valid[which] = NULL
         if which:
-            valid[which] = keep(kept, getattr(columns, f"{name}_valid"), n).at
+            valid[which] = column(buffers, getattr(columns, f"{name}_valid"), n).at
     for i in range(n):
         memset(&row, 0, sizeof(Row))
         if kind[i] > WHITEOUT or flags[i] & ~F_ON_DISK:
@@ -214,7 +214,8 @@ cdef int extend(Table table, columns) except -1:
     return 0
 
 
-cdef Held keep(list kept, buffer, int64_t least):
-    cdef Held one = held(buffer, least)
-    kept.append(one)
-    return one
+cdef Held column(list buffers, thing, int64_t least):
+    """A column's buffer; it stays while `buffers` does."""
+    cdef Held held = Held(thing, least)
+    buffers.append(held)
+    return held

@@ -4,6 +4,7 @@ It promises buffers that are long enough for the number of rows they claim. It n
 a manifest and their types as Arrow does, and knows no library of that and no file.
 """
 
+from collections.abc import Iterable
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -87,6 +88,11 @@ class Columns(_Buffers):
         made = super().__new__(cls, *buffers, **named)
         made._check()
         return made
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        # By which `_replace` makes one, too.
+        return cls(*iterable)
 
     def _check(self) -> None:
         if self.length < 0:

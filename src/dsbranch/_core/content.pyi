@@ -1,7 +1,6 @@
+from array import array
 from collections.abc import Iterable
 from typing import TypeAlias
-
-from typing_extensions import Buffer
 
 from dsbranch._core.jobs import Known, Report
 from dsbranch._core.table import Table
@@ -11,7 +10,7 @@ Question: TypeAlias = tuple[Table, int, Table, int]
 def digest_files(
     table: Table,
     *,
-    rows: Buffer | None = None,
+    rows: array[int] | None = None,
     problems: list[tuple[bytes, int]] | None = None,
     known: Known | None = None,
     threads: int | None = None,

@@ -46,8 +46,8 @@ cdef class Digesting(Reading):
             if self.rows == NULL:
                 raise MemoryError
             for i in range(self.count):
-                self.rows[i] = <uint32_t>numbered_row(table, wanted, i)
-                self.long_ones |= table.rows[self.rows[i]].size >= LONG
+                self.rows[i] = <uint32_t>wanted.numbers[i]
+                self.long_ones |= table.row_of(wanted.numbers[i]).size >= LONG
             return
         self.rows = <uint32_t *>malloc((table.count + 1) * sizeof(uint32_t))
         if self.rows == NULL:

@@ -31,7 +31,7 @@ cdef Delta delta_of(Ledger ledger, int64_t i):
     cdef Delta delta = Delta()
     (
         delta.status, delta.path, delta.kind, delta.old_path, delta.size, delta.old_size
-    ) = facts(ledger, i)
+    ) = as_tuple(ledger, i)
     if old != NULL:
         delta.old = ledger.place(False, change.old)
     if new != NULL:
@@ -41,7 +41,7 @@ cdef Delta delta_of(Ledger ledger, int64_t i):
     return delta
 
 
-cdef tuple facts(Ledger ledger, int64_t i):
+cdef tuple as_tuple(Ledger ledger, int64_t i):
     """``(status, path, kind, old_path, size, old_size)`` of a change."""
     cdef Change *change = ledger.changes + i
     cdef Row *old = ledger.old_row(change)
@@ -92,8 +92,9 @@ class Deltas(Sequence):
     def tuples(self):
         """``(status, path, kind, old_path, size, old_size)`` of each: all of a `Delta` but its places,
         in two thirds of the time."""
+        cdef Ledger ledger = self._ledger
         for i in self._numbers:
-            yield facts(self._ledger, i)
+            yield as_tuple(ledger, i)
 
     def counts(self) -> dict:
         """How many there are of each letter that occurs."""

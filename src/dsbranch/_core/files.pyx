@@ -236,10 +236,11 @@ cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char 
         if row.kind == FILE:
             row.flags |= F_METACOPY
         return 0
-    if strcmp(tail, b"origin") == 0 and row.kind == DIRECTORY:
+    if strcmp(tail, b"origin") == 0:
         # Nobody asks where a directory came from: a redirect says it of those that moved.
-        return 0
-    if strcmp(tail, b"opaque") != 0 and strcmp(tail, b"redirect") != 0 and strcmp(tail, b"origin") != 0:
+        if row.kind == DIRECTORY:
+            return 0
+    elif strcmp(tail, b"opaque") != 0 and strcmp(tail, b"redirect") != 0:
         return 0
     size = fetch(s, name)
     if size < 0:

@@ -49,8 +49,10 @@ def portion(Table table, rows, int64_t start, int64_t most_bytes) -> int:
     """How far from `start` to go in `rows` until files of `most_bytes` are taken in, one at least."""
     cdef Numbers wanted = Numbers(rows)
     cdef int64_t at = start, size = 0
+    if start < 0:
+        raise IndexError(start)
     while at < wanted.count:
-        size += table.rows[numbered_row(table, wanted, at)].size
+        size += table.row_of(wanted.numbers[at]).size
         if at > start and size > most_bytes:
             break
         at += 1
@@ -136,7 +138,7 @@ def pack_digests(Table table, rows, numbers=None) -> bytes:
     if written.count != wanted.count:
         raise ValueError(f"{written.count} numbers for {wanted.count} rows")
     for i in range(wanted.count):
-        count += (table.rows[numbered_row(table, wanted, i)].flags & F_DIGEST) != 0
+        count += (table.row_of(wanted.numbers[i]).flags & F_DIGEST) != 0
     records = bytes(count * RECORD)
     cdef char *out = PyBytes_AsString(records)
     for i in range(wanted.count):

@@ -1,4 +1,4 @@
-"""Memory that grows: in RAM while it is small, in an unlinked file once it is not. And others'."""
+"""Memory that grows, in RAM or in an unlinked file; and others' memory, held where it is."""
 
 from libc.stdint cimport int64_t
 
@@ -8,15 +8,16 @@ cdef struct Region:
     int fd               # of the unlinked file it is mapped from; MALLOC or BORROWED otherwise
 
 cdef class Held:
-    """The bytes of any object that has some, in one piece, for as long as this lives."""
+    """The bytes of any object that has some, in one piece, for as long as this lives.
+
+    :raises ValueError: they are fewer than `least`
+    """
     cdef Py_buffer buffer
     cdef const unsigned char *at
     cdef int64_t size            # in bytes, whatever the items are
 
-cdef Held held(buffer, int64_t least)
-
 cdef class Numbers(Held):
-    """Those of an array of int64."""
+    """An array of int64, held."""
     cdef const int64_t *numbers
     cdef int64_t count
 

@@ -23,24 +23,19 @@ cdef enum:
 
 
 cdef class Held:
-    def __cinit__(self, thing):
+    def __cinit__(self, thing, int64_t least=0):
         PyObject_GetBuffer(thing, &self.buffer, PyBUF_SIMPLE)
         self.at = <const unsigned char *>self.buffer.buf
         self.size = self.buffer.len
+        if self.size < least:
+            raise ValueError(f"{self.size} bytes where {least} are due")
 
     def __dealloc__(self):
         PyBuffer_Release(&self.buffer)
 
 
-cdef Held held(buffer, int64_t least):
-    """A buffer, held, of so many bytes or more."""
-    cdef Held one = Held(buffer)
-    if one.size < least:
-        raise ValueError(f"a buffer of {one.size} bytes where {least} are due")
-    return one
-
-
 cdef class Numbers(Held):
+    # By their width: what else has eight bytes is seldom the number of a row.
     def __cinit__(self, thing):
         if self.buffer.itemsize != sizeof(int64_t):
             raise ValueError(f"numbers of {self.buffer.itemsize} bytes, not {sizeof(int64_t)}")

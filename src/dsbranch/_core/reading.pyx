@@ -128,7 +128,7 @@ cdef class Reading:
         for place, digest in zip(self.places, self.known.find(self.keys), strict=True):
             if digest is None:
                 continue
-            if len(digest) != DIGEST_SIZE:
+            if len(digest) != 16:
                 raise ValueError(f"a digest of {len(digest)} bytes")
             self.found(place, <const uint8_t *><const char *><bytes>digest)
         self.places.clear()

@@ -28,7 +28,7 @@ from dsbranch._core.arrow cimport *
 from dsbranch._core.columns import CTIME, DIGEST_BYTES, DIGESTS, NUMBERS, OPTIONAL_TEXTS
 from dsbranch._core.table import KINDS
 
-from dsbranch._core.memory cimport Held, held as memory_of
+from dsbranch._core.memory cimport Held
 from dsbranch._core.table cimport WHITEOUT
 
 cdef enum:
@@ -169,7 +169,7 @@ cdef tuple text_of(rows, str name, valid):
 
 
 cdef tuple kind_of(rows):
-    cdef Held codes = memory_of(rows.kind, rows.length)
+    cdef Held codes = Held(rows.kind, rows.length)
     cdef int64_t n = rows.length, i
     for i in range(n):
         if codes.at[i] > WHITEOUT:
@@ -180,7 +180,7 @@ cdef tuple kind_of(rows):
 
 cdef bytes bits(valid, int64_t n):
     """A bit for each of `n` bytes, set where that is not 0; the lowest comes first."""
-    cdef Held byte = memory_of(valid, n)
+    cdef Held byte = Held(valid, n)
     cdef int64_t i
     made = bytes((n + 7) // 8)
     cdef uint8_t *out = <uint8_t *>PyBytes_AsString(made)
@@ -191,7 +191,7 @@ cdef bytes bits(valid, int64_t n):
 
 cdef bytes narrow(wide, int64_t n, int64_t size):
     """`n` offsets of 64 bits into `size` bytes as offsets of 32. Who takes them does not check them."""
-    cdef Held byte = memory_of(wide, 8 * n)
+    cdef Held byte = Held(wide, 8 * n)
     cdef int64_t i, value, last = 0
     made = bytes(4 * n)
     cdef int32_t *out = <int32_t *>PyBytes_AsString(made)

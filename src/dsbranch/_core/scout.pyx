@@ -186,7 +186,7 @@ cdef class Scout:
                 parent = self.base.recall_path(self.guide.path_at(folder), start)
                 start += start > 0
             if parent >= 0 and errand.bare:
-                self.base.has_no_xattrs(parent)
+                self.base.set_bare(parent)
             if parent >= 0 and errand.told and self.base.remember(
                 parent,
                 self.guide.path_at(errand.row) + start,

@@ -74,8 +74,6 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
         return True
     a.complete(one)
     b.complete(two)
-    left = a.row(one)
-    right = b.row(two)
     if (left.flags ^ right.flags) & F_XATTRS:
         return True
     return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, 16) != 0

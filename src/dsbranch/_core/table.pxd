@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from dsbranch._core.memory cimport Numbers, Region
+from dsbranch._core.memory cimport Region
 
 cdef enum:
     FILE = 0
@@ -24,9 +24,6 @@ cdef enum:
     F_ORIGIN = 32
     F_XATTRS = 64        # the entry has xattrs of its own, digested in `xattrs`
     F_DIGEST = 128       # the content's digest is known
-
-cdef enum:
-    DIGEST_SIZE = 16     # bytes of an XXH3-128
 
 cdef extern from *:
     """
@@ -64,9 +61,9 @@ cdef struct Row:
     uint16_t mode
     uint8_t kind
     uint8_t flags
-    uint8_t loaded       # Base only: first and end are known
-    uint8_t xattrs[DIGEST_SIZE]
-    uint8_t digest[DIGEST_SIZE]
+    uint8_t loaded       # Base only: its FACTS and CHILDREN
+    uint8_t xattrs[16]
+    uint8_t digest[16]
     uint8_t spare[3]     # up to a multiple of 8 bytes
 
 cdef struct Fault:
@@ -94,14 +91,14 @@ cdef class Table:
     cdef int finish(self) noexcept nogil
     cdef int64_t child(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int load(self, int64_t parent) noexcept nogil
-    cdef int complete(self, int64_t i) noexcept nogil
+    cdef int complete(self, int64_t i) noexcept nogil    # rows stay where they are
     cdef int64_t next_child(self, int64_t child) noexcept nogil
+    cdef Row *row_of(self, int64_t number) except NULL
     cdef bytes text(self, Text where)
     cdef int take(self, Table other, Row row) except -1
     cdef inline const char *path_at(self, int64_t row) noexcept nogil:
         return self.heap + self.rows[row].path.at
 
-cdef int64_t numbered_row(Table table, Numbers numbers, int64_t i) except -1
 cdef Text *row_text(Row *row, int which) noexcept nogil
 cdef bint has_text(const Row *row, int which) noexcept nogil
 cdef int order(const char *a, size_t na, const char *b, size_t nb) noexcept nogil

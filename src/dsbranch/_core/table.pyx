@@ -16,7 +16,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from dsbranch._core.linux cimport close
-from dsbranch._core.memory cimport Numbers, munmap, region_free, region_grow, region_init
+from dsbranch._core.memory cimport munmap, region_free, region_grow, region_init
 
 # Row numbers are 32 bits wide.
 cdef int64_t MOST_ROWS = 0xFFFFFFF0
@@ -269,6 +269,15 @@ cdef class Table:
                 return -1
         return 0
 
+    cdef Row *row_of(self, int64_t number) except NULL:
+        """The row of a number that somebody else has.
+
+        :raises IndexError: there is none
+        """
+        if not 0 <= number < self.count:
+            raise IndexError(number)
+        return self.rows + number
+
     cdef bytes text(self, Text where):
         return PyBytes_FromStringAndSize(self.heap + where.at, where.size)
 
@@ -345,18 +354,6 @@ cdef class Table:
             raise ValueError("entries were left without their directory")
         table.root_fd = os.dup(self.root_fd) if self.root_fd >= 0 else -1
         return table
-
-
-cdef int64_t numbered_row(Table table, Numbers numbers, int64_t i) except -1:
-    """The i-th of some numbers of rows.
-
-    :raises IndexError: there are not so many, or the table has no such row
-    """
-    if not 0 <= i < numbers.count:
-        raise IndexError(i)
-    if not 0 <= numbers.numbers[i] < table.count:
-        raise IndexError(numbers.numbers[i])
-    return numbers.numbers[i]
 
 
 cdef Text *row_text(Row *row, int which) noexcept nogil:

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from dsbranch.cli.changes import Totals
     from dsbranch.cli.trials import Trial
     from dsbranch.model.archives import Applied, Exported
-    from dsbranch.model.branches import BranchInfo, Created, Mounted
+    from dsbranch.model.branches import BranchInfo, Created, Mounted, Renamed
     from dsbranch.model.changes import Change, Status
     from dsbranch.model.commits import Committed, Restored, RolledBack, Squashed
-    from dsbranch.model.dataset import Seal
     from dsbranch.model.health import Checkup, Sealed, Verified
     from dsbranch.model.merges import Conflict, Merged, Seen
-    from dsbranch.model.names import Renamed, Tagged, Untagged
     from dsbranch.model.operations import Logged, Undone
     from dsbranch.model.overlays import Overlay, OverlayPart
+    from dsbranch.model.seal import Seal
     from dsbranch.model.space import Collected, Space
+    from dsbranch.model.tags import Tagged, Untagged
     from dsbranch.model.views import Process
 
 Object = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What became of archives."""
+"""The answers of ``export`` and ``apply``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,8 @@ from dsbranch.model.views import Process
 
 
 class Exported(NamedTuple):
+    """The answer of export. `notes` say what the archive could not take."""
+
     path: Path
     entries: int
     bytes: int

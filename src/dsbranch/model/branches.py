@@ -1,9 +1,10 @@
-"""Branches as they are made, listed and mounted."""
+"""The answers of ``create``, ``list``, ``mount``, ``rename`` and ``delete``."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from dsbranch.model.facts import Branch
+from dsbranch.model.views import Process
 
 
 class Created(NamedTuple):
@@ -32,3 +33,24 @@ class Mounted(NamedTuple):
     ref: str
     already: bool = False
     read_only: bool = False
+
+
+class Renamed(NamedTuple):
+    """The answer of rename. `stale` are processes in the branch whose current directory has no
+    path any more, where the kernel could not move the mount."""
+
+    old: str
+    new: str
+    operation: int
+    mountpoint: Path | None = None
+    stale: tuple[Process, ...] = ()
+
+
+class Deleted(NamedTuple):
+    """The answer of delete. `operation` keeps what was deleted, the open layer `kept_layer`
+    included."""
+
+    branch: str
+    head: str
+    operation: int
+    kept_layer: str

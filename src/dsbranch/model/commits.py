@@ -1,4 +1,4 @@
-"""What the verbs answer that move a branch."""
+"""The answers of ``commit``, ``rollback``, ``restore`` and ``squash``."""
 
 from collections.abc import Mapping
 from pathlib import Path

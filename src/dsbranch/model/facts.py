@@ -1,4 +1,4 @@
-"""What the store knows: layers, commits, branches, what was done to them, what the dataset was."""
+"""What the store knows: layers, commits, branches and tags, mounts, and what was done to them."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dsbranch.model.dataset import Seal
+from dsbranch.model.seal import Seal
 
 
 class Finding(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a merge answers, and what is asked of it."""
+"""The answer of ``merge``, and what is asked of it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rows of the operation log, and what became of them."""
+"""The answers of ``op log`` and ``undo``."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What shows a branch, and who looks at it."""
+"""How a view is mounted, and who holds it."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dsbranch.model.facts import Branch, Checkpoint, Commit
 from dsbranch.model.health import Finding
-from dsbranch.model.past import History
+from dsbranch.model.history import History
 from dsbranch.ops.refs import SHORT
 
 _LOST = "what it names cannot be shown; a backup of `.dsbranch/store.db` may still have it"

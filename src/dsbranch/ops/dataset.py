@@ -11,8 +11,8 @@ from dsbranch._core.kept import plain
 from dsbranch._core.scan import scan
 from dsbranch._core.syscalls import open_tree_clone
 from dsbranch._core.table import Table
-from dsbranch.model.dataset import Seal
 from dsbranch.model.health import Problem
+from dsbranch.model.seal import Seal
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.store import sealing

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dsbranch.errors import ConflictError, DirtyBranch
+from dsbranch.model.branches import Deleted
 from dsbranch.model.facts import Branch, Move, Operation
-from dsbranch.model.names import Deleted
 from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS

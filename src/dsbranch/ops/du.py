@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsbranch._core.usage import OUTSIDE, Usage
-from dsbranch.model.past import History
+from dsbranch.model.history import History
 from dsbranch.model.space import BranchSpace, CommitSpace, Space
 from dsbranch.ops.context import Context
 from dsbranch.ops.gc import planned

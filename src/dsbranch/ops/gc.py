@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dsbranch.errors import StorageError
-from dsbranch.model.past import Doomed, History
+from dsbranch.model.history import Doomed, History
 from dsbranch.model.space import Collected
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
@@ -95,7 +95,7 @@ def garbage(context: Context, used: InUse) -> list[Path]:
             _is_old(path)
             and not is_claimed(path)
             # Asked last: a layer has its row before its maker lets go of it.
-            and not sweep.has_layer(context.store, path.name)
+            and not context.store.has_layer(path.name)
         )
     ]
 

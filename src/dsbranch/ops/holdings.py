@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsbranch.model.facts import Branch, Commit
-from dsbranch.model.past import Doomed, History
+from dsbranch.model.history import Doomed, History
 from dsbranch.ops.reach import ancestors, held
 from dsbranch.overlay.inuse import InUse
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.delta import Deltas
-from dsbranch._core.jobs import Report
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.usage import Usage
@@ -32,6 +32,9 @@ from dsbranch.overlay.processes import is_of_container
 from dsbranch.overlay.stack import Container, Root, Stack, of_containers, of_mount
 from dsbranch.overlay.whereabouts import Whereabouts, dialect_of
 from dsbranch.store.faults import from_errno
+
+if TYPE_CHECKING:
+    from dsbranch._core.jobs import Report
 
 # Where tables go that are too large for memory: there is no workspace to take them.
 _SPILL = b"/var/tmp"  # unlinked files of the core's own

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dsbranch.model.facts import Branch, Checkpoint, Operation, Tag
-from dsbranch.model.past import Doomed, History
+from dsbranch.model.history import Doomed, History
 from dsbranch.overlay.inuse import InUse
 
 YOUNG_SECONDS = 3600

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from dsbranch.errors import MountRefused
+from dsbranch.model.branches import Renamed
 from dsbranch.model.facts import Branch, Move
-from dsbranch.model.names import Renamed
 from dsbranch.model.views import Process
 from dsbranch.ops import mounting, serving, views
 from dsbranch.ops.context import Context, whoami

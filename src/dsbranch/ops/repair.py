@@ -17,7 +17,7 @@ from dsbranch._core.content import digest_files
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, NoPrivilege, StorageError
 from dsbranch.model.facts import Commit, Layer
-from dsbranch.model.past import History
+from dsbranch.model.history import History
 from dsbranch.ops import stacks
 from dsbranch.ops.consistency import name_of
 from dsbranch.ops.context import Context, workspace_root

@@ -14,20 +14,23 @@ import os
 import time
 from array import array
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests, drift
-from dsbranch._core.jobs import Report
 from dsbranch._core.kept import RECORD_BYTES, pack_digests, portion, take_digests, undigested
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, Interrupted
-from dsbranch.model.dataset import Seal
 from dsbranch.model.health import Sealed
+from dsbranch.model.seal import Seal
 from dsbranch.ops import dataset, stacks
 from dsbranch.ops.context import Context
 from dsbranch.store import later, sealing, sweep
 from dsbranch.store import seal as seals
 from dsbranch.store.lock import gc_lock, seal_lock
+
+if TYPE_CHECKING:
+    from dsbranch._core.jobs import Report
 
 # What a kill can lose: some seconds of reading, whether files are small or large.
 _FILES_AT_ONCE = 1 << 14

@@ -6,7 +6,7 @@ import time
 
 from dsbranch.errors import AlreadyExists, UnknownRef
 from dsbranch.model.facts import Move, Tag
-from dsbranch.model.names import Tagged, Untagged
+from dsbranch.model.tags import Tagged, Untagged
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.diff import is_dirty

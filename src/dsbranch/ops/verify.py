@@ -128,7 +128,7 @@ class _Verification:
         where = self.where(layer)
         if not is_directory(self.context.layout.fs(layer.id)):
             # What gc has removed since the store was read is not missing.
-            if sweep.has_layer(self.context.store, layer.id):
+            if self.context.store.has_layer(layer.id):
                 self.add(where, "its directory is gone", _GONE)
             return
         if layer.state == "sealed":
@@ -152,7 +152,7 @@ class _Verification:
         except NoPrivilege:
             raise
         except IntegrityError as error:
-            if sweep.has_layer(self.context.store, layer.id):
+            if self.context.store.has_layer(layer.id):
                 self.add(where, f"its manifest cannot be read: {error}", _UNREADABLE)
             return
         self.entries += len(expected)
@@ -161,7 +161,7 @@ class _Verification:
             self.add(where, what, _UNREADABLE)
         place = self.context.layout.index_file(layer.id)
         flaw = index.flaw(place, path, expected)
-        if flaw is not None and sweep.has_layer(self.context.store, layer.id):
+        if flaw is not None and self.context.store.has_layer(layer.id):
             self.add(where, f"its index is damaged: {flaw}", f"delete {place}; {_REBUILT}")
         commit = self.owners.get(layer.id)
         if commit is not None:
@@ -217,7 +217,7 @@ class _Verification:
             self.unreadable(where, error)
             return
         differences = [one for one in drift(expected, found) if one[0] not in unreadable]
-        if not differences or not sweep.has_layer(self.context.store, layer.id):
+        if not differences or not self.context.store.has_layer(layer.id):
             return
         extra = any(aspect == "extra" for _, aspect, _, _ in differences)
         idle = self.idle(layer, found) if extra else set()
@@ -305,7 +305,7 @@ class _Verification:
         except NoPrivilege:
             raise
         except IntegrityError as error:
-            if sweep.has_layer(self.context.store, checkpoint.layer):
+            if self.context.store.has_layer(checkpoint.layer):
                 self.add(where, f"it cannot be compared: {error}", _DISPOSABLE)
             return
         finally:

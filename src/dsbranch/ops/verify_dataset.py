@@ -16,8 +16,8 @@ from dsbranch._core.drift import digests, drift
 from dsbranch._core.kept import comparable
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, NoPrivilege
-from dsbranch.model.dataset import Seal
 from dsbranch.model.health import Dataset, Finding
+from dsbranch.model.seal import Seal
 from dsbranch.ops import dataset, drifted, stacks
 from dsbranch.ops.context import Context
 from dsbranch.store import seal as seals

@@ -236,11 +236,13 @@ class Store:
             raise IntegrityError(f"the store has no layer {id}")
         return rows.layer(row)
 
+    def has_layer(self, id: str) -> bool:
+        return self._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
+
     def may_have_layer(self, id: str) -> bool:
         """Whether there is, or after a transaction that failed at its end may be, a row for the
         layer; a directory without one is garbage."""
-        row = self._db.row("SELECT 1 FROM layers WHERE id = ?", id)
-        return self._db.in_doubt or row is not None
+        return self._db.in_doubt or self.has_layer(id)
 
     def is_sealed(self, id: str) -> bool:
         """Whether a layer is sealed; one that gc has taken is not."""

@@ -53,8 +53,8 @@ _SENSELESS = (
     *(KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError),
     sqlite3.Error,
 )
-# The number of the last operation ends a line, to be found without reading all of it. A pattern, as
-# nobody but who appends needs it compiled.
+# The number of the last operation ends a line, to be found without reading all of it. Not
+# compiled here: only appending needs it.
 _END = rb'"op":(\d+)}\n$'
 _END_BYTES = 40
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from dsbranch._core.columnar import from_batches, to_batches
 from dsbranch._core.columns import CTIME, Columns
-from dsbranch._core.jobs import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model.facts import Dialect
@@ -25,6 +24,7 @@ from dsbranch.store.identity import sha256
 from dsbranch.store.layout import sync_directory
 
 if TYPE_CHECKING:
+    from dsbranch._core.jobs import Report
     from dsbranch._core.record import Stream
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from dsbranch.errors import IntegrityError, NewerFormat
-from dsbranch.model.dataset import Seal
+from dsbranch.model.seal import Seal
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
 

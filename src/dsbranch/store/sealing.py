@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dsbranch._core.jobs import Report
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError
-from dsbranch.model.dataset import Seal
+from dsbranch.model.seal import Seal
 from dsbranch.store import later, manifest
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import new_id
 from dsbranch.store.layout import Layout, sync_directory
 from dsbranch.store.seal import AGAIN, FORMAT, RECORD
+
+if TYPE_CHECKING:
+    from dsbranch._core.jobs import Report
 
 
 def write(layout: Layout, table: Table, facts: Seal, *, progress: Report | None = None) -> Seal:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from dsbranch.model.past import Doomed, History
+from dsbranch.model.history import Doomed, History
 from dsbranch.store import journal, rows
 from dsbranch.store.connection import Connection, Row
 from dsbranch.store.database import Store
@@ -81,11 +81,6 @@ def unhashed(store: Store) -> list[str]:
         "SELECT id FROM layers WHERE state = 'sealed' AND NOT hashed ORDER BY sealed_ns, id"
     )
     return [row[0] for row in found]
-
-
-def has_layer(store: Store, id: str) -> bool:
-    """Whether there is a row for a layer at this moment."""
-    return store._db.row("SELECT 1 FROM layers WHERE id = ?", id) is not None
 
 
 def flaws(store: Store) -> list[str]:

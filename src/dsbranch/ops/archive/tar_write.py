@@ -16,7 +16,6 @@ from typing import IO, TYPE_CHECKING
 
 from dsbranch._core.entries import open_entry, own_xattrs
 from dsbranch._core.gather import gather
-from dsbranch._core.jobs import Report
 from dsbranch.errors import IntegrityError, UnsupportedError
 from dsbranch.ops.archive.acl import XATTRS as ACLS
 from dsbranch.ops.archive.acl import acl_text
@@ -29,6 +28,7 @@ from dsbranch.store.faults import from_errno
 
 if TYPE_CHECKING:
     from dsbranch._core.delta import Place
+    from dsbranch._core.jobs import Report
 
 TAR_SUFFIXES = (".tar", ".tar.zst")
 

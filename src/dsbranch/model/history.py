@@ -1,4 +1,4 @@
-"""All of a store's past, and what of it nothing reaches."""
+"""All that the store knows, for who checks or sweeps it, and what of it nothing reaches."""
 
 from typing import NamedTuple
 
