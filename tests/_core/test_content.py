@@ -571,3 +571,12 @@ def test_every_one_of_many_files_is_read(threads, tmp_path):
     for entry in core.entries(table):
         if entry.kind == "file" and entry.path not in missing:
             assert entry.digest == xxhash.xxh3_128_digest(b"%d" % int(entry.path[2:]))
+
+
+@pytest.mark.parametrize("row", [-1, 3, 1 << 40])
+def test_only_rows_are_compared(row: int, tmp_path: Path) -> None:
+    trees.make(Dir({"a": File(b"a"), "b": File(b"b")}), tmp_path / "t")
+    table = core.scan(tmp_path / "t")
+    for question in ((table, row, table, 1), (table, 1, table, row)):
+        with pytest.raises(IndexError):
+            compare_files([question])

@@ -420,6 +420,21 @@ def test_a_view_does_not_keep_other_branches_busy(run: Run, ws: Path) -> None:
         assert seen.does(f"ls {ws}") == ["main"]
 
 
+def test_status_puts_right_what_a_killed_command_left_in_a_private_view(
+    run: Run, ws: Path, data: Path
+) -> None:
+    run("create", "exp", "--no-mount")
+    with view(ws, "exp") as seen:
+        # The superblock, and not the mount.
+        for options in ("remount,ro", "remount,bind,rw"):
+            mount = ["nsenter", "-t", str(seen.process.pid), "-m", "mount", "-o", options, data]
+            subprocess.run(mount, check=True)
+        (refused,) = seen.does(f"echo dog > {data}/labels")
+        assert "Read-only file system" in refused
+        run("status", "exp")
+        assert seen.does(f"echo dog > {data}/labels") == []
+
+
 def test_status_tells_who_uses_it(run: Run, ws: Path, data: Path) -> None:
     run("create", "exp", "--no-mount")
     assert "Not mounted" in run("status", "exp").stdout

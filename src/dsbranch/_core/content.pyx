@@ -193,6 +193,8 @@ cdef class Comparing(Reading):
             raise MemoryError
         for one, i, two, j in questions:
             pair = self.pairs + n
+            one.row_of(i)
+            two.row_of(j)
             describe(&pair.one, one, i, isinstance(one, Base), known is not None)
             describe(&pair.two, two, j, isinstance(two, Base), known is not None)
             if known is not None:

@@ -18,14 +18,14 @@ cdef enum:
 RECORD_BYTES = RECORD
 
 
-def plain(Table table) -> None:
+def plain(Table table not None) -> None:
     """Forget what the marks of overlays mean, in a tree that is no layer."""
     cdef int64_t i
     for i in range(table.count):
         table.rows[i].flags &= ~(F_OPAQUE | F_REDIRECT | F_METACOPY | F_ORIGIN)
 
 
-def undigested(Table table):
+def undigested(Table table not None):
     """The rows, an array of int64, of regular files without a digest, one for each inode."""
     cdef int64_t i
     cdef Row *row
@@ -45,7 +45,7 @@ def undigested(Table table):
     return found
 
 
-def portion(Table table, rows, int64_t start, int64_t most_bytes) -> int:
+def portion(Table table not None, rows, int64_t start, int64_t most_bytes) -> int:
     """How far from `start` to go in `rows` until files of `most_bytes` are taken in, one at least."""
     cdef Numbers wanted = Numbers(rows)
     cdef int64_t at = start, size = 0
@@ -59,7 +59,7 @@ def portion(Table table, rows, int64_t start, int64_t most_bytes) -> int:
     return at
 
 
-def take_digests(Table into, Table source, int64_t walked_ns) -> int:
+def take_digests(Table into not None, Table source not None, int64_t walked_ns) -> int:
     """Take over the digests of files that are what `source` says: path, size, mtime and ctime.
 
     `walked_ns` is when the walk that `source` tells of began. A file that changed just before may
@@ -96,7 +96,7 @@ def take_digests(Table into, Table source, int64_t walked_ns) -> int:
     return taken
 
 
-def comparable(Table found, Table expected):
+def comparable(Table found not None, Table expected not None):
     """The rows of `found`, an array of int64, whose digest tells whether they are as `expected`:
     files of the size that is expected there, whose digest is; one for each inode."""
     cdef int64_t i = 0, j = 0
@@ -127,7 +127,7 @@ def comparable(Table found, Table expected):
     return rows
 
 
-def pack_digests(Table table, rows, numbers=None) -> bytes:
+def pack_digests(Table table not None, rows, numbers=None) -> bytes:
     """The digests of those of `rows` that have one, as records: a row's number and its digest.
 
     `numbers` are those that the rows have in another table of the same files.
@@ -150,7 +150,7 @@ def pack_digests(Table table, rows, numbers=None) -> bytes:
     return records
 
 
-def unpack_digests(Table table, records) -> None:
+def unpack_digests(Table table not None, records) -> None:
     """Put digests back where `pack_digests` had them.
 
     :raises ValueError: they are not of this table

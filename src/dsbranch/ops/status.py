@@ -35,9 +35,15 @@ def _put_right(context: Context, name: str) -> None:
     """
     branch = context.store.branch(name)
     former, left = views.left_behind(context, branch)
+    here = views.mounts_of(context, branch.layer)
+    if not here and not left:
+        # Only looked for where it may be: that takes a look at every process.
+        here = views.private_views(context, branch.layer)
+        if former != branch.layer:
+            left = views.private_views(context, former)
     astray = views.mount_of_former_name(context, branch)
     undone = left or astray or (former != branch.layer and views.is_unfinished(context, former))
-    if undone or any(views.is_read_only(entry) for entry in views.mounts_of(context, branch.layer)):
+    if undone or any(map(views.is_read_only, here)):
         from dsbranch.ops.mounting import locked
 
         with suppress(DsbranchError), locked(context, name, "status", patience=0.0):
