@@ -40,8 +40,11 @@ cdef class Base(Table):
     cdef bint answers_to(
         self, const Answer *answer, int64_t parent, const char *name, size_t size
     ) noexcept nogil
+    cdef int64_t said(
+        self, uint32_t number, int64_t parent, const char *name, size_t size
+    ) noexcept nogil
     cdef int keep(
-        self, int64_t parent, const char *name, size_t size, int64_t row
+        self, uint32_t *number, int64_t parent, const char *name, size_t size, int64_t row
     ) noexcept nogil
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil

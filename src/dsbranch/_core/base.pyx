@@ -203,13 +203,14 @@ cdef class Base(Table):
 
     cdef int64_t ask(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """Look up one name of a directory that is not listed, or recall what was said of it."""
-        cdef int64_t row = self.recall(parent, name, size)
+        cdef uint32_t *number = self.place_of(parent, name, size)
+        cdef int64_t row = self.said(number[0], parent, name, size)
         if row != NOT_ASKED:
             return row
         if self.enter(self.rows[parent].path.at, self.rows[parent].path.size) < 0:
             return -2
         row = self.look(parent, name, size)
-        if row == -2 or self.keep(parent, name, size, row) < 0:
+        if row == -2 or self.keep(number, parent, name, size, row) < 0:
             return -2
         return row
 
@@ -247,11 +248,17 @@ cdef class Base(Table):
             self.heap + answer.at, name, size
         ) == 0
 
-    cdef int keep(
-        self, int64_t parent, const char *name, size_t size, int64_t row
+    cdef int64_t said(
+        self, uint32_t number, int64_t parent, const char *name, size_t size
     ) noexcept nogil:
-        """Keep an answer, a row or -1, that there is none of yet; returns 0, or -2."""
-        cdef uint32_t *number = self.place_of(parent, name, size)
+        """What the answer of a number says, if it is of this name; or NOT_ASKED."""
+        cdef Answer *answer = self.answers + number
+        return answer.row if number and self.answers_to(answer, parent, name, size) else NOT_ASKED
+
+    cdef int keep(
+        self, uint32_t *number, int64_t parent, const char *name, size_t size, int64_t row
+    ) noexcept nogil:
+        """Keep an answer, a row or -1, by the number at its place; returns 0, or -2."""
         cdef Answer *answer
         cdef Text text
         if row >= 0:
@@ -273,13 +280,9 @@ cdef class Base(Table):
 
     cdef int64_t recall(self, int64_t parent, const char *name, size_t size) noexcept nogil:
         """What was said of a name: a row, -1 if there is none, or NOT_ASKED."""
-        cdef uint32_t number
-        cdef Answer *answer
         if self.rows[parent].kind != DIRECTORY or self.rows[parent].loaded & CHILDREN:
             return self.child(parent, name, size)
-        number = self.place_of(parent, name, size)[0]
-        answer = self.answers + number
-        return answer.row if number and self.answers_to(answer, parent, name, size) else NOT_ASKED
+        return self.said(self.place_of(parent, name, size)[0], parent, name, size)
 
     cdef int64_t recall_path(self, const char *path, size_t size) noexcept nogil:
         """As `recall`, of a path."""
@@ -298,7 +301,7 @@ cdef class Base(Table):
             found = self.add(parent, name, size, row)
             if found < 0:
                 return -2
-        return self.keep(parent, name, size, found)
+        return self.keep(self.place_of(parent, name, size), parent, name, size, found)
 
     cdef void set_bare(self, int64_t row) noexcept nogil:
         """A row has no xattrs, and needs not be asked."""

@@ -32,8 +32,7 @@ cdef class Errand(Reading):
         if self.sources == NULL:
             raise MemoryError
         for table, row in places:
-            if not 0 <= row < table.count:
-                raise IndexError(row)
+            table.row_of(row)
             describe(self.sources + self.count, table, row, True, False)
             self.count += 1
 

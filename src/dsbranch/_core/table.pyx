@@ -283,15 +283,11 @@ cdef class Table:
 
     def path(self, int64_t i) -> bytes:
         """The path of row `i`."""
-        if not 0 <= i < self.count:
-            raise IndexError(i)
-        return self.text(self.rows[i].path)
+        return self.text(self.row_of(i).path)
 
     def entry(self, int64_t i):
         """Row `i` as a named tuple."""
-        if not 0 <= i < self.count:
-            raise IndexError(i)
-        cdef Row *row = self.rows + i
+        cdef Row *row = self.row_of(i)
         return Entry(
             self.text(row.path),
             KINDS[row.kind],

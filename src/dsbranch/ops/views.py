@@ -38,10 +38,10 @@ def private_views(context: Context, layer: str) -> list[MountEntry]:
     return [entry for entry in found if is_of(context, entry, layer)]
 
 
-def users_of_private_views(context: Context, branch: Branch) -> tuple[Process, ...]:
+def users(private: list[MountEntry]) -> tuple[Process, ...]:
     """A process in each of these namespaces, and where it sees the branch."""
     found = []
-    for entry in whole(private_views(context, branch.layer)):
+    for entry in private:
         with suppress(*VANISHED):
             found.append(Process(entry.pid, command(entry.pid), str(entry.place), "running"))
     return tuple(found)
