@@ -21,6 +21,8 @@ from tests.beneath import Root, beneath, join
 from tests.renames import renamed_files
 
 WHITEOUT, OPAQUE, REDIRECT, METACOPY = 1, 2, 4, 8
+# The xattrs that count: any filesystem can hold them.
+KEPT = ("user.", "trusted.", "security.", "system.posix_acl_")
 
 
 class Entry(NamedTuple):
@@ -95,7 +97,8 @@ def _entry(path: bytes, at: bytes, status: os.stat_result, dialect: str) -> Entr
     own = {
         name: value
         for name, value in raw.items()
-        if not name.startswith(prefix) or name.startswith(f"{prefix}overlay.")
+        if name.startswith(KEPT)
+        and (not name.startswith(prefix) or name.startswith(f"{prefix}overlay."))
     }
     overlay = {
         name.removeprefix(prefix): value for name, value in raw.items() if name.startswith(prefix)

@@ -35,10 +35,16 @@ def facts(path):
 def test_names():
     assert prefix("trusted") == b"trusted.overlay."
     assert prefix("user") == b"user.overlay."
-    assert is_marker(b"trusted.overlay.opaque")
-    assert is_marker(b"user.overlay.redirect")
-    assert not is_marker(b"user.overlayed")
-    assert not is_marker(b"trusted.other")
+    assert is_marker(b"trusted.overlay.opaque", "trusted")
+    assert is_marker(b"user.overlay.redirect", "user")
+    assert is_marker(b"user.fuseoverlayfs.opaque", "user")
+    assert not is_marker(b"user.overlay.overlay.redirect", "user")
+    assert not is_marker(b"user.overlayed", "user")
+    assert not is_marker(b"trusted.other", "trusted")
+    # To a mount of the other dialect they are a user's.
+    assert not is_marker(b"trusted.overlay.opaque", "user")
+    assert not is_marker(b"user.overlay.redirect", "trusted")
+    assert not is_marker(b"user.fuseoverlayfs.opaque", "trusted")
 
 
 def test_mode_and_times_without_privilege(roots):
@@ -47,7 +53,7 @@ def test_mode_and_times_without_privilege(roots):
     os.setxattr(view, "user.note", b"kept\0bytes")
     os.setxattr(view, "user.overlay.opaque", b"y")
     os.utime(view, ns=(1_000_000_001, -5_000_000_003))
-    copy_root(view, upper)
+    copy_root(view, upper, dialect="user")
     assert os.stat(upper).st_mode == os.stat(view).st_mode
     assert os.stat(upper).st_mtime_ns == -5_000_000_003
     assert os.listxattr(upper) == ["user.note"]
@@ -64,11 +70,14 @@ def test_everything_of_a_root(roots):
     os.setxattr(view, "security.mine", b"2")
     os.setxattr(view, "system.posix_acl_access", acl(42))
     os.setxattr(view, "system.posix_acl_default", acl(43, 44))
+    # To this dialect not overlay's.
+    os.setxattr(view, "user.overlay.opaque", b"y")
+    os.setxattr(view, "user.fuseoverlayfs.opaque", b"y")
     wanted = facts(view)
-    for name in ("trusted.overlay.opaque", "trusted.overlay.origin", "user.overlay.opaque"):
+    for name in ("trusted.overlay.opaque", "trusted.overlay.origin"):
         os.setxattr(view, name, b"y")
     os.utime(view, ns=(7, wanted[3]))
-    copy_root(view, upper)
+    copy_root(view, upper, dialect="trusted")
     assert facts(upper) == wanted
     assert os.stat(upper).st_atime_ns == 7
 
@@ -82,7 +91,7 @@ def test_acls_inherited_from_the_store_are_dropped(tmp_path):
     view.mkdir(mode=0o755)
     upper.mkdir()
     assert os.listxattr(upper)
-    copy_root(view, upper)
+    copy_root(view, upper, dialect="trusted")
     assert facts(upper) == facts(view)
 
 
@@ -94,7 +103,7 @@ def test_a_view_shows_the_root_unchanged(place):
     os.utime(place.base, ns=(1, 2))
     wanted = facts(place.base)
     made = place.plan("l1")
-    copy_root(place.base, made.upper)
+    copy_root(place.base, made.upper, dialect="trusted")
     place.mount(made)
     assert facts(place.target) == wanted
 
@@ -105,7 +114,7 @@ def test_what_cannot_be_kept_is_an_error(place):
     bare = place.filesystem("ramfs", "bare") / "upper"
     bare.mkdir()
     with pytest.raises(OSError) as caught:
-        copy_root(place.base, bare)
+        copy_root(place.base, bare, dialect="trusted")
     assert caught.value.errno == errno.ENOTSUP
     shutil.rmtree(bare)
 
@@ -114,4 +123,4 @@ def test_a_file_has_no_root(tmp_path, roots):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(NotADirectoryError):
-        copy_root(file, roots[1])
+        copy_root(file, roots[1], dialect="trusted")

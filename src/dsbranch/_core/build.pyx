@@ -19,7 +19,7 @@ from dsbranch._core.gather import expect
 from dsbranch._core.syscalls import chmod_at
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport FUSE_PREFIX, open_below, open_to_read
+from dsbranch._core.files cimport FUSE_PREFIX, is_kept, open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
 from dsbranch._core.links cimport Links
 from dsbranch._core.linux cimport *
@@ -210,7 +210,7 @@ cdef class Builder:
 
     cdef bint is_own(self, bytes name):
         """Whether an xattr is the user's; those called like overlay's are stored escaped."""
-        if self.dialect == "user" and name.startswith(<bytes>FUSE_PREFIX):
+        if not is_kept(name) or (self.dialect == "user" and name.startswith(<bytes>FUSE_PREFIX)):
             return False
         return not name.startswith(self.prefix) or name.startswith(self.prefix + b"overlay.")
 

@@ -6,7 +6,7 @@ import os
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport FUSE_PREFIX, open_below, open_to_read
+from dsbranch._core.files cimport FUSE_PREFIX, is_kept, open_below, open_to_read
 from dsbranch._core.linux cimport O_DIRECTORY, close
 from dsbranch._core.table cimport *
 
@@ -66,7 +66,7 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
         shown = {}
         for found in sorted(names):
             value_name = found
-            if dialect == "user" and found.startswith(<bytes>FUSE_PREFIX):
+            if not is_kept(found) or (dialect == "user" and found.startswith(<bytes>FUSE_PREFIX)):
                 continue
             if found.startswith(prefix):
                 # The user's own xattrs of such names are stored escaped, one level deeper.

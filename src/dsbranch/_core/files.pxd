@@ -58,6 +58,7 @@ cdef void leave_all(Directory *some, int count) noexcept nogil
 cdef int open_beside(Directory *here, int root, const char *path, size_t size) noexcept nogil
 cdef void row_from_stat(Row *row, const statx_t *s) noexcept nogil
 cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept nogil
+cdef bint is_kept(const char *name) noexcept nogil
 cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil
 cdef int read_xattrs(
     Table table, Row *row, int dir, const char *name, bint user, Scratch *scratch

@@ -260,6 +260,19 @@ cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char 
     return 0
 
 
+cdef bint is_kept(const char *name) noexcept nogil:
+    """Whether an xattr is of a kind that any filesystem can hold for its user. The others are about
+    where a file lies, as btrfs.compression or NFS's ACLs, security.evm is computed by the kernel.
+    """
+    if strncmp(name, b"security.", 9) == 0:
+        return strcmp(name, b"security.evm") != 0
+    return (
+        strncmp(name, b"user.", 5) == 0
+        or strncmp(name, b"trusted.", 8) == 0
+        or strncmp(name, b"system.posix_acl_", 17) == 0
+    )
+
+
 cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil:
     """Whether a name in a directory stands for its being opaque. Without the xattr it is a file of
     that name, as it is of no meaning to the kernel."""
@@ -325,7 +338,7 @@ cdef int read_xattrs(
             # What fuse-overlayfs says that the kernel does not know by this name.
             if row.kind == DIRECTORY and strcmp(one, FUSE_OPAQUE) == 0:
                 row.flags |= F_OPAQUE
-        else:
+        elif is_kept(one):
             names[count] = one
             count += 1
     if count == 0:

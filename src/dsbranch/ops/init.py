@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, BadPath, UnsupportedError
@@ -33,9 +34,8 @@ def init(dataset: Path, workspace: Path | None, *, mount: bool) -> Context:
         here = mount and (may_mount(f"mount {root / FIRST_BRANCH}") or fuse_is_chosen())
         if here and make_mountpoint(root / FIRST_BRANCH):
             undo.callback(_remove_empty, root / FIRST_BRANCH)
-        store = Store.create(
-            root, base, dialect, author=whoami(), prepare=lambda upper: copy_root(base, upper)
-        )
+        prepare = partial(copy_root, base, dialect=dialect)
+        store = Store.create(root, base, dialect, author=whoami(), prepare=prepare)
         undo.callback(shutil.rmtree, root / DOT, ignore_errors=True)
         undo.callback(store.close)
         context = Context(store)

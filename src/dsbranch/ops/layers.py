@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
-from dsbranch._core.table import Table
 from dsbranch.errors import DsbranchError, UsageError
 from dsbranch.model.facts import Commit, Layer
 from dsbranch.ops.context import Context
@@ -19,6 +19,9 @@ from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import RETIRED, new_layer_id
 from dsbranch.store.lock import layer_claim
 from dsbranch.store.removal import remove_soon, remove_tree
+
+if TYPE_CHECKING:
+    from dsbranch._core.table import Table
 
 _MUCH = 100 << 20
 """Bytes that a slow disk takes a second for."""
@@ -37,7 +40,7 @@ def new_layer(context: Context, root_like: Path, *, work: bool = True) -> Iterat
         context.layout.make_layer_dirs(layer.id, work=work)
         with context.watched(), layer_claim(context.layout, layer.id):
             with storage(f"prepare the layer {layer.id}"):
-                copy_root(root_like, context.layout.fs(layer.id))
+                copy_root(root_like, context.layout.fs(layer.id), dialect=layer.dialect)
             yield layer
     except BaseException as error:
         if not context.store.may_have_layer(layer.id):

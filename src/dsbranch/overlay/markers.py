@@ -15,10 +15,10 @@ _PREFIXES: dict[Dialect, bytes] = {"trusted": b"trusted.overlay.", "user": b"use
 
 FUSE_PREFIX = b"user.fuseoverlayfs."
 
-_COPIED = ("user.", "trusted.", "security.", "system.posix_acl_")
 _ACL = "system.posix_acl_"
+_KEPT = (b"user.", b"trusted.", b"security.", _ACL.encode())
 # A keyed hash over the inode itself, which the kernel computes and nobody can set.
-_OF_THE_INODE = "security.evm"
+_OF_THE_INODE = b"security.evm"
 
 
 def prefix(dialect: Dialect) -> bytes:
@@ -26,19 +26,25 @@ def prefix(dialect: Dialect) -> bytes:
     return _PREFIXES[dialect]
 
 
-def is_marker(name: bytes) -> bool:
-    """Whether an xattr of this name belongs to overlay, in either dialect.
+def is_marker(name: bytes, dialect: Dialect) -> bool:
+    """Whether an xattr of this name belongs to overlay in a layer of the dialect.
 
-    What fuse-overlayfs says to itself counts, too. A user's own xattr of overlay's names is stored
-    with ``overlay.`` twice and belongs to the user.
+    What fuse-overlayfs says to itself, in ``user`` ones, counts, too. A user's own xattr of
+    overlay's names is stored with ``overlay.`` twice and belongs to the user.
     """
-    return name.startswith(FUSE_PREFIX) or any(
-        name.startswith(prefix) and not name.startswith(prefix + b"overlay.")
-        for prefix in _PREFIXES.values()
-    )
+    if dialect == "user" and name.startswith(FUSE_PREFIX):
+        return True
+    mine = prefix(dialect)
+    return name.startswith(mine) and not name.startswith(mine + b"overlay.")
 
 
-def copy_root(view_root: Path, upper: Path) -> None:
+def is_kept(name: bytes) -> bool:
+    """Whether an xattr is of a kind that any filesystem can hold for its user; the core's
+    `is_kept` says the same."""
+    return name.startswith(_KEPT) and name != _OF_THE_INODE
+
+
+def copy_root(view_root: Path, upper: Path, *, dialect: Dialect) -> None:
     """Give the directory `upper` owner, xattrs, ACLs, mode and times of `view_root`.
 
     In an overlay the topmost root's metadata win, so a bare new upper would change them.
@@ -53,7 +59,7 @@ def copy_root(view_root: Path, upper: Path) -> None:
     for owner in ((-1, status.st_gid), (status.st_uid, -1)):
         with _as_far_as_allowed():
             os.chown(upper, *owner)
-    wanted = [name for name in os.listxattr(view_root) if _is_copied(name)]
+    wanted = _copied_names(view_root, dialect)
     for name in os.listxattr(upper):
         if name.startswith(_ACL) and name not in wanted:
             os.removexattr(upper, name)
@@ -74,5 +80,9 @@ def _as_far_as_allowed() -> Iterator[None]:
             raise
 
 
-def _is_copied(name: str) -> bool:
-    return name.startswith(_COPIED) and name != _OF_THE_INODE and not is_marker(os.fsencode(name))
+def _copied_names(root: Path, dialect: Dialect) -> list[str]:
+    return [
+        name
+        for name in os.listxattr(root)
+        if is_kept(raw := os.fsencode(name)) and not is_marker(raw, dialect)
+    ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.mark import SIDECAR, WHITEOUT_PREFIX, Mark, read_sidecar
 from dsbranch.ops.archive.member import Member, cleaned, shown
+from dsbranch.overlay.markers import is_kept
 from dsbranch.store.faults import storage
 
 _KINDS = {
@@ -24,8 +25,6 @@ _KINDS = {
     stat.S_IFBLK: "block",
 }
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A keyed hash over the inode itself, which the kernel computes and nobody can set.
-_OF_THE_INODE = b"security.evm"
 
 
 class TreeArchive:
@@ -115,7 +114,7 @@ class TreeArchive:
                 member.fill = partial(self._fill, fd, name, status.st_size)
             place = b"/proc/self/fd/%d/%s" % (fd, name)
             for key in map(os.fsencode, os.listxattr(place, follow_symlinks=False)):
-                if key != _OF_THE_INODE:
+                if is_kept(key):
                     member.xattrs[key] = os.getxattr(place, key, follow_symlinks=False)
         return member
 

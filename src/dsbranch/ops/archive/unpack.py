@@ -311,7 +311,7 @@ class Unpacker:
         if self._terms.own:
             return replace(member, xattrs=self._escaped(member.xattrs))
         for key in member.xattrs:
-            if is_marker(key):
+            if is_marker(key, "trusted") or is_marker(key, "user"):
                 raise BadArchive(
                     f"{shown(member.path)} has overlay's own attribute {shown(key)}", hint=_RAW
                 )
