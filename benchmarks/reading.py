@@ -141,9 +141,9 @@ def _remounting(ws: dsbranch.Workspace, branch: str) -> Callable[[], object]:
 
 
 def _lowers(ws: dsbranch.Workspace, branch: str) -> list[str]:
-    from dsbranch.ops import stacks
+    from dsbranch.ops.lowers import lowers_of
 
-    return stacks.lowers(ws._context, ws.branch(branch).head)
+    return lowers_of(ws._context, ws.branch(branch).head)
 
 
 def _fuse(

@@ -35,6 +35,7 @@ CALLS = {
     "op log": "-C {ws} op log",
     "tag": "-C {ws} tag v1 exp",
     "create beside it": "-C {ws} create other",
+    "status of it": "-C {ws} status other",
     "restore": "-C {ws} restore 1 --branch exp --from main",
     "undo": "-C {ws} undo",
     "commit again": "-C {ws} commit exp -m two --allow-empty",
@@ -47,6 +48,7 @@ CALLS = {
     "export": "-C {ws} export other -o {tmp}/other.tar.zst",
     "apply": "-C {ws} apply {tmp}/other.tar.zst again --full -m applied",
     "delete": "-C {ws} delete again --force",
+    "delete of a clean one": "-C {ws} delete main",
     "du": "-C {ws} du",
     "gc": "-C {ws} gc",
     "verify": "-C {ws} verify",
@@ -62,6 +64,7 @@ HEAVY = (
     COMPILED,
     "concurrent.futures",
     "dataclasses",
+    "dsbranch._core.algebra",
     "dsbranch.ops.mounting",
     "dsbranch.overlay.kernel",
     "dsbranch.store.manifest",
@@ -76,6 +79,7 @@ HEAVY = (
     "sqlite3",
     "tarfile",
     "typer",
+    "xxhash",
 )
 
 _LOADED = f"""

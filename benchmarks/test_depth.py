@@ -14,7 +14,7 @@ import pytest
 
 import dsbranch
 from benchmarks.conftest import Comparison, command, facts_key
-from dsbranch.ops import stacks
+from dsbranch.ops.lowers import lowers_of
 
 DIRECTORIES = 20
 FILES = 100
@@ -79,7 +79,7 @@ class History:
         top = self.root / "ws" / ".dsbranch" / "layers"
         made = [id for id in os.listdir(top) if id not in own]
         inodes = sum(len(inner) + 1 for id in made for _, inner, _ in os.walk(top / id / "fs"))
-        lowers = stacks.lowers(self.ws._context, self.ws.branch("main").head)
+        lowers = lowers_of(self.ws._context, self.ws.branch("main").head)
         return (
             f"{len(own):,} commits: {len(lowers)} lowers;"
             f" {len(made):,} checkpoints with {inodes:,} directories,"

@@ -20,8 +20,9 @@ import pytest
 import dsbranch
 from dsbranch import errors
 from dsbranch.model.operations import Undone
-from dsbranch.ops import stacks
-from dsbranch.ops.diff import Diff, fork_point
+from dsbranch.ops import diff, dirty, stacks
+from dsbranch.ops.lowers import lowers_of
+from dsbranch.ops.refs import fork_point
 from tests import archives, core, leaks, reference, truth
 from tests.operations import Step
 from tests.reference import Change
@@ -521,9 +522,18 @@ class Machine:
         assert status.clean == (not found)
         assert (status.head, status.mounted) == (branch.head, branch.mounted)
         assert status.counts == uncommitted.counts()
+        self.ask_about_times(name)
         found = _changes(self.ws.diff(name))
         truth.check(fork.seen.nodes, new, _changes(self.ws.diff(name, renames=False)), found)
         truth.check_births(fork.births, births, fork.seen.nodes, new, found)
+
+    def ask_about_times(self, name: str) -> None:
+        """Whether a branch is untouched is told by a look as by a comparison."""
+        context = self.ws._context
+        branch = context.store.branch(name)
+        times = {"renames": False, "directory_times": True}
+        found = diff.uncommitted(context, branch, branch.head, **times)
+        assert dirty.uncommitted_counts(context, branch, **times) == found.counts()
 
     def ask_between(self, one: str, two: str) -> None:
         """So does `diff`, of any two commits."""
@@ -557,7 +567,7 @@ class Machine:
     def look_at_layers(self) -> None:
         """The manifests of layers that are sealed since say what lies there."""
         for commit in self.kept:
-            shown = stacks.lowers(self.ws._context, commit)
+            shown = lowers_of(self.ws._context, commit)
             for layer in {*self.ws._context.store.stack(commit), *shown}:
                 if layer not in self.layers:
                     self.layers[layer] = _fingerprint(self._fs(layer))
@@ -624,7 +634,7 @@ class Machine:
         return self.root / f"{self.number}{name}"
 
 
-def _changes(found: Diff) -> list[Change]:
+def _changes(found: diff.Diff) -> list[Change]:
     return [Change(c.status, c.path, c.old_path, c.kind, c.size, c.old_size) for c in found]
 
 

@@ -49,12 +49,13 @@ _MODULES = ("errors", "model", "workspace")
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
+        # Python asks here first for each module of the package that a `from dsbranch import` names.
+        if name not in _MODULES and name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return found
 

@@ -16,6 +16,7 @@ from dsbranch._core.squash import plan
 from dsbranch.model.facts import Move
 from dsbranch.ops import layers, stacks
 from dsbranch.ops.ladder import Ladder
+from dsbranch.ops.lowers import apart, lowers_of
 from dsbranch.store.lock import checkpoint_lock
 from tests import edits as e
 from tests.steps import START, perform_all, random_layers
@@ -45,7 +46,7 @@ def checkpoints(bench):
 
 
 def lowers(bench, ref="main"):
-    return stacks.lowers(bench.ws._context, bench.ws.show(ref)[0].id)
+    return lowers_of(bench.ws._context, bench.ws.show(ref)[0].id)
 
 
 def inodes(top: Path) -> dict[bytes, int]:
@@ -228,11 +229,11 @@ def test_views_to_be_compared_share_what_lies_below_where_their_lines_meet(bench
         bench.commit(e.append("d/x", b"%d" % number), branch="side")
     context = bench.ws._context
     assert store(bench).meetings([bench.head(), bench.head("side")]) == [fork]
-    below = stacks.lowers(context, fork)
-    one, two = stacks.apart(context, bench.head(), bench.head("side"))
+    below = lowers_of(context, fork)
+    one, two = apart(context, bench.head(), bench.head("side"))
     assert one[-len(below) :] == two[-len(below) :] == below
     assert not set(one[: -len(below)]) & set(two[: -len(below)])
-    three = stacks.apart(context, fork, bench.head(), bench.head("side"))
+    three = apart(context, fork, bench.head(), bench.head("side"))
     assert three == [below, one, two]
     assert bench.lines("main", "side") == ["M d/x", "M f", "M g"]
     assert [len(view.find(b"f")) for view in stacks.trio(context, *[fork] * 3)] == [2, 2, 2]

@@ -17,6 +17,7 @@ from dsbranch.model.facts import Checkpoint, Move, Tag
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed
+from dsbranch.ops.lowers import lowers_of, root_of_view
 from dsbranch.store.lock import gc_lock, layer_claim
 from tests import children
 from tests import edits as e
@@ -135,7 +136,7 @@ def test_every_parent_of_a_commit_stays(bench):
     branch = store.branch("main")
     with layer_steps.new_layer(context, bench.fs(branch.layer), work=False) as new:
         parts = [stacks.sealed(context, store.commit(theirs).layer)]
-        sealed, checksum, _ = squashed(context, parts, stacks.lowers(context, ours), new)
+        sealed, checksum, _ = squashed(context, parts, lowers_of(context, ours), new)
         made = layer_steps.new_commit(
             sealed, checksum, parents=(ours, theirs), message="merge", author="ada"
         )
@@ -262,7 +263,7 @@ def checkpoint(bench, top, bottom, *, sealed_ns=1):
     context = bench.ws._context
     line = context.store.first_parents(top)
     line = line[: line.index(bottom)]
-    with layer_steps.new_layer(context, stacks.root_of_view(context, top), work=False) as new:
+    with layer_steps.new_layer(context, root_of_view(context, top), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
         made = Checkpoint(new.id, top, bottom, len(line))
@@ -279,7 +280,7 @@ def test_a_checkpoint_that_no_name_uses_goes(bench, monkeypatch):
     tag(bench, "v1", top)
     bench.ws.rollback("main", root)
     assert bench.ws.gc(keep=0).checkpoints == ()
-    monkeypatch.setattr(stacks, "lowers", lambda c, of, **_: c.store.stack(of))
+    monkeypatch.setattr("dsbranch.ops.gc.lowers_of", lambda c, of, **_: c.store.stack(of))
     done = bench.ws.gc(keep=0)
     assert (done.checkpoints, done.layers, done.commits) == ((made,), (), ())
     bench.view("v1")

@@ -149,7 +149,7 @@ def test_to_nowhere(bench, to):
 @pytest.mark.parametrize(
     "step",
     [
-        "dsbranch.ops.rollback.uncommitted",
+        "dsbranch.ops.rollback.uncommitted_counts",
         "dsbranch.ops.layers.copy_root",
         "dsbranch.overlay.kernel.KernelDriver.prepare",
         "dsbranch.ops.layers.sync",

@@ -14,6 +14,7 @@ from dsbranch.model.facts import Checkpoint, Move
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed
+from dsbranch.ops.lowers import root_of_view
 from tests import edits as e
 from tests.cases import CASES, Raw
 from tests.trees import Dir, File, Symlink
@@ -344,7 +345,7 @@ def checkpoint(bench, bottom):
     context = bench.ws._context
     line = context.store.first_parents(bench.head())
     line = line[: line.index(bottom)]
-    with layer_steps.new_layer(context, stacks.root_of_view(context, line[0]), work=False) as new:
+    with layer_steps.new_layer(context, root_of_view(context, line[0]), work=False) as new:
         parts = [stacks.sealed(context, context.store.commit(id).layer) for id in line]
         sealed, _, _ = squashed(context, parts, context.store.stack(bottom), new)
         context.store.add_checkpoint(Checkpoint(new.id, line[0], bottom, len(line)), [sealed])

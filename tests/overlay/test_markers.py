@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from dsbranch.overlay.markers import copy_root, is_marker, prefix
+from dsbranch.overlay.markers import copy_root, has_root_of, is_marker, prefix
 
 
 def acl(*users: int) -> bytes:
@@ -124,3 +124,43 @@ def test_a_file_has_no_root(tmp_path, roots):
     file.touch()
     with pytest.raises(NotADirectoryError):
         copy_root(file, roots[1], dialect="trusted")
+
+
+@pytest.mark.root
+def test_a_root_that_was_copied_is_the_same(roots):
+    view, upper = roots
+    os.chown(view, 1234, 5678)
+    view.chmod(0o3770)
+    os.setxattr(view, "user.note", b"n")
+    os.setxattr(view, "trusted.overlay.opaque", b"y")
+    os.setxattr(view, "system.posix_acl_default", acl(43))
+    assert not has_root_of(view, upper, dialect="trusted", time=False)
+    copy_root(view, upper, dialect="trusted")
+    assert has_root_of(view, upper, dialect="trusted", time=True)
+    os.utime(upper, ns=(1, 2))
+    assert has_root_of(view, upper, dialect="trusted", time=False)
+    assert not has_root_of(view, upper, dialect="trusted", time=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda upper: upper.chmod(0o711),
+        lambda upper: os.chown(upper, 1, -1),
+        lambda upper: os.chown(upper, -1, 1),
+        lambda upper: os.setxattr(upper, "user.note", b"other"),
+        lambda upper: os.setxattr(upper, "user.more", b""),
+        lambda upper: os.removexattr(upper, "user.note"),
+        lambda upper: os.setxattr(upper, "system.posix_acl_access", acl(42)),
+        lambda upper: os.setxattr(upper, "trusted.overlay.opaque", b"y"),
+    ],
+)
+def test_a_root_with_a_change_is_another(roots, change):
+    view, upper = roots
+    os.setxattr(view, "user.note", b"n")
+    copy_root(view, upper, dialect="trusted")
+    assert has_root_of(view, upper, dialect="trusted", time=True)
+    change(upper)
+    os.utime(upper, ns=(0, os.stat(view).st_mtime_ns))
+    assert not has_root_of(view, upper, dialect="trusted", time=True)

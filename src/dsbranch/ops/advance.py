@@ -20,7 +20,7 @@ from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import mounting, views
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import changes_in_words, uncommitted
+from dsbranch.ops.dirty import changes_in_words, uncommitted_counts
 from dsbranch.ops.freezing import frozen
 from dsbranch.ops.refs import SHORT
 from dsbranch.overlay.mountinfo import MountEntry
@@ -159,16 +159,14 @@ def commit_clean(
 def require_clean(
     context: Context, branch: Branch, verb: str, *, directory_times: bool = False
 ) -> None:
-    """`directory_times` counts also what is no change to a user: a directory's time alone.
+    """`directory_times` is that of `uncommitted_counts`.
 
     :raises DirtyBranch: it has uncommitted changes
     """
-    found = uncommitted(
-        context, branch, branch.head, renames=False, directory_times=directory_times
-    )
-    if len(found):
+    counts = uncommitted_counts(context, branch, renames=False, directory_times=directory_times)
+    if counts:
         raise DirtyBranch(
-            f"{branch.name} has {changes_in_words(len(found))}",
+            f"{branch.name} has {changes_in_words(counts)}",
             hint=f"commit them first, or `dsbranch rollback {branch.name}` sets them aside;"
             f" then {verb} again",
         )

@@ -29,6 +29,7 @@ from dsbranch.ops.archive.unpack import Terms, Unpacker
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.diff import compare, count
+from dsbranch.ops.lowers import lowers_of, root_of_view
 from dsbranch.store.faults import storage
 
 
@@ -56,7 +57,7 @@ def apply(
     text = layers.require_message(f"apply {file.name}" if message is None else message)
     with mounting.locked(context, name, "apply") as branch, _opened(file) as archive:
         require_clean(context, branch, "apply")
-        like = stacks.root_of_view(context, branch.head)
+        like = root_of_view(context, branch.head)
         with layers.new_layer(context, like, work=False) as layer:
             table, counts = _fill(context, branch, archive, layer, wish)
             if not counts:
@@ -109,7 +110,7 @@ def _fill(
     """Make the layer what it must be; its table, and how many changes there are of each letter."""
     place = context.layout.fs(layer.id)
     below = stacks.base(context)
-    stack = stacks.tables(context, stacks.lowers(context, branch.head))
+    stack = stacks.tables(context, lowers_of(context, branch.head))
     old = View(stack, below)
     full = wish.full or archive.full is True
     terms = Terms(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from dsbranch.errors import DsbranchError, Locked, NoPrivilege, StorageError
 from dsbranch.model.facts import Checkpoint, Layer, Run
-from dsbranch.ops import layers, stacks
+from dsbranch.ops import layers
 from dsbranch.ops.context import Context
 from dsbranch.ops.ladder import HEAVY, ripe
+from dsbranch.ops.lowers import lowers_of
 from dsbranch.overlay.plan import MAX_LOWERS
 from dsbranch.store.layout import new_layer_id
 from dsbranch.store.lock import checkpoint_lock
@@ -49,7 +50,7 @@ def mountable(context: Context, commit: str) -> list[str]:
 
     :raises StorageError: they are too many to be mounted, and no checkpoint could be made
     """
-    found = stacks.lowers(context, commit)
+    found = lowers_of(context, commit)
     if not context.ladder.is_deep(len(found)):
         return found
     try:
@@ -58,7 +59,7 @@ def mountable(context: Context, commit: str) -> list[str]:
     except (StorageError, NoPrivilege, Locked):
         if len(found) + _SPARE > MAX_LOWERS:
             raise
-    return stacks.lowers(context, commit)
+    return lowers_of(context, commit)
 
 
 def stretch(context: Context, top: str, foot: str) -> list[Run]:
@@ -82,13 +83,14 @@ def merge(context: Context, runs: Sequence[Run], *, ratio: int = 1) -> None:
 def _merged(context: Context, runs: Sequence[Run]) -> Run:
     """One run in place of several neighbours, once its row is in the store."""
     from dsbranch._core.squash import plan_apart
+    from dsbranch.ops import stacks
 
     top, bottom = runs[0].top, runs[-1].bottom
     parts = [layer for run in runs for layer in run.layers]
     aside = b".dsbranch." + new_layer_id().encode()
     with stacks.reading(context.root):
         tables = stacks.tables(context, parts)
-        below = stacks.tables(context, stacks.lowers(context, bottom))
+        below = stacks.tables(context, lowers_of(context, bottom))
         steps = plan_apart(tables, below, stacks.base(context), aside)
     with ExitStack() as made:
         new = [_filled(context, made, steps, parts)]
@@ -108,6 +110,7 @@ def _filled(
     context: Context, made: ExitStack, steps: Iterable[Step], parts: Sequence[str]
 ) -> Layer:
     """A new sealed layer of `steps`; its directory goes again if what `made` holds fails."""
+    from dsbranch.ops import stacks
     from dsbranch.ops.build import built
 
     like = context.layout.fs(parts[0])

@@ -27,7 +27,9 @@ from dsbranch.ops import layers, mounting, serving, stacks
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import compare, count, is_dirty
+from dsbranch.ops.diff import compare, count
+from dsbranch.ops.dirty import uncommitted_counts
+from dsbranch.ops.lowers import lowers_of
 from dsbranch.store.faults import storage
 
 
@@ -69,7 +71,7 @@ def _commit(
         if (
             not allow_empty
             and serving.is_expected(context, branch.layer)
-            and not is_dirty(context, name)
+            and not uncommitted_counts(context, branch, renames=False)
         ):
             # Told before freezing ends the view for who stands in it.
             raise _nothing(name)
@@ -124,7 +126,7 @@ def _one_layer(
 
     with layers.new_layer(context, context.layout.fs(sealed.id), work=False) as new:
         parts = [table, *stacks.tables(context, branch.pending)]
-        lowers = stacks.lowers(context, branch.head)
+        lowers = lowers_of(context, branch.head)
         whole, checksum, _ = squashed(context, parts, lowers, new, hash=hash)
         yield whole, checksum
 
@@ -135,7 +137,7 @@ def _examine(
     """Scan and hash the open layer, without what was copied up for nothing; count the changes."""
     place = context.layout.fs(branch.layer)
     below = stacks.base(context)
-    stack = stacks.tables(context, stacks.lowers(context, branch.head))
+    stack = stacks.tables(context, lowers_of(context, branch.head))
     pending = stacks.tables(context, branch.pending)
     covered = [*pending, *stack]
     table = stacks.open_table(context, branch, live=False)

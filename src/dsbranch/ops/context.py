@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
-from dsbranch._core.table import Table
 from dsbranch.errors import NoPrivilege, NotAWorkspace
 from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
@@ -19,14 +18,15 @@ from dsbranch.overlay.locate import workspace_of_mount
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.privilege import sees_trusted
 from dsbranch.store.database import Store
-from dsbranch.store.digests import Digests
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout, find_workspace
 
 if TYPE_CHECKING:
     from dsbranch._core.jobs import Report
+    from dsbranch._core.table import Table
     from dsbranch.overlay.driver import Driver
     from dsbranch.overlay.fuse import FuseDriver
+    from dsbranch.store.digests import Digests
 
 
 class Context:
@@ -106,6 +106,8 @@ class Context:
     @cached_property
     def digests(self) -> Digests:
         """What is known of files that were read before."""
+        from dsbranch.store.digests import Digests
+
         return Digests(self.layout.digests)
 
     @contextmanager
@@ -129,7 +131,8 @@ class Context:
 
     def close(self) -> None:
         self.tables.clear()
-        self.digests.close()
+        if "digests" in vars(self):  # or it would be made to be closed
+            self.digests.close()
         self.store.close()
 
 
@@ -173,6 +176,19 @@ def _require_own(store: Store) -> None:
         raise NoPrivilege(
             f"the workspace {store.layout.root} is {name}'s, made without root",
             hint=f"run the command as {name}, for example with `sudo -u`",
+        )
+
+
+def require_sight(context: Context) -> None:
+    """:raises NoPrivilege: layers hold markers that this process cannot see, so that a deletion or
+    a renamed directory would look like none
+    """
+    if not context.sees_markers:
+        raise NoPrivilege(
+            f"the workspace {context.root} was made by root: what its layers say of deleted and"
+            " renamed directories is for root's eyes only",
+            hint="run the command as root, for example with sudo,"
+            " or make a workspace of your own: `dsbranch init`",
         )
 
 

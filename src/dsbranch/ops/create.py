@@ -9,13 +9,14 @@ from pathlib import Path
 
 from dsbranch.model.branches import Created
 from dsbranch.model.facts import Branch, Layer, Move
-from dsbranch.ops import layers, mounting, stacks
+from dsbranch.ops import layers, mounting
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import is_dirty
+from dsbranch.ops.dirty import is_dirty
+from dsbranch.ops.lowers import root_of_view
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
-from dsbranch.ops.refs import SHORT, is_branch, require_free, resolve
+from dsbranch.ops.refs import SHORT, require_free, resolve
 from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
 from dsbranch.overlay.privilege import may_mount
 from dsbranch.store.layout import FIRST_BRANCH
@@ -30,14 +31,14 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
     target = context.root / name
     here = mount and (may_mount(f"mount {target}") or context.by_fuse)
     # Looked at first: others need not wait for it.
-    dirty = origin if is_branch(context, origin) and is_dirty(context, origin) else None
+    dirty = origin if is_dirty(context, origin) else None
     with names_lock(context.layout, verb=f"create {name}", timeout=PATIENCE_SECONDS):
         require_free(context, name)
         head = resolve(context, origin)
         if here:
             _create_mounted(context, name, head, target)
         else:
-            with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
+            with layers.new_layer(context, root_of_view(context, head)) as layer:
                 _insert(context, name, head, layer)
     if mount and not here:
         note_not_mounted(context, name)
@@ -51,7 +52,7 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
     made = make_mountpoint(target)
     try:
         with ExitStack() as held:
-            with layers.new_layer(context, stacks.root_of_view(context, head)) as layer:
+            with layers.new_layer(context, root_of_view(context, head)) as layer:
                 view = held.enter_context(
                     mounting.prepare_layer(context, mountable(context, head), layer.id, [])
                 )

@@ -15,6 +15,7 @@ from dsbranch.model.health import Problem
 from dsbranch.model.seal import Seal
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
+from dsbranch.ops.lowers import require_base
 from dsbranch.store import sealing
 
 Problems = list[tuple[bytes, int]]
@@ -29,7 +30,7 @@ def walked(context: Context, problems: Problems) -> Iterator[tuple[Table, os.sta
 
     :raises IntegrityError: it is gone
     """
-    stacks.require_base(context)
+    require_base(context)
     with stacks.reading(context.base):
         fd = _clone(os.fsencode(context.base))
     try:

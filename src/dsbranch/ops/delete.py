@@ -8,7 +8,7 @@ from dsbranch.model.facts import Branch, Move, Operation
 from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
-from dsbranch.ops.diff import changes_in_words, uncommitted
+from dsbranch.ops.dirty import changes_in_words, uncommitted_counts
 from dsbranch.ops.mountpoints import remove_mountpoint
 from dsbranch.ops.refs import SHORT
 from dsbranch.ops.umount import detach_all
@@ -65,10 +65,10 @@ def require_others(context: Context, branch: Branch) -> list[Branch]:
 
 
 def _require_nothing_lost(context: Context, branch: Branch, others: list[Branch]) -> None:
-    counts = uncommitted(context, branch, branch.head, renames=False).counts()
+    counts = uncommitted_counts(context, branch, renames=False)
     if counts:
         raise DirtyBranch(
-            f"{branch.name} has {changes_in_words(sum(counts.values()))}",
+            f"{branch.name} has {changes_in_words(counts)}",
             hint=f"commit them, or `dsbranch delete --force {branch.name}`",
         )
     tags = [tag.commit for tag in context.store.tags()]

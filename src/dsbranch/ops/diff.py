@@ -13,7 +13,9 @@ from dsbranch.model.changes import LETTERS, Change
 from dsbranch.model.facts import Branch
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
-from dsbranch.ops.refs import is_branch, resolve, split_range
+from dsbranch.ops.dirty import is_dirty
+from dsbranch.ops.lowers import apart
+from dsbranch.ops.refs import fork_point, is_branch, resolve, split_range
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,10 +68,6 @@ class Diff:
         )
 
 
-def changes_in_words(number: int) -> str:
-    return "one uncommitted change" if number == 1 else f"{number} uncommitted changes"
-
-
 def count(deltas: Deltas) -> dict[str, int]:
     counts = deltas.counts()
     return {letter: counts[letter] for letter in LETTERS if letter in counts}
@@ -109,11 +107,6 @@ def diff(
     return uncommitted(context, context.store.branch(branch), start, paths, renames)
 
 
-def fork_point(context: Context, branch: Branch) -> str:
-    """Where the branch left the history it was made from, also after it was rolled back."""
-    return context.store.merge_base(branch.fork, branch.head)
-
-
 def uncommitted(
     context: Context,
     branch: Branch,
@@ -125,7 +118,7 @@ def uncommitted(
 ) -> Diff:
     """From the commit `start` to the branch as it is, its open layer included."""
     below = stacks.base(context)
-    before, head = stacks.apart(context, start, branch.head)
+    before, head = apart(context, start, branch.head)
     stack = stacks.tables(context, [*branch.pending, *head])
     old = View(stacks.tables(context, before), below)
     new = View([stacks.open_table(context, branch), *stack], below)
@@ -145,14 +138,9 @@ def between(
     """From one commit to another. `shown` is what the user called the second."""
     old, new = stacks.pair(context, one, two)
     pending = None
-    if shown is not None and is_branch(context, shown) and is_dirty(context, shown):
+    if shown is not None and is_dirty(context, shown):
         pending = shown
     return Diff(one, two, compare(context, old, new, paths, renames), pending=pending)
-
-
-def is_dirty(context: Context, name: str) -> bool:
-    branch = context.store.branch(name)
-    return bool(len(uncommitted(context, branch, branch.head, renames=False)))
 
 
 def compare(

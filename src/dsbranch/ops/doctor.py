@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from dsbranch.errors import BadPath, DsbranchError
 from dsbranch.model.health import Check, Checkup
-from dsbranch.ops import stacks
 from dsbranch.ops.context import Context, open_context
+from dsbranch.ops.lowers import branch_lowers, require_base
 from dsbranch.overlay import features, mountinfo, namespaces, served
 from dsbranch.overlay.locate import mount_at, workspace_of_mount
 from dsbranch.overlay.plan import MAX_LOWERS
@@ -110,7 +110,7 @@ def _dataset(context: Context | None, dataset: Path | None) -> tuple[Path | None
     if context is None:
         return None, []
     try:
-        stacks.require_base(context)
+        require_base(context)
     except DsbranchError as error:
         return None, [Check("dataset", "fail", str(error), error.hint)]
     return context.base, []
@@ -264,7 +264,7 @@ def _layers(context: Context | None) -> Check:
         return Check(name, "ok", f"{most}; checkpoints keep a branch far below")
     deepest = max(
         (
-            (len(stacks.branch_lowers(context, branch)) + 1, branch.name)
+            (len(branch_lowers(context, branch)) + 1, branch.name)
             for branch in context.store.branches()
         ),
         default=(0, "none"),

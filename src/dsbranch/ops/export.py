@@ -21,8 +21,10 @@ from dsbranch.ops.archive.items import Items, plan_changes, plan_full, refuse_un
 from dsbranch.ops.archive.tar_write import TAR_SUFFIXES, write_tar
 from dsbranch.ops.archive.tree_write import write_tree
 from dsbranch.ops.context import Context
-from dsbranch.ops.diff import compare, is_dirty
-from dsbranch.ops.refs import is_branch, resolve, split_range
+from dsbranch.ops.diff import compare
+from dsbranch.ops.dirty import is_dirty
+from dsbranch.ops.lowers import apart, lowers_of
+from dsbranch.ops.refs import resolve, split_range
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import sync_directory
 from dsbranch.store.removal import remove_soon, remove_tree
@@ -62,7 +64,7 @@ def export(context: Context, spec: str, output: Path) -> Exported:
         _move(draft, output)
         sync_directory(output.parent)
     notes: tuple[str, ...] = ()
-    if is_branch(context, last) and is_dirty(context, last):
+    if is_dirty(context, last):
         notes = (f"the uncommitted changes of {last} are not in it",)
     return Exported(output, entries, size, notes)
 
@@ -113,12 +115,12 @@ def _select(context: Context, spec: str) -> tuple[View, Items, str, bool]:
     spread = split_range(spec)
     below = stacks.base(context)
     if spread is None:
-        view = View(stacks.tables(context, stacks.lowers(context, resolve(context, spec))), below)
+        view = View(stacks.tables(context, lowers_of(context, resolve(context, spec))), below)
         return view, plan_full(compare(context, None, view)), spec, True
     one, two = resolve(context, spread[0]), resolve(context, spread[1])
     if spread[2]:
         one = context.store.merge_base(one, two)
-    lowers, stack = (stacks.tables(context, found) for found in stacks.apart(context, one, two))
+    lowers, stack = (stacks.tables(context, found) for found in apart(context, one, two))
     old, view = View(lowers, below), View(stack, below)
     deltas = compare(context, old, view, renames=False, directory_times=True)
     with stacks.reading(context.root):

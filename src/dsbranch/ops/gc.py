@@ -22,9 +22,9 @@ from pathlib import Path
 from dsbranch.errors import StorageError
 from dsbranch.model.history import Doomed, History
 from dsbranch.model.space import Collected
-from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS
+from dsbranch.ops.lowers import lowers_of
 from dsbranch.ops.reach import YOUNG_SECONDS, doomed
 from dsbranch.ops.space import freed, is_directory
 from dsbranch.overlay.inuse import InUse, in_use
@@ -77,7 +77,7 @@ def planned(context: Context, keep_ns: int, mounted: InUse) -> tuple[History, Do
         now_ns=time.time_ns(),
         keep_ns=keep_ns,
         mounted=mounted,
-        lowers=lambda commit: stacks.lowers(context, commit),
+        lowers=lambda commit: lowers_of(context, commit),
     )
     return history, plan
 

@@ -8,7 +8,6 @@ from itertools import islice
 from dsbranch.model.facts import Commit
 from dsbranch.ops.context import Context
 from dsbranch.ops.refs import resolve
-from dsbranch.ops.touched import touches
 
 
 def log(
@@ -25,6 +24,8 @@ def _log(
     line = context.store.ancestors(resolve(context, ref))
     if not wanted or b"" in wanted:
         return list(islice(line, limit))
+    from dsbranch.ops.touched import touches
+
     walked: list[Commit] = []
     shown: list[Commit] = []
     while limit is None or len(shown) < limit:

@@ -21,9 +21,10 @@ from dsbranch.ops.advance import commit_clean, require_clean
 from dsbranch.ops.build import built
 from dsbranch.ops.checkpoint import climb
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import is_dirty
+from dsbranch.ops.dirty import is_dirty
+from dsbranch.ops.lowers import apart, root_of_view
 from dsbranch.ops.patterns import compiled
-from dsbranch.ops.refs import is_branch, resolve
+from dsbranch.ops.refs import resolve
 
 if TYPE_CHECKING:
     from dsbranch._core.merge import Face
@@ -46,7 +47,7 @@ def merge(
     text = layers.require_message(f"merge {other} into {name}" if message is None else message)
     choose = _chooser(strategy, prefer)
     dirty = None
-    if other != name and is_branch(context, other) and is_dirty(context, other):
+    if other != name and is_dirty(context, other):
         dirty = other
     with mounting.locked(context, name, "merge") as branch:
         theirs = resolve(context, other)
@@ -105,9 +106,9 @@ def _commit(
     wait: float,
     author: str | None,
 ) -> Merged:
-    one, other = stacks.apart(context, branch.head, theirs)
+    one, other = apart(context, branch.head, theirs)
     hash = all(context.store.layer(layer).hashed for layer in {*one} ^ {*other})
-    with layers.new_layer(context, stacks.root_of_view(context, branch.head), work=False) as new:
+    with layers.new_layer(context, root_of_view(context, branch.head), work=False) as new:
         sealed, checksum, (linked, copied, copied_bytes) = built(context, steps, new, hash=hash)
         made = layers.new_commit(
             sealed,

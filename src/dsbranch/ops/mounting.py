@@ -24,10 +24,11 @@ from dsbranch.errors import (
 )
 from dsbranch.model.facts import Branch, MountRecord
 from dsbranch.model.views import MountPlan, Process
-from dsbranch.ops import layers, serving, stacks, views
+from dsbranch.ops import layers, serving, views
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
+from dsbranch.ops.lowers import branch_lowers, require_base
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
@@ -155,7 +156,7 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
     forget(context, branch.layer)
     there = mount_at(new)
     if there is not None:
-        lowers = known[-1].lowers if known else stacks.branch_lowers(context, branch)
+        lowers = known[-1].lowers if known else branch_lowers(context, branch)
         _remember(context, new, there.mount_id, lowers, commit=branch.head, layer=branch.layer)
     remove_mountpoint(old)
     return () if moved else standing
@@ -193,7 +194,7 @@ def branch_plan(
 
     :raises IntegrityError: the base is not there
     """
-    stacks.require_base(context)
+    require_base(context)
     note_change(context)
     base = context.layout.dataset if private else context.base
     return plan(
@@ -210,7 +211,7 @@ def commit_plan(context: Context, commit: str) -> MountPlan:
 
     :raises IntegrityError: the base is not there
     """
-    stacks.require_base(context)
+    require_base(context)
     note_change(context)
     return plan(
         lowers=[

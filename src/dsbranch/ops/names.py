@@ -16,32 +16,37 @@ def check_name(name: str, kind: str = "branch") -> str:
 
     :raises BadName: with what is wrong about it
     """
-    shown = name.encode("unicode_escape").decode("ascii")
     if not name:
         raise BadName(f"a {kind} name cannot be empty", hint="letters, digits, `-`, `_` and `.`")
     found = _FORBIDDEN.search(name)
     if found:
         what = {"/": "a slash", " ": "a space", "\n": "a newline", "..": "two dots in a row"}
-        part = what.get(found[0]) or f"`{found[0].encode('unicode_escape').decode('ascii')}`"
+        part = what.get(found[0]) or f"`{escaped(found[0])}`"
         raise BadName(
-            f"`{shown}` cannot be a {kind} name: it holds {part}",
+            f"`{escaped(name)}` cannot be a {kind} name: it holds {part}",
             hint="use letters, digits, `-`, `_` and `.`",
         )
     if name[0] in "-.":
         raise BadName(
-            f"`{shown}` cannot be a {kind} name: it begins with `{name[0]}`",
+            f"`{escaped(name)}` cannot be a {kind} name: it begins with `{name[0]}`",
             hint="begin with a letter or a digit",
         )
     if not name.isprintable() or len(name.encode("utf-8", "surrogateescape")) > _LONGEST:
         raise BadName(
-            f"`{shown[:40]}…` cannot be a {kind} name: it is too long or not printable",
+            f"`{escaped(name)[:40]}…` cannot be a {kind} name: it is too long or not printable",
             hint=f"use up to {_LONGEST} bytes of printable characters",
         )
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
         raise BadName(
-            f"`{shown}` cannot be a {kind} name: it is no valid UTF-8",
+            f"`{escaped(name)}` cannot be a {kind} name: it is no valid UTF-8",
             hint="use letters, digits, `-`, `_` and `.`",
         ) from None
     return name
+
+
+def escaped(text: str) -> str:
+    """A name as a message shows it."""
+    # The codec is a module to load.
+    return text.encode("unicode_escape").decode("ascii")

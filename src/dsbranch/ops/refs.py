@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from dsbranch.errors import AlreadyExists, AmbiguousRef, UnknownRef, UsageError
+from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context
+from dsbranch.ops.names import escaped
 
 SHORT = 10
 """How many digits of a commit's id are shown to people."""
@@ -41,6 +43,11 @@ def resolve(context: Context, ref: str) -> str:
     return _plain(context, ref)
 
 
+def fork_point(context: Context, branch: Branch) -> str:
+    """Where the branch left the history it was made from, also after it was rolled back."""
+    return context.store.merge_base(branch.fork, branch.head)
+
+
 def _plain(context: Context, ref: str) -> str:
     if is_branch(context, ref):
         return context.store.branch(ref).head
@@ -57,9 +64,8 @@ def _plain(context: Context, ref: str) -> str:
                 ref=ref,
                 candidates=[commit.id for commit in found],
             )
-    shown = ref.encode("unicode_escape").decode("ascii")
     raise UnknownRef(
-        f"there is no branch, tag or commit `{shown}`",
+        f"there is no branch, tag or commit `{escaped(ref)}`",
         ref=ref,
         suggestions=context.store.close_names(ref),
     )

@@ -24,6 +24,7 @@ from dsbranch.ops.build import built
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import compare, count
+from dsbranch.ops.lowers import apart, root_of_stack
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -57,7 +58,7 @@ def _restore(
     below = stacks.base(context)
     place = context.layout.fs(branch.layer)
     table = stacks.open_table(context, branch, live=False)
-    head, source = stacks.apart(context, branch.head, commit)
+    head, source = apart(context, branch.head, commit)
     lowers = [*branch.pending, *head]
     now = View([table, *stacks.tables(context, lowers)], below)
     then = View(stacks.tables(context, source), below)
@@ -105,7 +106,7 @@ def _show(
         lowers=lowers,
         detail=detail,
         done=f"the paths of {branch.name} were restored",
-        root_like=stacks.root_of_stack(context, lowers),
+        root_like=root_of_stack(context, lowers),
         layers=made,
     )
 

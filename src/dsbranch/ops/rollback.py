@@ -7,11 +7,12 @@ operation log knows it. Readers of the old view keep it until they leave.
 from __future__ import annotations
 
 from dsbranch.model.commits import RolledBack
-from dsbranch.ops import mounting, stacks
+from dsbranch.ops import mounting
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
-from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.dirty import uncommitted_counts
+from dsbranch.ops.lowers import root_of_view
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -19,14 +20,14 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
     with mounting.locked(context, name, "rollback") as branch:
         target = branch.head if to is None else resolve(context, to)
         with switching(context, branch, wait) as switch:
-            counts = uncommitted(context, branch, branch.head).counts()
+            counts = uncommitted_counts(context, branch)
             operation = switch.to(
                 "rollback",
                 branch._replace(head=target, pending=()),
                 lowers=mountable(context, target),
                 detail=f"{name} to {target[:SHORT]}",
                 done=f"{name} was rolled back",
-                root_like=stacks.root_of_view(context, target),
+                root_like=root_of_view(context, target),
             )
     return RolledBack(
         branch=name,

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dsbranch.errors import BusyError, WritersPresent
 from dsbranch.model.facts import Branch
 from dsbranch.model.views import Process
-from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.overlay.mountinfo import SERVED, MountEntry, current
 from dsbranch.overlay.plan import source
@@ -36,6 +35,7 @@ def is_expected(context: Context, layer: str) -> bool:
 def translate(context: Context, layer: str) -> None:
     """Say to the kernel what fuse-overlayfs left in a layer that nobody writes to meanwhile."""
     from dsbranch._core.seal import to_kernel
+    from dsbranch.ops import stacks
 
     table = stacks.scanned(context, layer)
     with storage(f"write {context.layout.fs(layer)}"):

@@ -15,8 +15,8 @@ from dsbranch.ops.advance import require_clean, switching
 from dsbranch.ops.build import squashed
 from dsbranch.ops.checkpoint import climb, mountable, stretch
 from dsbranch.ops.context import Context, whoami
-from dsbranch.ops.diff import fork_point
-from dsbranch.ops.refs import SHORT, resolve
+from dsbranch.ops.lowers import lowers_of, root_of_view
+from dsbranch.ops.refs import SHORT, fork_point, resolve
 
 
 def squash(context: Context, name: str, *, since: str | None, message: str | None) -> Squashed:
@@ -25,12 +25,10 @@ def squash(context: Context, name: str, *, since: str | None, message: str | Non
     with mounting.locked(context, name, "squash") as branch:
         start = fork_point(context, branch) if since is None else resolve(context, since)
         commits = _between(context, branch, start)
-        with layers.new_layer(
-            context, stacks.root_of_view(context, branch.head), work=False
-        ) as new:
+        with layers.new_layer(context, root_of_view(context, branch.head), work=False) as new:
             runs = stretch(context, branch.head, start)
             parts = stacks.tables(context, [layer for run in runs for layer in run.layers])
-            sealed, checksum, effort = squashed(context, parts, stacks.lowers(context, start), new)
+            sealed, checksum, effort = squashed(context, parts, lowers_of(context, start), new)
             made = layers.new_commit(
                 sealed,
                 checksum,
@@ -85,7 +83,7 @@ def _advance(context: Context, branch: Branch, made: Commit, sealed: Layer, repl
                 lowers=[sealed.id, *mountable(context, made.parents[0])],
                 detail=detail,
                 done=f"{branch.name} was squashed",
-                root_like=stacks.root_of_view(context, branch.head),
+                root_like=root_of_view(context, branch.head),
                 layers=[sealed],
                 commit=made,
             )

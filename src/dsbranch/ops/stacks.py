@@ -17,7 +17,8 @@ from dsbranch._core.table import Table
 from dsbranch._core.view import View
 from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model.facts import Branch
-from dsbranch.ops.context import Context
+from dsbranch.ops.context import Context, require_sight
+from dsbranch.ops.lowers import apart, require_base
 from dsbranch.store import index
 from dsbranch.store.faults import from_errno
 
@@ -90,44 +91,6 @@ def base(context: Context) -> Base:
         raise from_errno(error.errno or 0, f"open the base {path}") from error
 
 
-def require_sight(context: Context) -> None:
-    """:raises NoPrivilege: layers hold markers that this process cannot see, so that a deletion or
-    a renamed directory would look like none
-    """
-    if not context.sees_markers:
-        raise NoPrivilege(
-            f"the workspace {context.root} was made by root: what its layers say of deleted and"
-            " renamed directories is for root's eyes only",
-            hint="run the command as root, for example with sudo,"
-            " or make a workspace of your own: `dsbranch init`",
-        )
-
-
-def require_base(context: Context) -> None:
-    """:raises NoPrivilege: see `require_sight`
-    :raises IntegrityError: the base is gone, or only an empty directory is where it was
-
-    A dataset that was restored from a backup has another inode and is still the dataset; an
-    empty directory in its place is the mount point of a disk that is not there.
-    """
-    require_sight(context)
-    path = context.base
-    try:
-        inode = os.stat(path).st_ino
-        replaced = inode != context.store.base_identity[1] and not any(path.iterdir())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise IntegrityError(
-            f"the base {path} is gone", hint="put it back, or mount the disk it lies on"
-        ) from error
-    except OSError as error:
-        raise from_errno(error.errno or 0, f"open the base {path}") from error
-    if replaced:
-        raise IntegrityError(
-            f"another directory, an empty one, is where the base {path} was",
-            hint="mount the disk the dataset lies on, or put it back",
-        )
-
-
 def sealed(context: Context, layer: str) -> Table:
     """What the manifest of a sealed layer says, with its directory at hand."""
     table = context.tables.get(layer)
@@ -179,22 +142,6 @@ def spill(context: Context) -> bytes:
     return os.fsencode(context.layout.layers)
 
 
-def lowers(context: Context, commit: str, *, cuts: Sequence[str] = ()) -> list[str]:
-    """The sealed layers that show a commit's view over the base, newest first.
-
-    They are checkpoints where there are any, but for such as reach across one of the commits
-    `cuts`: below one that both pass, the layers of two commits are the same.
-    """
-    return [layer for run in context.store.runs(commit, cuts) for layer in run.layers]
-
-
-def apart(context: Context, *commits: str) -> list[list[str]]:
-    """The lowers of commits that are to be compared: below the commits in which their lines
-    meet they are the same, as comparing costs what is not, and tells by it what was renamed."""
-    cuts = context.store.meetings(commits)
-    return [lowers(context, commit, cuts=cuts) for commit in commits]
-
-
 def pair(context: Context, a: str, b: str) -> tuple[View, View]:
     """The views of two commits, made to be compared."""
     one, two = _views(context, a, b)
@@ -210,11 +157,6 @@ def trio(context: Context, a: str, b: str, c: str) -> tuple[View, View, View]:
 def _views(context: Context, *commits: str) -> list[View]:
     below = base(context)
     return [View(tables(context, found), below) for found in apart(context, *commits)]
-
-
-def branch_lowers(context: Context, branch: Branch) -> list[str]:
-    """The sealed layers below a branch's open one, newest first."""
-    return [*branch.pending, *lowers(context, branch.head)]
 
 
 def tables(context: Context, layers: Sequence[str]) -> list[Table]:
@@ -239,17 +181,3 @@ def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
             spill=spill(context),
             progress=context.report("scanning"),
         )
-
-
-def root_of_view(context: Context, commit: str) -> Path:
-    """The directory whose metadata the root of a commit's view shows: its topmost layer's.
-
-    :raises IntegrityError: the base is not there
-    """
-    return root_of_stack(context, lowers(context, commit))
-
-
-def root_of_stack(context: Context, layers: Sequence[str]) -> Path:
-    """As `root_of_view`, of a stack of sealed layers, newest first, over the base."""
-    require_base(context)
-    return context.layout.fs(layers[0]) if layers else context.base

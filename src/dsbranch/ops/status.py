@@ -9,13 +9,13 @@ from dsbranch.model.changes import Status
 from dsbranch.model.facts import Branch
 from dsbranch.ops import views
 from dsbranch.ops.context import Context
-from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.dirty import uncommitted_counts
 from dsbranch.overlay.mountinfo import MountEntry
 
 
 def status(context: Context, name: str) -> Status:
     branch, shown = _put_right(context, name)
-    counts = uncommitted(context, branch, branch.head).counts()
+    counts = uncommitted_counts(context, branch)
     whole = views.whole(shown)
     place = views.home_first(context, branch, [entry for entry in whole if entry.pid == 0])
     return Status(

@@ -9,9 +9,9 @@ from dsbranch.model.facts import Move, Tag
 from dsbranch.model.tags import Tagged, Untagged
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
-from dsbranch.ops.diff import is_dirty
+from dsbranch.ops.dirty import is_dirty
 from dsbranch.ops.names import check_name
-from dsbranch.ops.refs import SHORT, is_branch, require_free, resolve
+from dsbranch.ops.refs import SHORT, require_free, resolve
 from dsbranch.store.lock import names_lock
 
 
@@ -22,7 +22,7 @@ def list_tags(context: Context) -> list[Tag]:
 def tag(context: Context, name: str, ref: str, *, force: bool) -> Tagged:
     check_name(name, "tag")
     # Looked at first: others need not wait for it.
-    dirty = ref if is_branch(context, ref) and is_dirty(context, ref) else None
+    dirty = ref if is_dirty(context, ref) else None
     with names_lock(context.layout, verb=f"tag {name}", timeout=PATIENCE_SECONDS):
         before = context.store.tag(name)
         if before is None:

@@ -13,6 +13,7 @@ from dsbranch.model.facts import Commit
 from dsbranch.ops import stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.diff import within
+from dsbranch.ops.lowers import lowers_of
 
 
 def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
@@ -36,7 +37,7 @@ def touches(context: Context, commit: Commit, paths: Sequence[bytes]) -> bool:
 def _views(context: Context, commit: Commit, table: Table) -> tuple[View, View]:
     """What the commit's first parent shows, and that with `table` on top."""
     below: Base = stacks.base(context)
-    stack = stacks.tables(context, stacks.lowers(context, commit.parents[0]))
+    stack = stacks.tables(context, lowers_of(context, commit.parents[0]))
     return View(stack, below), View([table, *stack], below)
 
 

@@ -20,7 +20,7 @@ from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.delete import require_others, take_away
-from dsbranch.ops.diff import uncommitted
+from dsbranch.ops.dirty import uncommitted_counts
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.oplog import require_last, sides, to_reverse
 from dsbranch.ops.rename import give_name
@@ -127,7 +127,7 @@ def _put_back(
     if before.layer != after.layer and context.store.layer(before.layer).state == "sealed":
         pending = (before.layer, *pending)
     target = before._replace(layer=branch.layer, pending=(*since, *pending))
-    counts = uncommitted(context, target, target.head).counts()
+    counts = uncommitted_counts(context, target)
     number = None if dry_run else _record(context, operation, Move(target, branch)).id
     place = views.mountpoint(context, target)
     return Undone(number, operation, target.name, target.head, counts, mountpoint=place)
@@ -144,7 +144,7 @@ def _show_again(
 ) -> Undone:
     """The open layer of before comes back, with what was uncommitted in it."""
     target, root_like = before, None
-    counts = uncommitted(context, target, target.head).counts()
+    counts = uncommitted_counts(context, target)
     if context.store.layer(before.layer).state == "sealed":
         # Never to be written to again: it lies below a fresh one.
         root_like = context.layout.fs(before.layer)
@@ -152,11 +152,11 @@ def _show_again(
     else:
         mounting.require_unused(context, target)
     if dry_run:
-        aside = uncommitted(context, branch, branch.head).counts()
+        aside = uncommitted_counts(context, branch)
         place = views.mountpoint(context, branch)
         return Undone(None, operation, target.name, target.head, counts, aside, place)
     with switching(context, branch, wait) as switch:
-        aside = uncommitted(context, branch, branch.head).counts()
+        aside = uncommitted_counts(context, branch)
         done = switch.to(
             _verb(operation),
             target,
@@ -182,7 +182,7 @@ def _show_again(
 def _give_name(
     context: Context, operation: Operation, branch: Branch, name: str, *, dry_run: bool
 ) -> Undone:
-    counts = uncommitted(context, branch, branch.head).counts()
+    counts = uncommitted_counts(context, branch)
     if dry_run:
         place = views.mountpoint(context, branch)
         return Undone(None, operation, name, branch.head, counts, mountpoint=place)
@@ -208,7 +208,7 @@ def _give_name(
 def _take_away(context: Context, operation: Operation, branch: Branch, *, dry_run: bool) -> Undone:
     """What is uncommitted is no reason to refuse: undoing this brings it back."""
     require_others(context, branch)
-    aside = uncommitted(context, branch, branch.head).counts()
+    aside = uncommitted_counts(context, branch)
     number = None
     if not dry_run:
         number = take_away(
@@ -223,7 +223,7 @@ def _take_away(context: Context, operation: Operation, branch: Branch, *, dry_ru
 
 def _bring_back(context: Context, operation: Operation, before: Branch, *, dry_run: bool) -> Undone:
     """A deleted branch, mounted at its place where mounting is allowed."""
-    counts = uncommitted(context, before, before.head).counts()
+    counts = uncommitted_counts(context, before)
     if dry_run:
         return Undone(None, operation, before.name, before.head, counts)
     place = context.root / before.name

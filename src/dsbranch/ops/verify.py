@@ -22,8 +22,9 @@ from dsbranch.model.facts import Branch, Checkpoint, Commit, Layer
 from dsbranch.model.health import Dataset, Finding, Verified
 from dsbranch.ops import drifted, stacks
 from dsbranch.ops.consistency import contradictions, name_of, span
-from dsbranch.ops.context import Context
+from dsbranch.ops.context import Context, require_sight
 from dsbranch.ops.gc import garbage
+from dsbranch.ops.lowers import branch_lowers, lowers_of
 from dsbranch.ops.repair import repair
 from dsbranch.ops.space import is_directory
 from dsbranch.ops.verify_dataset import verify_dataset
@@ -50,7 +51,7 @@ _DISPOSABLE = "views that use it are wrong; the commits' own layers are not conc
 
 def verify(context: Context, *, full: bool, mend: bool = False) -> Verified:
     """What is wrong; if `mend`, what still is after `ops.repair` has done what it can."""
-    stacks.require_sight(context)
+    require_sight(context)
     done = repair(context) if mend else ()
     return _Verification(context, full).run()._replace(repaired=tuple(done))
 
@@ -188,7 +189,7 @@ class _Verification:
         if not commit.parents:
             return  # found among the contradictions
         try:
-            below = stacks.lowers(self.context, commit.parents[0])
+            below = lowers_of(self.context, commit.parents[0])
             tables = stacks.tables(self.context, [layer, *below])
             with stacks.reading(self.context.root):
                 found = View(tables, stacks.base(self.context)).without_data()
@@ -282,11 +283,11 @@ class _Verification:
             for move in operation.moves:
                 before = move.before
                 if isinstance(before, Branch) and before.layer == layer.id:
-                    return stacks.branch_lowers(self.context, before)
+                    return branch_lowers(self.context, before)
         commit = self.owners.get(layer.id)
         if commit is None or not commit.parents:
             return None
-        return stacks.lowers(self.context, commit.parents[0])
+        return lowers_of(self.context, commit.parents[0])
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """It must show what the commits show that it stands for."""
@@ -295,7 +296,7 @@ class _Verification:
             return
         where = f"checkpoint {checkpoint.layer}"
         try:
-            below = stacks.tables(self.context, stacks.lowers(self.context, checkpoint.bottom))
+            below = stacks.tables(self.context, lowers_of(self.context, checkpoint.bottom))
             parts = stacks.tables(self.context, [c.layer for c in commits if c.layer is not None])
             base = stacks.base(self.context)
             old = View([*parts, *below], base)

@@ -20,6 +20,7 @@ from dsbranch.model.health import Dataset, Finding
 from dsbranch.model.seal import Seal
 from dsbranch.ops import dataset, drifted, stacks
 from dsbranch.ops.context import Context
+from dsbranch.ops.lowers import require_base
 from dsbranch.store import seal as seals
 
 WHERE = "the dataset"
@@ -33,7 +34,7 @@ _OTHER = "is it another dataset, or a copy? `dsbranch seal` accepts all that is 
 def verify_dataset(context: Context, *, full: bool) -> tuple[Dataset | None, list[Finding]]:
     """What was looked at, None if it was never sealed or cannot be compared; and what was found."""
     try:
-        stacks.require_base(context)
+        require_base(context)
     except NoPrivilege:
         raise
     except IntegrityError as error:

@@ -71,6 +71,26 @@ def copy_root(view_root: Path, upper: Path, *, dialect: Dialect) -> None:
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def has_root_of(view_root: Path, upper: Path, *, dialect: Dialect, time: bool) -> bool:
+    """Whether `upper` as the topmost layer shows the root that `view_root` shows: it has what
+    `copy_root` gives it, and no marker. `time` tells whether the times are to be the same.
+
+    :raises OSError: one of them cannot be read
+    """
+    one, other = os.stat(view_root), os.stat(upper)
+    if one.st_mode != other.st_mode or (time and one.st_mtime_ns != other.st_mtime_ns):
+        return False
+    # An ordinary user's layers have the user's root, whoever owns the dataset's.
+    if dialect != "user" and (one.st_uid, one.st_gid) != (other.st_uid, other.st_gid):
+        return False
+    names = _copied_names(view_root, dialect)
+    return (
+        not any(is_marker(os.fsencode(name), dialect) for name in os.listxattr(upper))
+        and sorted(_copied_names(upper, dialect)) == sorted(names)
+        and all(os.getxattr(upper, name) == os.getxattr(view_root, name) for name in names)
+    )
+
+
 @contextmanager
 def _as_far_as_allowed() -> Iterator[None]:
     try:

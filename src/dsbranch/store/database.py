@@ -36,7 +36,7 @@ from dsbranch.model.facts import (
     Run,
     Tag,
 )
-from dsbranch.store import history, journal, line, reserve, rows, writes
+from dsbranch.store import history, line, reserve, rows, writes
 from dsbranch.store.connection import Connection
 from dsbranch.store.faults import DAMAGED_HINT, storage
 from dsbranch.store.layout import Layout
@@ -374,6 +374,9 @@ class Store:
         :raises AlreadyExists: a new name is taken
         :raises Locked: a branch or tag is no longer where its move begins; nothing was written
         """
+        # It hashes, which is of no use to who only reads.
+        from dsbranch.store import journal
+
         with self._db.transaction():
             writes.require_unmoved(self._db, moves)
             for layer in layers:

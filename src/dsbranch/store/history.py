@@ -8,7 +8,6 @@ taking the highest number first never shows a parent before a child, whatever cl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
 
 from dsbranch.errors import IntegrityError, UnknownRef
 from dsbranch.model.facts import Commit
@@ -39,6 +38,8 @@ def commit(db: Connection, id: str) -> Commit:
 
 def ancestors(db: Connection, id: str) -> Iterator[Commit]:
     """`id` and all its ancestors, each once, the newest first, read as they are asked for."""
+    from heapq import heappop, heappush
+
     heap = [(-line.seq(db, id), id)]
     seen = {id}
     while heap:
@@ -66,6 +67,8 @@ def merge_base(db: Connection, a: str, b: str) -> str:
     met = line.meetings(db, [a, b])
     if not met or met[0] in (a, b):
         return met[0] if met else a
+    from heapq import heappop, heappush
+
     reached: dict[str, int] = {}
     heap: list[tuple[int, str]] = []
 

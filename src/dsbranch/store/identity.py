@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def sha256() -> Hash:
     hashlib loads libcrypto for it, 5 ms, so what Python has of its own comes first, as in its
     module random. It takes up to twice as long for each byte, but those are few.
     """
+    from importlib import import_module
+
     module = "_sha2" if sys.version_info >= (3, 12) else "_sha256"
     try:
         found = import_module(module).sha256

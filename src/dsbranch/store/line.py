@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
 
 from dsbranch.errors import IntegrityError, UnknownRef
 from dsbranch.model.facts import Run
@@ -139,12 +138,11 @@ def meetings(db: Connection, ids: Sequence[str]) -> list[str]:
 
     One of `ids` that lies on another's line is where these two meet.
     """
-    heap = [(-seq(db, id), id) for id in set(ids)]
-    heapify(heap)
+    waiting = sorted((seq(db, id), id) for id in set(ids))
     found: list[str] = []
-    while len(heap) > 1:
-        _, id = heappop(heap)
-        floor, other = -heap[0][0], heap[0][1]
+    while len(waiting) > 1:
+        _, id = waiting.pop()
+        floor, other = waiting[-1]
         if id == other:
             if id not in found:
                 found.append(id)
@@ -153,7 +151,8 @@ def meetings(db: Connection, ids: Sequence[str]) -> list[str]:
         row = db.row(_STEP, id, floor)
         if row is None:
             raise IntegrityError(f"the history of commit {id} does not end at the root commit")
-        heappush(heap, (-row[0], row[1]))
+        waiting.append((row[0], row[1]))
+        waiting.sort()
     return found
 
 

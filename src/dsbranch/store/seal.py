@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from dsbranch.errors import IntegrityError, NewerFormat
-from dsbranch.model.seal import Seal
 from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout
+
+if TYPE_CHECKING:
+    from dsbranch.model.seal import Seal
 
 FORMAT = 1
 RECORD = "seal.json"
@@ -29,6 +32,8 @@ def current(layout: Layout) -> Seal | None:
             text = path.read_bytes()
         except FileNotFoundError:
             return None
+    from dsbranch.model.seal import Seal
+
     try:
         facts = json.loads(text)
         if facts["format"] > FORMAT:
