@@ -171,7 +171,9 @@ cdef class Comparison:
         if left.dev == right.dev and left.ino == right.ino and left.ino != 0:
             return KNOWN_EQUAL
         if left.flags & F_DIGEST and right.flags & F_DIGEST:
-            return KNOWN_EQUAL if memcmp(left.digest, right.digest, 16) == 0 else KNOWN_DIFFERENT
+            if memcmp(left.digest, right.digest, DIGEST_BYTES) == 0:
+                return KNOWN_EQUAL
+            return KNOWN_DIFFERENT
         return UNKNOWN
 
     cdef int no_data(self, Pair pair) except -1 nogil:

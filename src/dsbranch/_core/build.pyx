@@ -572,5 +572,5 @@ def inherit(Table table, steps, parts=()) -> None:
         source, at = step.data or step.source
         known = source.rows + at
         if known.flags & F_DIGEST and row.kind == FILE and not row.flags & F_METACOPY:
-            memcpy(row.digest, known.digest, 16)
+            memcpy(row.digest, known.digest, DIGEST_BYTES)
             row.flags |= F_DIGEST

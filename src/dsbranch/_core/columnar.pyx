@@ -30,8 +30,8 @@ def to_columns(Table table not None, int64_t start=0, stop=None, *, bint ctime=F
     kind = bytes(n); flags = bytes(n); mode = bytes(2 * n)
     uid = bytes(4 * n); gid = bytes(4 * n); group = bytes(4 * n)
     rdev = bytes(8 * n); size = bytes(8 * n); mtime = bytes(8 * n)
-    xattrs = bytes(16 * n); xattrs_valid = bytes(n)
-    digest = bytes(16 * n); digest_valid = bytes(n)
+    xattrs = bytes(DIGEST_BYTES * n); xattrs_valid = bytes(n)
+    digest = bytes(DIGEST_BYTES * n); digest_valid = bytes(n)
     changed = bytes(8 * n) if ctime else None
     # Fresh bytes objects, filled before anyone else can see them.
     cdef uint8_t *kind_p = <uint8_t *>PyBytes_AsString(kind)
@@ -63,10 +63,10 @@ def to_columns(Table table not None, int64_t start=0, stop=None, *, bint ctime=F
             changed_p[i] = row.ctime_ns
         if row.flags & F_XATTRS:
             xattrs_v[i] = 1
-            memcpy(xattrs_p + 16 * i, row.xattrs, 16)
+            memcpy(xattrs_p + DIGEST_BYTES * i, row.xattrs, DIGEST_BYTES)
         if row.flags & F_DIGEST:
             digest_v[i] = 1
-            memcpy(digest_p + 16 * i, row.digest, 16)
+            memcpy(digest_p + DIGEST_BYTES * i, row.digest, DIGEST_BYTES)
     path_offsets, path_data, _ = strings(table, 0, start, n)
     target_offsets, target_data, target_valid = strings(table, 1, start, n)
     redirect_offsets, redirect_data, redirect_valid = strings(table, 2, start, n)
@@ -155,9 +155,9 @@ cdef int extend(Table table, columns) except -1:
     cdef const uint8_t *rdev = column(buffers, columns.rdev, 8 * n).at
     cdef const uint8_t *size = column(buffers, columns.size, 8 * n).at
     cdef const uint8_t *mtime = column(buffers, columns.mtime_ns, 8 * n).at
-    cdef const uint8_t *xattrs = column(buffers, columns.xattrs, 16 * n).at
+    cdef const uint8_t *xattrs = column(buffers, columns.xattrs, DIGEST_BYTES * n).at
     cdef const uint8_t *xattrs_valid = column(buffers, columns.xattrs_valid, n).at
-    cdef const uint8_t *digest = column(buffers, columns.digest, 16 * n).at
+    cdef const uint8_t *digest = column(buffers, columns.digest, DIGEST_BYTES * n).at
     cdef const uint8_t *digest_valid = column(buffers, columns.digest_valid, n).at
     cdef bint ctime = columns.ctime_ns is not None
     cdef const uint8_t *changed = NULL
@@ -194,10 +194,10 @@ cdef int extend(Table table, columns) except -1:
             memcpy(&row.ctime_ns, changed + 8 * i, 8)
         if xattrs_valid[i]:
             row.flags |= F_XATTRS
-            memcpy(row.xattrs, xattrs + 16 * i, 16)
+            memcpy(row.xattrs, xattrs + DIGEST_BYTES * i, DIGEST_BYTES)
         if digest_valid[i]:
             row.flags |= F_DIGEST
-            memcpy(row.digest, digest + 16 * i, 16)
+            memcpy(row.digest, digest + DIGEST_BYTES * i, DIGEST_BYTES)
         for which in range(TEXTS):
             if which:
                 if not valid[which][i]:

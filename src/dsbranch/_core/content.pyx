@@ -86,7 +86,7 @@ cdef class Digesting(Reading):
         return 0
 
     cdef void found(self, int64_t place, const uint8_t *digest):
-        memcpy(self.table.rows[place].digest, digest, 16)
+        memcpy(self.table.rows[place].digest, digest, DIGEST_BYTES)
         self.table.rows[place].flags |= F_DIGEST
 
     cdef void ahead(self, int64_t at) noexcept nogil:
@@ -110,7 +110,7 @@ cdef class Digesting(Reading):
             if not load_int(&self.stop):
                 self.fail(EAGAIN, b"hash a file while it changes:", &source)
         elif not load_int(&self.stop) and got == row.size:
-            memcpy(row.digest, source.digest, 16)
+            memcpy(row.digest, source.digest, DIGEST_BYTES)
             row.flags |= F_DIGEST
             self.end(&source, fd)
         elif not load_int(&self.stop):
@@ -170,7 +170,7 @@ def share_digests(Table table) -> None:
         if row.group and row.kind == FILE:
             other = first.get(row.group, i)
             if other != i:
-                memcpy(row.digest, table.rows[<int64_t>other].digest, 16)
+                memcpy(row.digest, table.rows[<int64_t>other].digest, DIGEST_BYTES)
                 row.flags |= F_DIGEST
 
 
@@ -206,7 +206,7 @@ cdef class Comparing(Reading):
             pair = self.pairs + i
             pair.same = False
             if pair.one.known and pair.two.known:
-                pair.same = memcmp(pair.one.digest, pair.two.digest, 16) == 0
+                pair.same = memcmp(pair.one.digest, pair.two.digest, DIGEST_BYTES) == 0
             else:
                 self.open_pairs[self.count] = i
                 self.count += 1
@@ -219,7 +219,7 @@ cdef class Comparing(Reading):
     cdef void found(self, int64_t place, const uint8_t *digest):
         cdef Pair *pair = self.pairs + place // 2
         cdef Source *source = &pair.two if place % 2 else &pair.one
-        memcpy(source.digest, digest, 16)
+        memcpy(source.digest, digest, DIGEST_BYTES)
         source.known = True
 
     cdef void ahead(self, int64_t at) noexcept nogil:
@@ -256,7 +256,7 @@ cdef class Comparing(Reading):
             self.fail(<int>-got, b"read", other)
         elif not load_int(&self.stop):
             self.end(other, fd)
-            pair.same = memcmp(other.digest, known.digest, 16) == 0
+            pair.same = memcmp(other.digest, known.digest, DIGEST_BYTES) == 0
         close(fd)
 
     cdef void by_bytes(self, Pair *pair, int one, int two, Desk *desk) noexcept nogil:
@@ -269,7 +269,7 @@ cdef class Comparing(Reading):
             stream_digest(desk.state, pair.one.digest)
         elif pair.same:
             stream_digest(desk.state, pair.one.digest)
-            memcpy(pair.two.digest, pair.one.digest, 16)
+            memcpy(pair.two.digest, pair.one.digest, DIGEST_BYTES)
             self.end(&pair.one, one)
             self.end(&pair.two, two)
         elif at < pair.one.size // EARLY:

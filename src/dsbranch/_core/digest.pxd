@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
 cdef enum:
+    DIGEST_BYTES = 16
     STATE_SIZE = 1024    # XXH3_state_t is 576 bytes, aligned to 64
 
 cdef void digest_buffer(const void *data, size_t size, uint8_t *out) noexcept nogil

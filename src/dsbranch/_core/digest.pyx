@@ -110,7 +110,7 @@ cdef void stream_digest(void *state, uint8_t *out) noexcept nogil:
 
 cdef void slow_buffer(const void *data, size_t size, uint8_t *out) noexcept with gil:
     slow = xxhash.xxh3_128_digest(PyBytes_FromStringAndSize(<const char *>data, size))
-    memcpy(out, <const uint8_t *><const char *>slow, 16)
+    memcpy(out, <const uint8_t *><const char *>slow, DIGEST_BYTES)
 
 
 cdef void slow_reset(PyObject **state) noexcept with gil:
@@ -132,13 +132,13 @@ cdef void slow_copy(PyObject **to) noexcept with gil:
 cdef void slow_digest(PyObject **state, uint8_t *out) noexcept with gil:
     hasher = <object>state[0]
     slow = hasher.digest()
-    memcpy(out, <const uint8_t *><const char *>slow, 16)
+    memcpy(out, <const uint8_t *><const char *>slow, DIGEST_BYTES)
     Py_DECREF(hasher)
 
 
 def digest_bytes(data: bytes) -> bytes:
     """XXH3-128 of `data`, 16 bytes big-endian."""
-    cdef uint8_t out[16]
+    cdef uint8_t out[DIGEST_BYTES]
     cdef const char *start = data
     digest_buffer(start, len(data), out)
-    return PyBytes_FromStringAndSize(<char *>out, 16)
+    return PyBytes_FromStringAndSize(<char *>out, DIGEST_BYTES)

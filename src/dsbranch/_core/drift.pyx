@@ -76,8 +76,8 @@ cdef bint same(Table expected, const Row *a, Table found, const Row *b, bint bas
         and (not base or a.kind != FILE or a.ctime_ns == b.ctime_ns)
         and not (a.flags ^ b.flags) & ~(F_ORIGIN | F_DIGEST)
         and not a.flags & F_REDIRECT
-        and (not a.flags & F_XATTRS or memcmp(a.xattrs, b.xattrs, 16) == 0)
-        and (not a.flags & b.flags & F_DIGEST or memcmp(a.digest, b.digest, 16) == 0)
+        and (not a.flags & F_XATTRS or memcmp(a.xattrs, b.xattrs, DIGEST_BYTES) == 0)
+        and (not a.flags & b.flags & F_DIGEST or memcmp(a.digest, b.digest, DIGEST_BYTES) == 0)
         and (not a.flags & F_TARGET or (
             a.target.size == b.target.size
             and memcmp(expected.heap + a.target.at, found.heap + b.target.at, a.target.size) == 0
@@ -126,7 +126,7 @@ cdef list compare(Table expected, int64_t i, Table found, int64_t j, bint base):
 
 
 cdef object value(const uint8_t *digest, int there):
-    return (<const char *>digest)[:16] if there else None
+    return (<const char *>digest)[:DIGEST_BYTES] if there else None
 
 
 def digests(Table table) -> tuple:

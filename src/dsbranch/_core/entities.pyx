@@ -274,7 +274,7 @@ cdef class Sides:
             if one.ino and one.ino == other.ino and one.dev == other.dev:
                 self.same[key] = True
             elif one.flags & F_DIGEST and other.flags & F_DIGEST:
-                self.same[key] = memcmp(one.digest, other.digest, 16) == 0
+                self.same[key] = memcmp(one.digest, other.digest, DIGEST_BYTES) == 0
             else:
                 keys.append(key)
                 questions.append((*a_data, *b_data))

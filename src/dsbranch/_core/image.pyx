@@ -29,8 +29,7 @@ _BYTE_ORDER = 0x0102030405060708
 # Magic, byte order, format, size of a row, rows, bytes of text, the stamp, the digest of all that
 # follows; behind it the digest of the header itself.
 _HEADER = struct.Struct("=8sQIIQQQq16s")
-_DIGEST = 16
-_BODY = _HEADER.size + _DIGEST
+_BODY = _HEADER.size + DIGEST_BYTES
 
 cdef enum:
     ROWS = 1 << 10       # that are packed at a time
@@ -160,7 +159,7 @@ def load(int fd, stamp: tuple[int, int], *, check: bool = True):
 
 def checksum(fd: int) -> bytes:
     """The digest that the header of an image has of its body."""
-    return os.pread(fd, _DIGEST, _HEADER.size - _DIGEST)
+    return os.pread(fd, DIGEST_BYTES, _HEADER.size - DIGEST_BYTES)
 
 
 def _body_digest(fd) -> bytes:

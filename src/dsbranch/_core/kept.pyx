@@ -88,7 +88,7 @@ def take_digests(Table into not None, Table source not None, int64_t walked_ns) 
                 and max(a.mtime_ns, a.ctime_ns)
                 + (SECOND // 10 if a.ctime_ns % SECOND else 2 * <int64_t>SECOND) <= walked_ns
             ):
-                memcpy(a.digest, b.digest, 16)
+                memcpy(a.digest, b.digest, DIGEST_BYTES)
                 a.flags |= F_DIGEST
                 taken += 1
         i += sign <= 0
@@ -145,7 +145,7 @@ def pack_digests(Table table not None, rows, numbers=None) -> bytes:
         row = table.rows + wanted.numbers[i]
         if row.flags & F_DIGEST:
             memcpy(out, written.numbers + i, 8)
-            memcpy(out + 8, row.digest, 16)
+            memcpy(out + 8, row.digest, DIGEST_BYTES)
             out += RECORD
     return records
 
@@ -164,5 +164,5 @@ def unpack_digests(Table table not None, records) -> None:
         memcpy(&number, held.at + at, 8)
         if number >= <uint64_t>table.count or table.rows[number].kind != FILE:
             raise ValueError(f"row {number} is no file")
-        memcpy(table.rows[number].digest, held.at + at + 8, 16)
+        memcpy(table.rows[number].digest, held.at + at + 8, DIGEST_BYTES)
         table.rows[number].flags |= F_DIGEST

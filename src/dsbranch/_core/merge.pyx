@@ -33,7 +33,7 @@ cdef tuple facts_of(tuple place):
     if table.complete(<int64_t>place[1]) < 0:
         raise_fault(&table.fault)
     row = row_of(place)
-    xattrs = (<char *>row.xattrs)[:16] if row.flags & F_XATTRS else None
+    xattrs = (<char *>row.xattrs)[:DIGEST_BYTES] if row.flags & F_XATTRS else None
     return xattrs, row.mode, row.uid, row.gid, row.mtime_ns
 
 

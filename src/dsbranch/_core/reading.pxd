@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from dsbranch._core.files cimport Directory
 from dsbranch._core.linux cimport pthread_mutex_t
 from dsbranch._core.pieces cimport Desk, Relays
-from dsbranch._core.table cimport Fault, Table
+from dsbranch._core.table cimport DIGEST_BYTES, Fault, Table
 
 cdef enum:
     # Below this, reading a file again is as cheap as looking its digest up.
@@ -30,12 +30,12 @@ cdef struct Source:
     bint known           # `digest` is its content's
     Key key
     int64_t read_ns      # when reading it began
-    uint8_t digest[16]
+    uint8_t digest[DIGEST_BYTES]
 
 cdef struct Learnt:
     Key key
     int64_t read_ns
-    uint8_t digest[16]
+    uint8_t digest[DIGEST_BYTES]
 
 cdef void describe(Source *source, Table table, int64_t i, bint base, bint keep) noexcept nogil
 

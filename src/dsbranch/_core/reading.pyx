@@ -75,7 +75,7 @@ cdef void describe(Source *source, Table table, int64_t i, bint base, bint keep)
     take_key(row, &source.key)
     if row.flags & F_DIGEST:
         source.known = True
-        memcpy(source.digest, row.digest, 16)
+        memcpy(source.digest, row.digest, DIGEST_BYTES)
 
 
 cdef class Reading:
@@ -128,7 +128,7 @@ cdef class Reading:
         for place, digest in zip(self.places, self.known.find(self.keys), strict=True):
             if digest is None:
                 continue
-            if len(digest) != 16:
+            if len(digest) != DIGEST_BYTES:
                 raise ValueError(f"a digest of {len(digest)} bytes")
             self.found(place, <const uint8_t *><const char *><bytes>digest)
         self.places.clear()
@@ -152,7 +152,7 @@ cdef class Reading:
         if self.learnt_count < self.learnt_room:
             self.learnt[self.learnt_count].key = source.key
             self.learnt[self.learnt_count].read_ns = source.read_ns
-            memcpy(self.learnt[self.learnt_count].digest, source.digest, 16)
+            memcpy(self.learnt[self.learnt_count].digest, source.digest, DIGEST_BYTES)
             self.learnt_count += 1
         pthread_mutex_unlock(&self.mutex)
 
@@ -170,7 +170,7 @@ cdef class Reading:
             facts = [
                 (
                     key_tuple(&learnt[i].key),
-                    PyBytes_FromStringAndSize(<char *>learnt[i].digest, 16),
+                    PyBytes_FromStringAndSize(<char *>learnt[i].digest, DIGEST_BYTES),
                     learnt[i].read_ns,
                 )
                 for i in range(count)

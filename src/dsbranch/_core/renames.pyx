@@ -72,7 +72,7 @@ cdef int compare_traits(
             if digest != other_digest:
                 return -1 if digest == NULL else 1
         else:
-            sign = memcmp(digest, other_digest, 16)
+            sign = memcmp(digest, other_digest, DIGEST_BYTES)
             if sign:
                 return sign
     if traits & NAME:
@@ -220,7 +220,7 @@ cdef class Renames:
             return self.ancestor(change, key)
         digest = digest_of(self.ledger, change)
         if digest != NULL:
-            memcpy(key, digest, 16)
+            memcpy(key, digest, DIGEST_BYTES)
         return digest != NULL
 
     cdef int settle(self, int64_t low, int64_t high) except -1:

@@ -23,8 +23,8 @@ cdef struct Summed:
     uint16_t mode
     uint8_t kind
     uint8_t flags
-    uint8_t xattrs[16]
-    uint8_t digest[16]
+    uint8_t xattrs[DIGEST_BYTES]
+    uint8_t digest[DIGEST_BYTES]
 
 
 def digest(Table table) -> bytes:

@@ -76,7 +76,7 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
     b.complete(two)
     if (left.flags ^ right.flags) & F_XATTRS:
         return True
-    return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, 16) != 0
+    return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, DIGEST_BYTES) != 0
 
 
 cdef class Pair:

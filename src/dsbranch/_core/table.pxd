@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from dsbranch._core.digest cimport DIGEST_BYTES
 from dsbranch._core.memory cimport Region
 
 cdef enum:
@@ -62,8 +63,8 @@ cdef struct Row:
     uint8_t kind
     uint8_t flags
     uint8_t loaded       # Base only: its FACTS and CHILDREN
-    uint8_t xattrs[16]
-    uint8_t digest[16]
+    uint8_t xattrs[DIGEST_BYTES]
+    uint8_t digest[DIGEST_BYTES]
     uint8_t spare[3]     # up to a multiple of 8 bytes
 
 cdef struct Fault:

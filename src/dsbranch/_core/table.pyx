@@ -302,8 +302,8 @@ cdef class Table:
             self.text(row.target) if row.flags & F_TARGET else None,
             self.text(row.redirect) if row.flags & F_REDIRECT else None,
             self.text(row.origin) if row.flags & F_ORIGIN else None,
-            PyBytes_FromStringAndSize(<char *>row.xattrs, 16) if row.flags & F_XATTRS else None,
-            PyBytes_FromStringAndSize(<char *>row.digest, 16) if row.flags & F_DIGEST else None,
+            (<char *>row.xattrs)[:DIGEST_BYTES] if row.flags & F_XATTRS else None,
+            (<char *>row.digest)[:DIGEST_BYTES] if row.flags & F_DIGEST else None,
         )
 
     def summary(self) -> dict:
