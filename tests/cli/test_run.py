@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dsbranch.overlay import mountinfo, namespaces
+from dsbranch.overlay.kernel import KernelDriver
 from tests import leaks
 from tests.views import PROGRAM, called, dataset, view
 
@@ -425,10 +426,7 @@ def test_status_puts_right_what_a_killed_command_left_in_a_private_view(
 ) -> None:
     run("create", "exp", "--no-mount")
     with view(ws, "exp") as seen:
-        # The superblock, and not the mount.
-        for options in ("remount,ro", "remount,bind,rw"):
-            mount = ["nsenter", "-t", str(seen.process.pid), "-m", "mount", "-o", options, data]
-            subprocess.run(mount, check=True)
+        namespaces.within(seen.process.pid, lambda: KernelDriver().set_read_only(data))
         (refused,) = seen.does(f"echo dog > {data}/labels")
         assert "Read-only file system" in refused
         run("status", "exp")

@@ -16,6 +16,7 @@ import pytest
 from dsbranch import errors, workspace
 from dsbranch.model.overlays import Overlay as Explained
 from dsbranch.ops import adopt
+from dsbranch.overlay.kernel import KernelDriver
 from tests import edits as e
 from tests import leaks, truth
 from tests.cases import BASE, CASES, USER_CASES, Case, Raw
@@ -165,7 +166,7 @@ def test_lowers_that_hold_data_only_are_not_compared(stack):
 
 
 def test_an_upper_that_was_made_read_only_is_noted(stack):
-    subprocess.run(["mount", "-o", "remount,ro", stack.mountpoint], check=True)
+    KernelDriver().set_read_only(stack.mountpoint)
     found = workspace.inspect(stack.mountpoint)
     assert found.read_only
     assert "read-only, though it has an upper" in found.notes[0]
