@@ -83,6 +83,22 @@ def test_a_case_goes_elsewhere_and_comes_back(case, adopt):
             command(["rm", "-r", place / output])
 
 
+@pytest.mark.parametrize("output", ["o.tar", "o"])
+@pytest.mark.parametrize("spec", ["other", "main..other"])
+def test_a_root_loses_what_the_archive_has_not(bench, output, spec):
+    names = ("user.note", "trusted.note", "user.overlay.note")
+    given = [e.setxattr(".", name, b"n") for name in (*names, "user.kept")]
+    bench.commit(*given, e.setfacl(".", 1234, 5))
+    bench.ws.create("other")
+    lost = [e.removexattr(".", name) for name in (*names, "system.posix_acl_access")]
+    bench.commit(*lost, e.append("f", b"more"), branch="other")
+    bench.ws.export(spec, bench.root / output)
+    bench.ws.create("again")
+    bench.ws.apply("again", bench.root / output)
+    assert bench.lines("other", "again") == []
+    assert os.listxattr(bench.path("again")) == ["user.kept"]
+
+
 def like_overlays(view: Snapshot) -> bool:
     """Whether a user has set attributes that are called as an overlay's are."""
     names = {name for node in view.values() for name, _ in node.xattrs}

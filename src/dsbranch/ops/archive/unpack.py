@@ -283,8 +283,7 @@ class Unpacker:
             # As tar does it: it becomes the caller's, and nobody runs it as somebody else.
             mode &= ~(stat.S_ISUID | stat.S_ISGID)
         for key in map(os.fsencode, os.listxattr(place, follow_symlinks=follow)):
-            # It inherited the ACL from the directory it was made in.
-            if key.startswith(_ACL) and key not in member.xattrs:
+            if key not in member.xattrs and self._is_inherited(key, member):
                 os.removexattr(place, key, follow_symlinks=follow)
         # An ACL last: it may take the right to set the others.
         for key, value in sorted(member.xattrs.items(), key=lambda item: item[0].startswith(_ACL)):
@@ -303,6 +302,14 @@ class Unpacker:
         elif member.kind != "symlink":
             syscalls.chmod_at(fd, name, mode)
         os.utime(place, ns=(member.mtime_ns, member.mtime_ns), follow_symlinks=follow)
+
+    def _is_inherited(self, key: bytes, member: Member) -> bool:
+        """Whether it is an ACL of the directory it was made in, or for the root the branch's."""
+        return key.startswith(_ACL) or (
+            not member.path
+            and key.startswith((b"user.", b"trusted."))
+            and not is_marker(key, self._dialect)
+        )
 
     def _stored(self, member: Member) -> Member:
         """The member with the names of its xattrs as they are in a layer."""
