@@ -1,30 +1,37 @@
-"""Xattrs that a filesystem has for its own purposes, which no other one can hold."""
+"""Xattrs that a filesystem has for its own purposes, or lists in ways of its own."""
 
 from __future__ import annotations
 
 import os
+import traceback
 from pathlib import Path
 
 import pytest
 
 import dsbranch
+from dsbranch._core.entries import value_of
+from dsbranch.overlay.markers import copy_root, has_root_of
 from tests import edits as e
-from tests.trees import Dir, File, make
+from tests.trees import Dir, File, acl, make
 
 from .conftest import command, mount_filesystem, said
 
 pytestmark = pytest.mark.root
 
 
+def disk(swept: Path, kind: str) -> Path:
+    """A new filesystem."""
+    image = swept / "image"
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    command([f"mkfs.{kind}", "-q", image])
+    return mount_filesystem(kind, swept / "disk", "-o", "loop", source=image)
+
+
 @pytest.fixture
 def data(swept: Path) -> Path:
     """A dataset on btrfs, compressed: itself and the file `f` have a property that says so."""
-    image, disk = swept / "image", swept / "disk"
-    with image.open("wb") as file:
-        file.truncate(120 << 20)
-    command(["mkfs.btrfs", "-q", image])
-    mount_filesystem("btrfs", disk, "-o", "loop", source=image)
-    data = disk / "data"
+    data = disk(swept, "btrfs") / "data"
     make(Dir({"f": File(b"one\n"), "g": File(b"two\n"), "d": Dir({"x": File(b"x")})}), data)
     for path in (data, data / "f"):
         os.setxattr(path, "btrfs.compression", b"zstd")
@@ -61,3 +68,44 @@ def test_a_property_of_the_dataset_is_no_change(swept, data, beside):
         assert said(ws.diff("main", "other")) == []
         ws.restore("other", [b"f"], start=first)
         assert (place / "other" / "f").read_bytes() == b"one\nmore"
+
+
+def test_acls_are_no_change_where_xfs_tells_of_them_twice(swept):
+    data, place = swept / "data", disk(swept, "xfs") / "ws"
+    make(Dir({"f": File(b"one\n", mode=0o664)}), data)
+    for path in (data, data / "f"):
+        os.setxattr(path, "system.posix_acl_access", acl(1234, 6))
+    with dsbranch.init(data, place) as ws:
+        mode = os.stat(data / "f").st_mode & 0o777
+        e.sequence(e.chmod("f", 0o600), e.chmod("f", mode))(place / "main")
+        assert "trusted.SGI_ACL_FILE" in os.listxattr(ws.mount("main").path / "f")
+        assert said(ws.diff(branch="main")) == []
+        e.removexattr("f", "system.posix_acl_access")(place / "main")
+        assert said(ws.diff(branch="main")) == ["m f"]
+
+
+def test_what_btrfs_lists_and_only_root_may_read_is_not_there(data):
+    upper = data.parent / "upper"
+    upper.mkdir()
+    os.chown(upper, 65534, 65534)
+    for path in (data, data / "f"):
+        os.setxattr(path, "trusted.mine", b"1")
+    os.setxattr(data, "user.note", b"n")
+    child = os.fork()
+    if child == 0:
+        failed = 1
+        try:
+            os.chdir(data.parent)
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            assert "trusted.mine" in os.listxattr("data")
+            copy_root(Path("data"), Path("upper"), dialect="user")
+            assert has_root_of(Path("upper"), Path("upper"), dialect="user", time=True)
+            assert value_of(b"data/f", b"trusted.mine") is None
+            failed = 0
+        except BaseException:  # noqa: BLE001 - the test fails, and shows this
+            traceback.print_exc()
+        finally:
+            os._exit(failed)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.listxattr(upper) == ["user.note"]

@@ -14,7 +14,7 @@ from libc.errno cimport ELOOP, EMLINK, ENOENT, ENOTDIR, ENXIO, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
-from dsbranch._core.entries import own_xattrs
+from dsbranch._core.entries import own_xattrs, value_of
 from dsbranch._core.gather import expect
 from dsbranch._core.syscalls import chmod_at
 
@@ -429,7 +429,9 @@ cdef class Builder:
             for name in sorted(wanted, key=lambda name: name.startswith("system.")):
                 raw = os.fsencode(name)
                 if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
-                    value = os.getxattr(source, name)
+                    value = value_of(source, raw)
+                    if value is None:
+                        continue
                     try:
                         os.setxattr(out, self.shown(raw), value)
                     except PermissionError:

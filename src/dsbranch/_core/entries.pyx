@@ -37,6 +37,17 @@ def open_entry(Table table, int64_t row) -> int:
     return fd
 
 
+def value_of(place, name: bytes):
+    """The value of an xattr of a descriptor, or a path that is not followed; None: it is gone, or
+    btrfs has listed what only root may read."""
+    try:
+        return os.getxattr(place, name, follow_symlinks=isinstance(place, int))
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return None
+
+
 def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
     """The xattrs of an entry, bytes to bytes, under the names a mount shows.
 
@@ -73,7 +84,9 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
                 if not found.startswith(prefix + b"overlay."):
                     continue
                 value_name = prefix + found[len(prefix) + len(b"overlay."):]
-            shown[value_name] = os.getxattr(place, found, follow_symlinks=False)
+            value = value_of(place, found)
+            if value is not None:
+                shown[value_name] = value
         return shown
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error

@@ -262,15 +262,14 @@ cdef int marker(Table table, Row *row, Scratch *s, const char *name, const char 
 
 cdef bint is_kept(const char *name) noexcept nogil:
     """Whether an xattr is of a kind that any filesystem can hold for its user. The others are about
-    where a file lies, as btrfs.compression or NFS's ACLs, security.evm is computed by the kernel.
+    where a file lies, as btrfs.compression or NFS's ACLs; security.evm is computed by the kernel,
+    and what XFS calls trusted.SGI_ACL_… are the ACLs once more.
     """
     if strncmp(name, b"security.", 9) == 0:
         return strcmp(name, b"security.evm") != 0
-    return (
-        strncmp(name, b"user.", 5) == 0
-        or strncmp(name, b"trusted.", 8) == 0
-        or strncmp(name, b"system.posix_acl_", 17) == 0
-    )
+    if strncmp(name, b"trusted.", 8) == 0:
+        return strncmp(name, b"trusted.SGI_ACL_", 16) != 0
+    return strncmp(name, b"user.", 5) == 0 or strncmp(name, b"system.posix_acl_", 17) == 0
 
 
 cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil:

@@ -19,6 +19,8 @@ _ACL = "system.posix_acl_"
 _KEPT = (b"user.", b"trusted.", b"security.", _ACL.encode())
 # A keyed hash over the inode itself, which the kernel computes and nobody can set.
 _OF_THE_INODE = b"security.evm"
+# How XFS tells root of ACLs, beside the usual way.
+_ACL_AGAIN = b"trusted.SGI_ACL_"
 
 
 def prefix(dialect: Dialect) -> bytes:
@@ -41,7 +43,7 @@ def is_marker(name: bytes, dialect: Dialect) -> bool:
 def is_kept(name: bytes) -> bool:
     """Whether an xattr is of a kind that any filesystem can hold for its user; the core's
     `is_kept` says the same."""
-    return name.startswith(_KEPT) and name != _OF_THE_INODE
+    return name.startswith(_KEPT) and name != _OF_THE_INODE and not name.startswith(_ACL_AGAIN)
 
 
 def copy_root(view_root: Path, upper: Path, *, dialect: Dialect) -> None:
@@ -65,7 +67,9 @@ def copy_root(view_root: Path, upper: Path, *, dialect: Dialect) -> None:
             os.removexattr(upper, name)
     for name in wanted:
         with _as_far_as_allowed():
-            os.setxattr(upper, name, os.getxattr(view_root, name))
+            value = _value(view_root, name)
+            if value is not None:
+                os.setxattr(upper, name, value)
     # After the ACL and the owner, both of which change mode bits.
     os.chmod(upper, stat.S_IMODE(status.st_mode))
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -87,7 +91,7 @@ def has_root_of(view_root: Path, upper: Path, *, dialect: Dialect, time: bool) -
     return (
         not any(is_marker(os.fsencode(name), dialect) for name in os.listxattr(upper))
         and sorted(_copied_names(upper, dialect)) == sorted(names)
-        and all(os.getxattr(upper, name) == os.getxattr(view_root, name) for name in names)
+        and all(_value(upper, name) == _value(view_root, name) for name in names)
     )
 
 
@@ -98,6 +102,16 @@ def _as_far_as_allowed() -> Iterator[None]:
     except PermissionError:
         if os.geteuid() == 0:
             raise
+
+
+def _value(root: Path, name: str) -> bytes | None:
+    """None: btrfs lists to everybody what only root may read."""
+    try:
+        return os.getxattr(root, name)
+    except OSError as error:
+        if error.errno != errno.ENODATA:
+            raise
+        return None
 
 
 def _copied_names(root: Path, dialect: Dialect) -> list[str]:

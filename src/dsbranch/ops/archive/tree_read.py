@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from dsbranch._core.entries import value_of
 from dsbranch.ops.archive.holes import data_of
 from dsbranch.ops.archive.mark import SIDECAR, WHITEOUT_PREFIX, Mark, read_sidecar
 from dsbranch.ops.archive.member import Member, cleaned, shown
@@ -114,8 +115,9 @@ class TreeArchive:
                 member.fill = partial(self._fill, fd, name, status.st_size)
             place = b"/proc/self/fd/%d/%s" % (fd, name)
             for key in map(os.fsencode, os.listxattr(place, follow_symlinks=False)):
-                if is_kept(key):
-                    member.xattrs[key] = os.getxattr(place, key, follow_symlinks=False)
+                value = value_of(place, key) if is_kept(key) else None
+                if value is not None:
+                    member.xattrs[key] = value
         return member
 
     def _mark(self, path: bytes) -> Mark | None:
