@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, Any, Self, cast
 
 from dsbranch._core.ustar import read_plain
 from dsbranch.errors import BadArchive, UnsupportedError
@@ -43,25 +43,6 @@ _KINDS = {
     tarfile.CHRTYPE: "char",
     tarfile.BLKTYPE: "block",
 }
-
-
-class _Header(tarfile.TarInfo):
-    """tarfile takes a damaged header, or none, for the archive's end; only an empty block is."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            info = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
-            raise
-        except tarfile.HeaderError as error:
-            raise _Broken(str(error)) from error
-        if info.size < 0:
-            raise _Broken("a negative size")
-        if buf[257:265] == tarfile.GNU_MAGIC and info.type not in tarfile.GNU_TYPES:
-            # Behind it GNU tar has no further part of the name, but times.
-            info.name = tarfile.nts(buf[:100], encoding, errors)  # type: ignore[attr-defined]
-        return info
 
 
 class _Broken(Exception):
@@ -95,6 +76,8 @@ class _Source:
 
     def read(self, size: int) -> bytes:
         """What tarfile takes for a header, whole unless the end comes before."""
+        if size < 0:
+            raise _Broken("a negative size")
         self.left -= size
         if self.left < 0:
             raise _Broken(f"a header of more than {_HEADERS >> 20} MiB")
@@ -118,6 +101,31 @@ class _Source:
             self._at = 0
             self._read += len(more)
         return self._buffer, self._at
+
+
+class _Header(tarfile.TarInfo):
+    """tarfile takes a damaged header, or none, for the archive's end; only an empty block is.
+
+    Which functions of tarfile call which differs between versions of Python, but for this one.
+    """
+
+    @classmethod
+    def fromtarfile(  # type: ignore[override]  # its argument is named like the module
+        cls, tar: tarfile.TarFile, **named: Any
+    ) -> Self:
+        buffer, at = cast(_Source, tar.fileobj).ahead(_BLOCK)
+        header = bytes(buffer[at : at + _BLOCK])
+        try:
+            info = super().fromtarfile(tar, **named)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
+            raise
+        except tarfile.HeaderError as error:
+            raise _Broken(str(error)) from error
+        if header[257:265] == tarfile.GNU_MAGIC and header[156:157] not in tarfile.GNU_TYPES:
+            # Behind it GNU tar has no further part of the name, but times.
+            encoding, errors = tar.encoding or "utf-8", tar.errors or "surrogateescape"
+            info.name = tarfile.nts(header[:100], encoding, errors)  # type: ignore[attr-defined]
+        return info
 
 
 class TarArchive:
