@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -95,5 +96,8 @@ def _is_directory(path: bytes) -> bool:
 
 def _run(*arguments: object) -> None:
     command = [argument if isinstance(argument, bytes) else str(argument) for argument in arguments]
+    if any(str(word).endswith(".zst") for word in command) and shutil.which("zstd") is None:
+        # GNU tar calls it.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "zstd")
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, (command, done.stderr)

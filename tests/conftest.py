@@ -2,7 +2,7 @@
 
 Options read from the environment:
 
-DSBRANCH_MUST_NOT_SKIP=1   a test that would be skipped for want of root fails instead
+DSBRANCH_MUST_NOT_SKIP=1   a test that would be skipped for want of root, or of a program, fails
 DSBRANCH_TEST_DIR=DIR      where the run's temporary directory is made (default: the system's,
                            or /var/tmp where that cannot hold an overlay)
 """
@@ -10,11 +10,12 @@ DSBRANCH_TEST_DIR=DIR      where the run's temporary directory is made (default:
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("dsbranch")
+
+# What tests start beside what each Debian has.
+PROGRAMS = (
+    *(
+        "chattr",
+        "lsattr",
+        "mkfs.ext4",
+        "mkfs.xfs",
+        "mkfs.btrfs",
+    ),  # e2fsprogs, xfsprogs, btrfs-progs
+    *("getfacl", "setfacl", "rsync", "strace", "sysctl", "xxhsum", "zstd"),
+)
 
 PYTEST_DIR = "t"
 HYPOTHESIS_DIR = "h"
@@ -101,13 +114,42 @@ def _why_not_root(temporary: Path) -> str | None:
         subprocess.run(["rm", "-r", str(probe)], check=True)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     reason = item.config.stash[denied_key]
-    if reason is None or item.get_closest_marker("root") is None:
-        return
-    if os.environ.get("DSBRANCH_MUST_NOT_SKIP") == "1":
-        pytest.fail(f"needs root: {reason}", pytrace=False)
-    pytest.skip(f"needs root: {reason}")
+    if reason is not None and item.get_closest_marker("root") is not None:
+        if os.environ.get("DSBRANCH_MUST_NOT_SKIP") == "1":
+            pytest.fail(f"needs root: {reason}", pytrace=False)
+        pytest.skip(f"needs root: {reason}")
+    with _programs():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with _programs():
+        return (yield)
+
+
+@contextmanager
+def _programs() -> Iterator[None]:
+    """Skip a test for which a program is missing that not every machine has."""
+    try:
+        yield
+    except Exception as error:
+        name = _missing_program(error)
+        if name is None or os.environ.get("DSBRANCH_MUST_NOT_SKIP") == "1":
+            raise
+        pytest.skip(f"needs {name}, which is not installed")
+
+
+def _missing_program(error: BaseException) -> str | None:
+    """What could not be started, if that is all that went wrong."""
+    if isinstance(error, BaseExceptionGroup):
+        names = [_missing_program(one) for one in error.exceptions]
+        return None if None in names else names[0]
+    name = error.filename if isinstance(error, FileNotFoundError) else None
+    return name if name in PROGRAMS and shutil.which(name) is None else None
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,7 +67,21 @@ def in_child(call: Callable[[], _Result]) -> _Result:
 
 
 def as_user(call: Callable[[], _Result], user: int = USER) -> _Result:
-    """What `call` returns or raises as an ordinary user."""
+    """What `call` returns or raises as an ordinary user, who must be able to read the package."""
+    require_sight(user)
+    return _as_user(call, user)
+
+
+@cache
+def require_sight(user: int) -> None:
+    package = Path(dsbranch.__file__).parent
+    if not _as_user(lambda: os.access(package / "py.typed", os.R_OK), user):
+        reason = f"an ordinary user cannot read {package}"
+        missing = pytest.fail if os.environ.get("DSBRANCH_MUST_NOT_SKIP") == "1" else pytest.skip
+        missing(reason)
+
+
+def _as_user(call: Callable[[], _Result], user: int) -> _Result:
 
     def run() -> _Result:
         if os.geteuid() == 0:
