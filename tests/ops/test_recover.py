@@ -57,16 +57,19 @@ def truncate(path):
     os.truncate(path, path.stat().st_size // 3)
 
 
+def replace(path):
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t (a)")
+
+
 DAMAGES = {
     "gone": os.unlink,
     "empty": lambda path: path.write_bytes(b""),
     "nonsense": lambda path: path.write_bytes(b"nonsense" * 1000),
     "cut off": truncate,
     "garbled": garble,
-    "another program's": lambda path: (
-        path.unlink(),
-        sqlite3.connect(path).execute("CREATE TABLE t (a)"),
-    ),
+    "another program's": replace,
 }
 
 
