@@ -656,6 +656,28 @@ def test_what_fuse_overlayfs_may_have_put_into_another_name_is_told(by_fuse):
     by_fuse(test)
 
 
+def test_what_fuse_overlayfs_left_in_the_dataset_hides_nothing(place):
+    """The kernel copies a mark of its up with a directory, and knows nothing of it."""
+
+    def test(bench: Own) -> None:
+        for name in ("d", "."):
+            os.setxattr(bench.data / name, "user.fuseoverlayfs.opaque", b"y")
+        (bench.data / "d" / ".wh..wh..opq").touch()
+        bench.edit(e.append("d/x", b"+"))
+        assert "user.fuseoverlayfs.opaque" in os.listxattr(bench.upper() / "d")
+        shown = bench.see()
+        assert bench.lines("main") == ["M d/x"]
+        bench.ws.commit("main", "x")
+        bench.edit(e.append("d/.wh..wh..opq", b"+"))
+        assert bench.lines("main") == ["M d/.wh..wh..opq", "M d/x"]
+        bench.ws.commit("main", "a file of that name")
+        bench.ws.squash("main")
+        assert {*bench.see()} == {*shown}
+        assert bench.ws.verify(full=True).findings == ()
+
+    own(place, test)
+
+
 @pytest.mark.root
 def test_fuse_overlayfs_and_the_kernel_take_turns(by_fuse):
     """What the one left in an open layer, the other shows."""

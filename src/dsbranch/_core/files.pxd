@@ -31,6 +31,11 @@ cdef extern from *:
     const char *FUSE_OPAQUE_FILE
     const char *FUSE_OPAQUE_WHITEOUT
 
+cdef enum Marks:
+    ROOTS = 0            # trusted.overlay.*
+    USERS = 1            # user.overlay.*
+    SERVERS = 2          # these, and what fuse-overlayfs says to itself
+
 cdef enum:
     MOST_PROBLEMS = 10000    # entries that a job passes over before it gives up
 
@@ -61,5 +66,5 @@ cdef int read_link(Table table, Row *row, int dir, const char *name) noexcept no
 cdef bint is_kept(const char *name) noexcept nogil
 cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil
 cdef int read_xattrs(
-    Table table, Row *row, int dir, const char *name, bint user, Scratch *scratch
+    Table table, Row *row, int dir, const char *name, Marks marks, Scratch *scratch
 ) noexcept nogil

@@ -282,16 +282,16 @@ cdef bint is_fuse_mark(int dir, const char *name) noexcept nogil:
 
 
 cdef int read_xattrs(
-    Table table, Row *row, int dir, const char *name, bint user, Scratch *s
+    Table table, Row *row, int dir, const char *name, Marks marks, Scratch *s
 ) noexcept nogil:
     """Read overlay markers and digest the entry's own xattrs.
 
-    `name` is relative to `dir` and is not followed. `user` chooses the dialect. Before Linux 6.13
-    no call takes both; looking through /proc costs four times what AT_FDCWD does.
+    `name` is relative to `dir` and is not followed. Before Linux 6.13 no call takes both; looking
+    through /proc costs four times what AT_FDCWD does.
     """
     cdef ssize_t size, got
     cdef size_t count = 0, i, at
-    cdef const char *prefix = b"user.overlay." if user else b"trusted.overlay."
+    cdef const char *prefix = b"trusted.overlay." if marks == ROOTS else b"user.overlay."
     cdef size_t skip = strlen(prefix), length
     cdef char *one
     cdef const char **names
@@ -333,9 +333,9 @@ cdef int read_xattrs(
                 continue
             if result < 0:
                 return result
-        elif user and strncmp(one, FUSE_PREFIX, strlen(FUSE_PREFIX)) == 0:
+        elif marks != ROOTS and strncmp(one, FUSE_PREFIX, strlen(FUSE_PREFIX)) == 0:
             # What fuse-overlayfs says that the kernel does not know by this name.
-            if row.kind == DIRECTORY and strcmp(one, FUSE_OPAQUE) == 0:
+            if marks == SERVERS and row.kind == DIRECTORY and strcmp(one, FUSE_OPAQUE) == 0:
                 row.flags |= F_OPAQUE
         elif is_kept(one):
             names[count] = one

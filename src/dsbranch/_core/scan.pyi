@@ -7,6 +7,7 @@ def scan(
     root: bytes,
     *,
     dialect: str = "trusted",
+    served: bool = False,
     threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,

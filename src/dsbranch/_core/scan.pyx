@@ -60,7 +60,7 @@ cdef class Walk:
     cdef size_t prefix_room
     cdef int stop
     cdef bint live
-    cdef bint user
+    cdef Marks marks
     cdef bint xattrs
     cdef object take         # who gets the rows, part by part; None: all stay in the table
     cdef object failure      # what it raised
@@ -71,12 +71,12 @@ cdef class Walk:
     cdef list workers
     cdef list problems   # what was passed over; None: the first failure ends the walk
 
-    def __cinit__(self, Table table, bint user, bint live, bint xattrs, list problems):
+    def __cinit__(self, Table table, Marks marks, bint live, bint xattrs, list problems):
         pthread_mutex_init(&self.mutex, NULL)
         pthread_cond_init(&self.more, NULL)
         memset(&self.fault, 0, sizeof(Fault))
         self.table = table
-        self.user = user
+        self.marks = marks
         self.live = live
         self.xattrs = xattrs
         self.problems = problems
@@ -296,7 +296,7 @@ cdef class Walk:
                 at += entry.d_reclen
                 if strcmp(entry.d_name, b".") == 0 or strcmp(entry.d_name, b"..") == 0:
                     continue
-                if self.user and is_fuse_mark(fd, entry.d_name):
+                if self.marks == SERVERS and is_fuse_mark(fd, entry.d_name):
                     continue
                 size = strlen(entry.d_name) + 1
                 memmove(worker.names + used, entry.d_name, size)
@@ -356,7 +356,7 @@ cdef class Walk:
                     return 0
                 return self.fail(-result, b"read link", task, name, worker)
         if self.xattrs and item.row.kind != WHITEOUT:
-            result = read_xattrs(worker.texts, &item.row, dir, name, self.user, &worker.scratch)
+            result = read_xattrs(worker.texts, &item.row, dir, name, self.marks, &worker.scratch)
             if result < 0:
                 if self.live and gone(-result):
                     return 0
@@ -379,6 +379,7 @@ def scan(
     root: bytes,
     *,
     dialect: str = "trusted",
+    served: bool = False,
     threads: int | None = None,
     live: bool = False,
     xattrs: bool = True,
@@ -388,6 +389,7 @@ def scan(
 ) -> Table:
     """Read the tree below `root` into a Table (without content digests).
 
+    `served`, in the dialect ``user``, heeds also what fuse-overlayfs says to itself.
     `live` tolerates names that vanish while the walk runs; a sealed tree must not change.
     `progress(done, total, bytes)` is told how many entries were read; nobody knows the total.
     `spill` is a directory to whose filesystem a table goes that is too large for memory.
@@ -401,9 +403,10 @@ def scan(
     """
     cdef Table table = Table()
     cdef int result
+    cdef Marks marks = ROOTS if dialect == "trusted" else SERVERS if served else USERS
     if spill is not None:
         table.spill_into(spill)
-    walk_into(table, root, dialect == "user", threads, live, xattrs, problems, None, progress)
+    walk_into(table, root, marks, threads, live, xattrs, problems, None, progress)
     with nogil:
         result = table.finish()
     if result < 0:
@@ -423,13 +426,13 @@ def scan_in_parts(root: bytes, take, *, threads: int | None = None, live: bool =
 
     :raises OSError: as `scan`
     """
-    walk_into(Table(), root, False, threads, live, False, None, take, None)
+    walk_into(Table(), root, ROOTS, threads, live, False, None, take, None)
 
 
 cdef int walk_into(
     Table table,
     bytes root,
-    bint user,
+    Marks marks,
     threads,
     bint live,
     bint xattrs,
@@ -444,7 +447,7 @@ cdef int walk_into(
     cdef Worker first
     cdef int result
     table.open(root)
-    walk = Walk(table, user, live, xattrs, problems)
+    walk = Walk(table, marks, live, xattrs, problems)
     walk.take = take
     crew, late = crew_of(threads)
     walk.workers = [Worker() for _ in range(crew + late)]
@@ -455,7 +458,7 @@ cdef int walk_into(
     if xattrs:
         first = walk.workers[0]
         # A descriptor opened with O_PATH cannot list xattrs, so the root is opened once more.
-        result = root_xattrs(table, &row, walk.user, &first.scratch)
+        result = root_xattrs(table, &row, walk.marks, &first.scratch)
         if result < 0:
             raise OSError(-result, "cannot read extended attributes of the root", root)
     if table.put(b"", 0, &row.path) < 0 or table.append(&row) < 0:
@@ -476,12 +479,12 @@ cdef int walk_into(
     return 0
 
 
-cdef int root_xattrs(Table table, Row *row, bint user, Scratch *scratch) noexcept nogil:
+cdef int root_xattrs(Table table, Row *row, Marks marks, Scratch *scratch) noexcept nogil:
     cdef int fd = open_below(table.root_fd, b"", 0, O_RDONLY | O_DIRECTORY)
     cdef int result
     if fd < 0:
         return fd
-    result = read_xattrs(table, row, fd, b".", user, scratch)
+    result = read_xattrs(table, row, fd, b".", marks, scratch)
     close(fd)
     return result
 

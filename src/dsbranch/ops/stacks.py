@@ -177,6 +177,7 @@ def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
         return scan(
             os.fsencode(place),
             dialect=context.store.dialect,
+            served=context.layout.fuse_sign(layer).exists(),
             live=live,
             spill=spill(context),
             progress=context.report("scanning"),
