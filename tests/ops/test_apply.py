@@ -550,6 +550,14 @@ def test_a_pipe_that_gives_one_byte_first(bench):
     assert (bench.path("other") / "new").read_bytes() == b"new"
 
 
+def test_what_another_filesystem_kept_for_itself_is_left_out(bench):
+    names = ("btrfs.compression", "system.nfs4_acl", "trusted.SGI_ACL_FILE", "security.evm")
+    headers = {f"SCHILY.xattr.{name}": "value" for name in (*names, "user.note")}
+    tar = tars.make(bench.root / "o.tar", [tars.pax("new", b"n", **headers)])
+    bench.ws.apply("main", tar)
+    assert os.listxattr(bench.path() / "new") == ["user.note"]
+
+
 def test_gnu_tars_times_are_no_part_of_a_name(bench):
     (bench.root / "in").mkdir()
     # A name of more than 100 bytes has a header of its own.

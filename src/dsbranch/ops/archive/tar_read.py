@@ -23,6 +23,7 @@ from dsbranch.ops.archive.acl import acl_value
 from dsbranch.ops.archive.mark import read_mark
 from dsbranch.ops.archive.member import DISTRUST, Member, cleaned, shown
 from dsbranch.ops.archive.packed import DAMAGED, unpacked, wants_memory
+from dsbranch.overlay.markers import is_kept
 
 _HEADERS = 16 << 20
 """How many bytes the headers of one member may have; xattrs take up to 64 KiB each."""
@@ -305,7 +306,9 @@ def _xattrs(info: tarfile.TarInfo, path: bytes) -> dict[bytes, bytes]:
                     f"{shown(name) if name else 'an empty one'}",
                     hint=DISTRUST,
                 )
-            found[name] = os.fsencode(value)
+            # Of what is about where a file lay nothing is kept anywhere.
+            if is_kept(name) or b"." not in name:
+                found[name] = os.fsencode(value)
     for name, keyword in ACLS.items():
         text = info.pax_headers.get(keyword, "")
         if text and name not in found:
