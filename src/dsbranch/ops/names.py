@@ -48,5 +48,5 @@ def check_name(name: str, kind: str = "branch") -> str:
 
 def escaped(text: str) -> str:
     """A name as a message shows it."""
-    # The codec is a module to load.
+    # The codec is a module of its own, so a good name does without.
     return text.encode("unicode_escape").decode("ascii")
