@@ -176,7 +176,7 @@ def test_a_new_directory_hides_what_it_replaced(keeps):
         os.rmdir(place.target / "d")
         (place.target / "d").mkdir()
         (place.target / "d/new").touch()
-        table = scan(os.fsencode(place.layer("l1")), dialect=place.dialect)
+        table = scan(os.fsencode(place.layer("l1")), dialect=place.dialect, served=True)
         entries = [table.entry(row) for row in range(len(table))]
         assert [(entry.path, entry.flags & 2) for entry in entries] == [
             (b"", 0),
