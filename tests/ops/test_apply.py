@@ -564,7 +564,9 @@ def test_gnu_tars_times_are_no_part_of_a_name(bench):
     names = ["one", "two", "long" * 50]
     for name in names:
         (bench.root / "in" / name).write_bytes(name.encode())
+    os.symlink("far/" * 50, bench.root / "in" / "link")
     tar = ["tar", "--format=gnu", "-g", bench.root / "snap", "-C", bench.root / "in"]
-    command([*tar, "-cf", bench.root / "i.tar", *names])
+    command([*tar, "-cf", bench.root / "i.tar", *names, "link"])
     bench.ws.apply("main", bench.root / "i.tar")
+    assert os.readlink(bench.path() / "link") == "far/" * 50
     assert [(bench.path() / name).read_text() for name in names] == names

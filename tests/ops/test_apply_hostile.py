@@ -227,6 +227,24 @@ def test_a_header_of_absurd_size(outside, type):
     refused(outside, errors.BadArchive, "a header of more than 16 MiB", tar)
 
 
+@pytest.mark.parametrize("size", [-1, -100, -512, -10000])
+@pytest.mark.parametrize("type", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_less_than_nothing(outside, type, size):
+    tar = outside.root / "less.tar"
+    tar.write_bytes(header("x", size, type) + header("y", 0) + bytes(1024))
+    refused(outside, errors.BadArchive, "a negative size", tar)
+
+
+def test_a_longer_name_for_a_header_of_gnu_tars(outside):
+    long = b"d/" + b"n" * 20
+    record = b"%d path=%s\n" % (len(long) + 9, long)
+    tar = outside.root / "o.tar"
+    named = header("x", len(record), tarfile.XHDTYPE) + record.ljust(512, b"\0")
+    tar.write_bytes(named + header("short", 0) + bytes(1024))
+    outside.ws.apply("main", tar)
+    assert outside.lines("main~1", "main") == ["A " + long.decode()]
+
+
 def test_headers_without_end(outside):
     """Each announces the next one."""
     one = header("x", 512, tarfile.XHDTYPE) + b"7 a=bc\n".ljust(512, b"\0")

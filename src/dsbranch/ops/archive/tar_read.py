@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Self, cast
 
 from dsbranch._core.ustar import read_plain
 from dsbranch.errors import BadArchive, UnsupportedError
@@ -60,6 +60,8 @@ class _Source:
         self._at = 0
         self._read = 0
         self.left = _HEADERS
+        self.block = b""
+        """What was last read as a header."""
 
     def tell(self) -> int:
         return self._read - len(self._buffer) + self._at
@@ -77,8 +79,6 @@ class _Source:
 
     def read(self, size: int) -> bytes:
         """What tarfile takes for a header, whole unless the end comes before."""
-        if size < 0:
-            raise _Broken("a negative size")
         self.left -= size
         if self.left < 0:
             raise _Broken(f"a header of more than {_HEADERS >> 20} MiB")
@@ -86,7 +86,8 @@ class _Source:
         while size and (part := self.piece(size)):
             parts.append(part)
             size -= len(part)
-        return b"".join(parts)
+        self.block = b"".join(parts)
+        return self.block
 
     def piece(self, most: int) -> memoryview:
         """Up to `most` bytes; none at the end."""
@@ -107,26 +108,28 @@ class _Source:
 class _Header(tarfile.TarInfo):
     """tarfile takes a damaged header, or none, for the archive's end; only an empty block is.
 
-    Which functions of tarfile call which differs between versions of Python, but for this one.
+    Which of its functions call which differs between versions of Python, but for these two.
     """
 
     @classmethod
-    def fromtarfile(  # type: ignore[override]  # its argument is named like the module
-        cls, tar: tarfile.TarFile, **named: Any
-    ) -> Self:
-        buffer, at = cast(_Source, tar.fileobj).ahead(_BLOCK)
-        header = bytes(buffer[at : at + _BLOCK])
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
-            info = super().fromtarfile(tar, **named)
+            return super().fromtarfile(tar)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
             raise
         except tarfile.HeaderError as error:
             raise _Broken(str(error)) from error
-        if header[257:265] == tarfile.GNU_MAGIC and header[156:157] not in tarfile.GNU_TYPES:
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """What tarfile calls for each header, those of long names included, once it is read."""
+        if self.size < 0:
+            raise _Broken("a negative size")
+        header = cast(_Source, tar.fileobj).block
+        if header[257:265] == tarfile.GNU_MAGIC and self.type not in tarfile.GNU_TYPES:
             # Behind it GNU tar has no further part of the name, but times.
-            encoding, errors = tar.encoding or "utf-8", tar.errors or "surrogateescape"
-            info.name = tarfile.nts(header[:100], encoding, errors)  # type: ignore[attr-defined]
-        return info
+            encoding, errors = tar.encoding, tar.errors
+            self.name = tarfile.nts(header[:100], encoding, errors)  # type: ignore[attr-defined]
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
 class TarArchive:

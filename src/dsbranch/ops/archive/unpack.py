@@ -21,7 +21,7 @@ from dsbranch.model.facts import Dialect
 from dsbranch.ops.archive.below import Below, split
 from dsbranch.ops.archive.mark import before
 from dsbranch.ops.archive.member import DISTRUST, Member, deleted_by, shown
-from dsbranch.overlay.markers import is_marker, prefix
+from dsbranch.overlay.markers import is_kept, is_marker, prefix
 from dsbranch.store.faults import storage
 
 _MODES = {
@@ -304,10 +304,12 @@ class Unpacker:
         os.utime(place, ns=(member.mtime_ns, member.mtime_ns), follow_symlinks=follow)
 
     def _is_inherited(self, key: bytes, member: Member) -> bool:
-        """Whether it is an ACL of the directory it was made in, or for the root the branch's."""
+        """Whether it is an ACL of the directory it was made in, or for the root the branch's. What
+        the system's security gives a new directory is its own affair."""
         return key.startswith(_ACL) or (
             not member.path
-            and key.startswith((b"user.", b"trusted."))
+            and is_kept(key)
+            and not key.startswith(b"security.")
             and not is_marker(key, self._dialect)
         )
 
