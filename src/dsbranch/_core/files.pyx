@@ -286,8 +286,8 @@ cdef int read_xattrs(
 ) noexcept nogil:
     """Read overlay markers and digest the entry's own xattrs.
 
-    `name` is relative to `dir` and is not followed. Before Linux 6.13 no call takes both; looking
-    through /proc costs four times what AT_FDCWD does.
+    `name` is relative to `dir` and is not followed. Before Linux 6.13 no call takes a
+    directory and a name; looking through /proc costs four times what AT_FDCWD does.
     """
     cdef ssize_t size, got
     cdef size_t count = 0, i, at

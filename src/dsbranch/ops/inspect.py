@@ -311,7 +311,7 @@ def _scanned(path: Path, overlay: Overlay, *, live: bool, progress: Progress | N
         return scan(
             os.fsencode(path),
             dialect=overlay.dialect,
-            served=True,  # by what it was mounted before is not known
+            served=not overlay.mounted,  # by the kernel, which knows nothing of these marks
             live=live,
             spill=_SPILL,
             progress=None if progress is None else partial(progress, "scanning"),

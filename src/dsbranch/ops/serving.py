@@ -32,6 +32,14 @@ def is_expected(context: Context, layer: str) -> bool:
     return context.store.dialect == "user" and context.layout.fuse_sign(layer).exists()
 
 
+def may_hold_marks(context: Context, layer: str) -> bool:
+    """Whether fuse-overlayfs may have left something in an open layer that is not translated."""
+    try:
+        return context.layout.fuse_sign(layer).read_bytes() != _TRANSLATED
+    except FileNotFoundError:
+        return False
+
+
 def translate(context: Context, layer: str) -> None:
     """Say to the kernel what fuse-overlayfs left in a layer that nobody writes to meanwhile."""
     from dsbranch._core.seal import to_kernel
@@ -52,8 +60,8 @@ def settle(context: Context, layer: str, mounts: list[MountEntry]) -> None:
     require_unserved(context, layer)
     sign = context.layout.fuse_sign(layer)
     with storage(f"read {sign}"):
-        done = sign.read_bytes() == _TRANSLATED
-    if not done:
+        left = may_hold_marks(context, layer)
+    if left:
         translate(context, layer)
         with storage(f"write {sign}"):
             sign.write_bytes(_TRANSLATED)

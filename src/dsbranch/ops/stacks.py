@@ -19,6 +19,7 @@ from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
 from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context, require_sight
 from dsbranch.ops.lowers import apart, require_base
+from dsbranch.ops.serving import may_hold_marks
 from dsbranch.store import index
 from dsbranch.store.faults import from_errno
 
@@ -177,7 +178,7 @@ def scanned(context: Context, layer: str, *, live: bool = False) -> Table:
         return scan(
             os.fsencode(place),
             dialect=context.store.dialect,
-            served=context.layout.fuse_sign(layer).exists(),
+            served=may_hold_marks(context, layer),
             live=live,
             spill=spill(context),
             progress=context.report("scanning"),

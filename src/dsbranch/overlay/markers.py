@@ -61,15 +61,13 @@ def copy_root(view_root: Path, upper: Path, *, dialect: Dialect) -> None:
     for owner in ((-1, status.st_gid), (status.st_uid, -1)):
         with _as_far_as_allowed():
             os.chown(upper, *owner)
-    wanted = _copied_names(view_root, dialect)
+    wanted = _copied(view_root, dialect)
     for name in os.listxattr(upper):
         if name.startswith(_ACL) and name not in wanted:
             os.removexattr(upper, name)
-    for name in wanted:
+    for name, value in wanted.items():
         with _as_far_as_allowed():
-            value = _value(view_root, name)
-            if value is not None:
-                os.setxattr(upper, name, value)
+            os.setxattr(upper, name, value)
     # After the ACL and the owner, both of which change mode bits.
     os.chmod(upper, stat.S_IMODE(status.st_mode))
     os.utime(upper, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -87,12 +85,9 @@ def has_root_of(view_root: Path, upper: Path, *, dialect: Dialect, time: bool) -
     # An ordinary user's layers have the user's root, whoever owns the dataset's.
     if dialect != "user" and (one.st_uid, one.st_gid) != (other.st_uid, other.st_gid):
         return False
-    names = _copied_names(view_root, dialect)
-    return (
-        not any(is_marker(os.fsencode(name), dialect) for name in os.listxattr(upper))
-        and sorted(_copied_names(upper, dialect)) == sorted(names)
-        and all(_value(upper, name) == _value(view_root, name) for name in names)
-    )
+    if any(is_marker(os.fsencode(name), dialect) for name in os.listxattr(upper)):
+        return False
+    return _copied(upper, dialect) == _copied(view_root, dialect)
 
 
 @contextmanager
@@ -104,19 +99,17 @@ def _as_far_as_allowed() -> Iterator[None]:
             raise
 
 
-def _value(root: Path, name: str) -> bytes | None:
-    """None: btrfs lists to everybody what only root may read."""
-    try:
-        return os.getxattr(root, name)
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise
-        return None
-
-
-def _copied_names(root: Path, dialect: Dialect) -> list[str]:
-    return [
-        name
-        for name in os.listxattr(root)
-        if is_kept(raw := os.fsencode(name)) and not is_marker(raw, dialect)
-    ]
+def _copied(root: Path, dialect: Dialect) -> dict[str, bytes]:
+    """The xattrs that a new root gets from this one."""
+    found = {}
+    for name in os.listxattr(root):
+        raw = os.fsencode(name)
+        if is_kept(raw) and not is_marker(raw, dialect):
+            try:
+                with _as_far_as_allowed():
+                    found[name] = os.getxattr(root, name)
+            except OSError as error:
+                # btrfs lists to everybody what only root may read.
+                if error.errno != errno.ENODATA:
+                    raise
+    return found
