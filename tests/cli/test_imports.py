@@ -35,7 +35,9 @@ COMPARING = {
     *("commit", "commit again", "restore", "undo", "merge", "apply"),
 }
 # What neither looks into layers nor records a move, and so has nothing to hash.
-NOT_HASHING = {"--version", "--help", "list", "log", "op log", "mount", "umount"} | {"status of it"}
+NOT_HASHING = {
+    *("--version", "--help", "list", "log", "op log", "mount", "umount", "status of it"),
+}
 
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {

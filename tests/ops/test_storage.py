@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,9 @@ import dsbranch
 from dsbranch._core.entries import value_of
 from dsbranch.overlay.markers import copy_root, has_root_of
 from tests import edits as e
+from tests.overlay.conftest import become_nobody
 from tests.trees import Dir, File, acl, make
+from tests.users import in_child
 
 from .conftest import command, mount_filesystem, said
 
@@ -98,21 +99,14 @@ def test_what_btrfs_lists_and_only_root_may_read_is_not_there(data):
     for path in (data, data / "f"):
         os.setxattr(path, "trusted.mine", b"1")
     os.setxattr(data, "user.note", b"n")
-    child = os.fork()
-    if child == 0:
-        failed = 1
-        try:
-            os.chdir(data.parent)
-            os.setresgid(65534, 65534, 65534)
-            os.setresuid(65534, 65534, 65534)
-            assert "trusted.mine" in os.listxattr("data")
-            copy_root(Path("data"), Path("upper"), dialect="user")
-            assert has_root_of(Path("data"), Path("upper"), dialect="user", time=True)
-            assert value_of(b"data/f", b"trusted.mine") is None
-            failed = 0
-        except BaseException:  # noqa: BLE001 - the test fails, and shows this
-            traceback.print_exc()
-        finally:
-            os._exit(failed)
-    assert os.waitpid(child, 0)[1] == 0
+
+    def act() -> None:
+        os.chdir(data.parent)
+        become_nobody()
+        assert "trusted.mine" in os.listxattr("data")
+        copy_root(Path("data"), Path("upper"), dialect="user")
+        assert has_root_of(Path("data"), Path("upper"), dialect="user", time=True)
+        assert value_of(b"data/f", b"trusted.mine") is None
+
+    in_child(act)
     assert os.listxattr(upper) == ["user.note"]

@@ -60,16 +60,21 @@ def test_mode_and_times_without_privilege(roots):
     assert os.getxattr(upper, "user.note") == b"kept\0bytes"
 
 
+def give_everything(root):
+    """What a root can have that its copy is to have, too."""
+    os.chown(root, 1234, 5678)
+    root.chmod(0o3770)
+    os.setxattr(root, "user.note", b"")
+    os.setxattr(root, "trusted.other", b"1")
+    os.setxattr(root, "security.mine", b"2")
+    os.setxattr(root, "system.posix_acl_access", acl(42))
+    os.setxattr(root, "system.posix_acl_default", acl(43, 44))
+
+
 @pytest.mark.root
 def test_everything_of_a_root(roots):
     view, upper = roots
-    os.chown(view, 1234, 5678)
-    view.chmod(0o3770)
-    os.setxattr(view, "user.note", b"")
-    os.setxattr(view, "trusted.other", b"1")
-    os.setxattr(view, "security.mine", b"2")
-    os.setxattr(view, "system.posix_acl_access", acl(42))
-    os.setxattr(view, "system.posix_acl_default", acl(43, 44))
+    give_everything(view)
     # To this dialect not overlay's.
     os.setxattr(view, "user.overlay.opaque", b"y")
     os.setxattr(view, "user.fuseoverlayfs.opaque", b"y")
@@ -129,11 +134,8 @@ def test_a_file_has_no_root(tmp_path, roots):
 @pytest.mark.root
 def test_a_root_that_was_copied_is_the_same(roots):
     view, upper = roots
-    os.chown(view, 1234, 5678)
-    view.chmod(0o3770)
-    os.setxattr(view, "user.note", b"n")
+    give_everything(view)
     os.setxattr(view, "trusted.overlay.opaque", b"y")
-    os.setxattr(view, "system.posix_acl_default", acl(43))
     assert not has_root_of(view, upper, dialect="trusted", time=False)
     copy_root(view, upper, dialect="trusted")
     assert has_root_of(view, upper, dialect="trusted", time=True)

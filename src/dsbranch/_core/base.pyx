@@ -382,7 +382,9 @@ cdef class Base(Table):
             return -2
         if path.size:
             name = self.heap + path.at + start
-        result = read_xattrs(self, self.rows + i, self.here.fd, name, USERS if self.user else ROOTS, &self.scratch)
+        result = read_xattrs(
+            self, self.rows + i, self.here.fd, name, USERS if self.user else ROOTS, &self.scratch
+        )
         if result < 0:
             return blame(&self.fault, -result, b"read extended attributes of", self.path_at(i), path.size) - 1
         self.rows[i].flags &= ~(F_OPAQUE | F_REDIRECT | F_METACOPY | F_WHITEOUT | F_ORIGIN)

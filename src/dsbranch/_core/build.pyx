@@ -14,12 +14,12 @@ from libc.errno cimport ELOOP, EMLINK, ENOENT, ENOTDIR, ENXIO, EPERM, errno
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
-from dsbranch._core.entries import own_xattrs, value_of
+from dsbranch._core.entries import is_own, own_xattrs, value_of
 from dsbranch._core.gather import expect
 from dsbranch._core.syscalls import chmod_at
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.files cimport FUSE_PREFIX, is_kept, open_below, open_to_read
+from dsbranch._core.files cimport open_below, open_to_read
 from dsbranch._core.handles cimport Handles, ancestors
 from dsbranch._core.links cimport Links
 from dsbranch._core.linux cimport *
@@ -208,15 +208,9 @@ cdef class Builder:
             raise
         return mode & ~0o6000
 
-    cdef bint is_own(self, bytes name):
-        """Whether an xattr is the user's; those called like overlay's are stored escaped."""
-        if not is_kept(name) or (self.dialect == "user" and name.startswith(<bytes>FUSE_PREFIX)):
-            return False
-        return not name.startswith(self.prefix) or name.startswith(self.prefix + b"overlay.")
-
     cdef bint is_of_root(self, str name):
         """Whether an xattr of a new layer's root was that of the root it is made like."""
-        return self.layer and not name.startswith("security.") and self.is_own(os.fsencode(name))
+        return self.layer and not name.startswith("security.") and is_own(os.fsencode(name), self.dialect)
 
     cdef bytes shown(self, bytes name):
         """The name an xattr has in the target."""
@@ -428,7 +422,7 @@ cdef class Builder:
             # An ACL last: it may take the right to set the others.
             for name in sorted(wanted, key=lambda name: name.startswith("system.")):
                 raw = os.fsencode(name)
-                if self.is_own(raw) or (raw == self.prefix + b"metacopy" and step.action == STUB):
+                if is_own(raw, self.dialect) or (raw == self.prefix + b"metacopy" and step.action == STUB):
                     value = value_of(source, raw)
                     if value is None:
                         continue

@@ -48,6 +48,15 @@ def value_of(place, name: bytes):
         return None
 
 
+def is_own(name: bytes, dialect: str) -> bool:
+    """Whether an xattr is the user's; those called like overlay's are stored escaped, one level
+    deeper."""
+    cdef bytes prefix = b"user.overlay." if dialect == "user" else b"trusted.overlay."
+    if not is_kept(name) or (dialect == "user" and name.startswith(<bytes>FUSE_PREFIX)):
+        return False
+    return not name.startswith(prefix) or name.startswith(prefix + b"overlay.")
+
+
 def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
     """The xattrs of an entry, bytes to bytes, under the names a mount shows.
 
@@ -76,17 +85,11 @@ def own_xattrs(Table table, int64_t row, *, dialect: str = "trusted") -> dict:
             names = []
         shown = {}
         for found in sorted(names):
-            value_name = found
-            if not is_kept(found) or (dialect == "user" and found.startswith(<bytes>FUSE_PREFIX)):
-                continue
-            if found.startswith(prefix):
-                # The user's own xattrs of such names are stored escaped, one level deeper.
-                if not found.startswith(prefix + b"overlay."):
-                    continue
-                value_name = prefix + found[len(prefix) + len(b"overlay."):]
-            value = value_of(place, found)
+            value = value_of(place, found) if is_own(found, dialect) else None
             if value is not None:
-                shown[value_name] = value
+                if found.startswith(prefix):
+                    found = prefix + found[len(prefix) + len(b"overlay."):]
+                shown[found] = value
         return shown
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
