@@ -69,6 +69,7 @@ HEAVY = (
     "dsbranch.overlay.kernel",
     "dsbranch.store.manifest",
     "hashlib",
+    "ipaddress",
     "multiprocessing",
     "numpy",
     "pandas",

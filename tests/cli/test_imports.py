@@ -16,9 +16,9 @@ from benchmarks import startup
 from tests import children
 
 STORE = {"sqlite3"}
-# Manifests are written by arro3, and read by pyarrow, which brings in socket.
+# Manifests are written by arro3, and read by pyarrow, which brings in socket and ipaddress.
 MANIFEST = STORE | {"arro3", "dsbranch.store.manifest"}
-READING = STORE | {"dsbranch.store.manifest", "hashlib", "pyarrow", "socket"}
+READING = STORE | {"dsbranch.store.manifest", "hashlib", "ipaddress", "pyarrow", "socket"}
 # What takes long by itself need not count milliseconds.
 LONG = {"dataclasses", startup.COMPILED}
 ARCHIVE = LONG | {"tarfile", "backports.zstd"}
@@ -72,6 +72,17 @@ def test_numpy_is_left_out_where_there_is_one(tmp_path: Path) -> None:
     environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
     code = "import dsbranch.__main__, pyarrow.parquet"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_pathlib_still_makes_uris_and_urllib_is_whole() -> None:
+    code = """
+import dsbranch.__main__, pathlib
+print(pathlib.Path("/a b").as_uri())
+from urllib.parse import urlsplit
+print(urlsplit("s3://a/b").netloc)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["file:///a%20b", "a"]
 
 
 def test_a_verb_is_imported_alone() -> None:
