@@ -476,6 +476,19 @@ def test_rollback(program: Program, fake: FakeWorkspace) -> None:
     assert json.loads(program("rollback", "exp1", "--json").out)["operation"] == 12
 
 
+def test_a_rollback_from_what_is_damaged(program: Program, fake: FakeWorkspace) -> None:
+    lost = "the directory of layer layer00001 is gone"
+    fake.answers["rollback"] = RolledBack("exp1", HEAD, 12, "layer00000", None, damage=lost)
+    ran = program("rollback", "exp1")
+    assert ran.out == (
+        "exp1 is back at commit 0123456789; its uncommitted changes, uncounted, are set aside,"
+        " kept by operation 12\n"
+    )
+    assert ran.err == f"note: {lost}; `dsbranch verify` tells more\n"
+    answer = json.loads(program("rollback", "exp1", "--json").out)
+    assert (answer["counts"], answer["damage"]) == (None, lost)
+
+
 def test_squash(program: Program, fake: FakeWorkspace) -> None:
     fake.answers["squash"] = Squashed(COMMIT, 3, 1000, 2, 2048, remounted=False)
     ran = program("squash", "exp1", "--since", "main", "-m", "one")

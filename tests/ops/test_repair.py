@@ -7,7 +7,7 @@ import os
 import pyarrow.parquet
 import pytest
 
-from dsbranch.errors import Locked, StorageError
+from dsbranch.errors import IntegrityError, Locked, StorageError
 from dsbranch.ops import repair as repairing
 from dsbranch.store.lock import gc_lock
 from tests import edits as e
@@ -162,6 +162,85 @@ def test_what_cannot_be_repaired_stays_found(bench, layer):
     checked = bench.ws.verify(repair=True)
     assert checked.repaired == ()
     assert [one.what for one in checked.findings] == ["its directory is gone"]
+
+
+VERBS = {
+    "status": lambda ws: ws.status("main"),
+    "mount": lambda ws: ws.mount("main"),
+    "mount of a commit": lambda ws: ws.mount("main~0", at=ws.root.parent / "look"),
+    "create": lambda ws: ws.create("exp", start="main"),
+    "commit": lambda ws: ws.commit("main", "more", allow_empty=True),
+    "diff": lambda ws: ws.diff("main~2", "main").counts(),
+    "squash": lambda ws: ws.squash("main"),
+    "merge": lambda ws: ws.merge("main", into="early"),
+    "restore": lambda ws: ws.restore("early", [b"f"], start="main"),
+    "show": lambda ws: ws.show("main"),
+    "rollback to it": lambda ws: ws.rollback("main"),
+    "export": lambda ws: ws.export("main", ws.root.parent / "out.tar"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("topmost", [False, True])
+def test_a_layer_that_is_gone_is_told_of_by_whatever_needs_it(bench, layer, verb, topmost):
+    above = bench.commit(e.append("f", b"2"))
+    if topmost:
+        layer = bench.ws._context.store.commit(above).layer
+    bench.ws.create("early", start="main~2")
+    bench.ws.umount("main")
+    away = bench.root / "away"
+    os.rename(bench.fs(layer).parent, away)
+    (bench.root / "look").mkdir()
+    bench.reopen()
+    with pytest.raises(IntegrityError, match=f"^the directory of layer {layer} is gone$") as caught:
+        VERBS[verb](bench.ws)
+    assert caught.value.exit_code == 5
+    assert "`dsbranch verify`" in caught.value.hint
+    os.rename(away, bench.fs(layer).parent)
+    bench.reopen()
+    assert bench.ws.verify(full=True).findings == ()
+    assert [row.name for row in bench.ws.list()] == ["early", "main"]
+    assert bench.head() == above
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_branch_of_which_a_layer_is_gone_can_be_deleted(bench, layer, mounted):
+    bench.ws.create("other", start="main~1")
+    if not mounted:
+        bench.ws.umount("main")
+    os.rename(bench.fs(layer).parent, bench.root / "away")
+    bench.reopen()
+    bench.ws.delete("main", force=True)
+    assert [row.name for row in bench.ws.list()] == ["other"]
+    os.rename(bench.root / "away", bench.fs(layer).parent)
+
+
+def test_a_rollback_leaves_what_is_damaged(bench, layer):
+    was = bench.view("main~1")
+    bench.edit(e.append("f", b"2"))
+    bench.ws.umount("main")
+    os.rename(bench.fs(layer).parent, bench.root / "away")
+    bench.reopen()
+    done = bench.ws.rollback("main", "main~1")
+    assert (done.counts, done.damage) == (None, f"the directory of layer {layer} is gone")
+    bench.ws.mount("main")
+    assert bench.see() == was
+    os.rename(bench.root / "away", bench.fs(layer).parent)
+    bench.ws.undo()
+    assert bench.ws.status("main").counts == {"M": 1}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_manifest_that_is_gone_or_damaged_says_what_helps(bench, layer, damage):
+    os.chmod(bench.manifest(layer), 0o644)
+    damage(bench.manifest(layer))
+    os.unlink(bench.index(layer))
+    bench.reopen()
+    with pytest.raises(IntegrityError, match=r"manifest") as caught:
+        bench.lines("main~1", "main")
+    assert "`dsbranch verify --repair`" in caught.value.hint
+    bench.ws.verify(repair=True)
+    assert bench.lines("main~1", "main") != []
 
 
 def test_a_damaged_store_is_told_of(bench, layer):

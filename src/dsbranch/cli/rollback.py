@@ -35,9 +35,13 @@ def run(
     if json:
         render.as_json(shapes.rolled_back(result))
     else:
-        aside = plural(sum(result.counts.values()), "uncommitted change")
+        aside = "its uncommitted changes, uncounted, are"
+        if result.counts is not None:
+            aside = plural(sum(result.counts.values()), "uncommitted change")
         render.line(
             f"{branch} is back at commit {short(result.head)}; {aside} set aside, "
             f"kept by operation {result.operation}"
         )
+    if result.damage is not None:
+        render.note(f"{result.damage}; `dsbranch verify` tells more")
     note_old_views(branch, result.stale, result.elsewhere)

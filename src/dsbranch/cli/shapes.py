@@ -145,8 +145,9 @@ def rolled_back(item: RolledBack) -> Object:
             "branch": item.branch,
             "head": item.head,
             "operation": item.operation,
-            "counts": dict(item.counts),
+            "counts": None if item.counts is None else dict(item.counts),
         }
+        | ({} if item.damage is None else {"damage": item.damage})
         | machine_path("mountpoint", item.mountpoint)
         | {"stale": processes(item.stale), "elsewhere": processes(item.elsewhere)}
     )

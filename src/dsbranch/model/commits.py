@@ -22,16 +22,18 @@ class Committed(NamedTuple):
 
 class RolledBack(NamedTuple):
     """The answer of rollback. `operation` is the log row that keeps what was replaced,
-    `kept_layer` the open layer that was set aside."""
+    `kept_layer` the open layer that was set aside. Where a damaged layer hides what was
+    uncommitted, `counts` is None, and `damage` says what is wrong."""
 
     branch: str
     head: str
     operation: int
     kept_layer: str
-    counts: Mapping[str, int]
+    counts: Mapping[str, int] | None
     mountpoint: Path | None = None
     stale: tuple[Process, ...] = ()
     elsewhere: tuple[Process, ...] = ()
+    damage: str | None = None
 
 
 class Restored(NamedTuple):

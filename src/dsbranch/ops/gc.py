@@ -26,13 +26,13 @@ from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS
 from dsbranch.ops.lowers import lowers_of
 from dsbranch.ops.reach import YOUNG_SECONDS, doomed
-from dsbranch.ops.space import freed, is_directory
+from dsbranch.ops.space import freed
 from dsbranch.overlay.inuse import InUse, in_use
 from dsbranch.overlay.probe import PROBE_PREFIX
 from dsbranch.store import sweep
 from dsbranch.store.creation import is_leftover
 from dsbranch.store.faults import storage
-from dsbranch.store.layout import RETIRED
+from dsbranch.store.layout import RETIRED, is_directory
 from dsbranch.store.lock import gc_lock, is_claimed, names_lock
 from dsbranch.store.removal import remove_tree
 

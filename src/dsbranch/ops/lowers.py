@@ -11,6 +11,7 @@ from dsbranch.errors import IntegrityError
 from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context, require_sight
 from dsbranch.store.faults import from_errno
+from dsbranch.store.layout import is_directory
 
 
 def lowers_of(context: Context, commit: str, *, cuts: Sequence[str] = ()) -> list[str]:
@@ -42,7 +43,7 @@ def is_there(context: Context, layer: str) -> bool:
 def root_of_view(context: Context, commit: str) -> Path:
     """The directory whose metadata the root of a commit's view shows: its topmost layer's.
 
-    :raises IntegrityError: the base is not there
+    :raises IntegrityError: that or the base is not there
     """
     return root_of_stack(context, lowers_of(context, commit))
 
@@ -50,7 +51,22 @@ def root_of_view(context: Context, commit: str) -> Path:
 def root_of_stack(context: Context, layers: Sequence[str]) -> Path:
     """As `root_of_view`, of a stack of sealed layers, newest first, over the base."""
     require_base(context)
-    return context.layout.fs(layers[0]) if layers else context.base
+    return require_layer(context, layers[0]) if layers else context.base
+
+
+def require_layer(context: Context, layer: str) -> Path:
+    """The directory of a sealed layer.
+
+    :raises IntegrityError: it is gone
+    """
+    path = context.layout.fs(layer)
+    if not is_directory(path):
+        raise IntegrityError(
+            f"the directory of layer {layer} is gone",
+            hint="`dsbranch verify` tells what is lost; a backup or an export may still have it,"
+            " and `dsbranch rollback BRANCH --to` an older commit does without",
+        )
+    return path
 
 
 def require_base(context: Context) -> None:

@@ -28,12 +28,13 @@ from dsbranch.ops import layers, serving, views
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.glance import note_change
-from dsbranch.ops.lowers import branch_lowers, require_base
+from dsbranch.ops.lowers import branch_lowers, require_base, require_layer
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.overlay import mountinfo, namespaces
 from dsbranch.overlay.locate import mount_at
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
 from dsbranch.overlay.plan import plan, source
+from dsbranch.store.layout import is_directory
 from dsbranch.store.lock import branch_lock
 
 if TYPE_CHECKING:
@@ -192,13 +193,13 @@ def branch_plan(
 
     `private`: in a private view that we are not in.
 
-    :raises IntegrityError: the base is not there
+    :raises IntegrityError: the base or a layer is not there
     """
     require_base(context)
     note_change(context)
     base = context.layout.dataset if private else context.base
     return plan(
-        lowers=[*(context.layout.fs(id) for id in stack), base],
+        lowers=[*(require_layer(context, id) for id in stack), base],
         upper=context.layout.fs(layer),
         work=context.layout.work(layer),
         source=views.layer_source(context, layer),
@@ -209,13 +210,13 @@ def branch_plan(
 def commit_plan(context: Context, commit: str) -> MountPlan:
     """How to mount a commit read-only.
 
-    :raises IntegrityError: the base is not there
+    :raises IntegrityError: the base or a layer is not there
     """
     require_base(context)
     note_change(context)
     return plan(
         lowers=[
-            *(context.layout.fs(id) for id in mountable(context, commit)),
+            *(require_layer(context, id) for id in mountable(context, commit)),
             context.base,
             context.layout.empty,
         ],
@@ -272,7 +273,10 @@ def require_unused(context: Context, branch: Branch) -> None:
 
     with suppress(NoPrivilege):
         views.require_nowhere_else(context, branch.layer)
-        wanted = branch_plan(context, stack_below(context, branch), branch.layer)
+        # Who has the open layer is asked; what is gone below it is told of by what needs that.
+        below = stack_below(context, branch)
+        stack = [layer for layer in below if is_directory(context.layout.fs(layer))]
+        wanted = branch_plan(context, stack, branch.layer)
         if os.geteuid() == 0:
             prepare()
         else:

@@ -22,11 +22,10 @@ from dsbranch.ops import stacks
 from dsbranch.ops.consistency import name_of
 from dsbranch.ops.context import Context, workspace_root
 from dsbranch.ops.context import name_of as name_of_user
-from dsbranch.ops.space import is_directory
 from dsbranch.store import index, manifest, recovery, sweep
 from dsbranch.store.faults import storage
 from dsbranch.store.identity import commit_id
-from dsbranch.store.layout import Layout, sync_directory
+from dsbranch.store.layout import Layout, is_directory, sync_directory
 from dsbranch.store.lock import gc_lock
 
 

@@ -6,13 +6,17 @@ operation log knows it. Readers of the old view keep it until they leave.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dsbranch.errors import IntegrityError
 from dsbranch.model.commits import RolledBack
+from dsbranch.model.facts import Branch
 from dsbranch.ops import mounting
 from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.dirty import uncommitted_counts
-from dsbranch.ops.lowers import root_of_view
+from dsbranch.ops.lowers import require_layer, root_of_view
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -20,11 +24,14 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
     with mounting.locked(context, name, "rollback") as branch:
         target = branch.head if to is None else resolve(context, to)
         with switching(context, branch, wait) as switch:
-            counts = uncommitted_counts(context, branch)
+            lowers = mountable(context, target)
+            for layer in lowers:
+                require_layer(context, layer)
+            counts, damage = _set_aside(context, branch)
             operation = switch.to(
                 "rollback",
                 branch._replace(head=target, pending=()),
-                lowers=mountable(context, target),
+                lowers=lowers,
                 detail=f"{name} to {target[:SHORT]}",
                 done=f"{name} was rolled back",
                 root_like=root_of_view(context, target),
@@ -38,4 +45,14 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
         mountpoint=switch.mountpoint,
         stale=switch.stale,
         elsewhere=switch.elsewhere,
+        damage=damage,
     )
+
+
+def _set_aside(context: Context, branch: Branch) -> tuple[Mapping[str, int] | None, str | None]:
+    """The changes that are set aside, counted; or else the damage that hides them, as to go back is
+    what helps against that."""
+    try:
+        return uncommitted_counts(context, branch), None
+    except IntegrityError as error:
+        return None, str(error)

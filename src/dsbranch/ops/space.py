@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import EACCES, ENOENT, ENOTDIR
@@ -12,6 +11,7 @@ from pathlib import Path
 from dsbranch._core.scan import scan_in_parts
 from dsbranch._core.usage import Usage
 from dsbranch.store.faults import storage
+from dsbranch.store.layout import is_directory
 
 _FEW = 2000
 _BLOCK = 512
@@ -73,12 +73,3 @@ def lone(path: Path) -> int:
             return os.lstat(path).st_blocks * _BLOCK
         except FileNotFoundError:
             return 0
-
-
-def is_directory(path: Path) -> bool:
-    """Whether a real directory lies there, no symlink to one."""
-    with storage(f"look at {path}"):
-        try:
-            return stat.S_ISDIR(os.lstat(path).st_mode)
-        except FileNotFoundError:
-            return False

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EACCES
+from errno import EACCES, ENOENT
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,13 +15,13 @@ from dsbranch._core.content import share_digests
 from dsbranch._core.scan import scan
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
+from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege, StorageError
 from dsbranch.model.facts import Branch
 from dsbranch.ops.context import Context, require_sight
-from dsbranch.ops.lowers import apart, require_base
+from dsbranch.ops.lowers import apart, require_base, require_layer
 from dsbranch.ops.serving import may_hold_marks
 from dsbranch.store import index
-from dsbranch.store.faults import from_errno
+from dsbranch.store.faults import MANIFEST_HINT, from_errno, storage
 
 _Thing = TypeVar("_Thing")
 
@@ -98,10 +98,9 @@ def sealed(context: Context, layer: str) -> Table:
     if table is not None:
         return table
     table = recorded(context, layer)
-    try:
-        table.open(os.fsencode(context.layout.fs(layer)))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise IntegrityError(f"the directory of layer {layer} is gone") from error
+    place = require_layer(context, layer)
+    with storage(f"open {place}"):
+        table.open(os.fsencode(place))
     context.tables[layer] = table
     return table
 
@@ -113,7 +112,13 @@ def recorded(context: Context, layer: str) -> Table:
     table = index.read(place, path, context.digests)
     if table is not None:
         return table
-    table = from_manifest(context, layer)
+    try:
+        table = from_manifest(context, layer)
+    except StorageError as error:
+        if error.errno != ENOENT:
+            raise
+        require_layer(context, layer)
+        raise IntegrityError(f"the manifest {path} is gone", hint=MANIFEST_HINT) from error
     # To the next reader's gain. Where nothing may or can be written there is none.
     with suppress(DsbranchError):
         index.write(place, table, path)
@@ -134,7 +139,9 @@ def from_manifest(context: Context, layer: str) -> Table:
         if later.take(context.layout.later_digests(layer), table):
             share_digests(table)  # they are one for each inode
     except ValueError as error:
-        raise IntegrityError(f"the manifest {path} is malformed: {error}") from error
+        raise IntegrityError(
+            f"the manifest {path} is malformed: {error}", hint=MANIFEST_HINT
+        ) from error
     return table
 
 

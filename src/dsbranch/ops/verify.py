@@ -26,12 +26,12 @@ from dsbranch.ops.context import Context, require_sight
 from dsbranch.ops.gc import garbage
 from dsbranch.ops.lowers import branch_lowers, lowers_of
 from dsbranch.ops.repair import repair
-from dsbranch.ops.space import is_directory
 from dsbranch.ops.verify_dataset import verify_dataset
 from dsbranch.overlay.inuse import in_use
 from dsbranch.store import index, manifest, sweep
 from dsbranch.store.faults import DAMAGED_HINT
 from dsbranch.store.identity import commit_id
+from dsbranch.store.layout import is_directory
 
 _GONE = "all that only this layer holds is lost; a backup or an export may still have it"
 _UNREADABLE = "nobody can tell what this layer should hold; its files are there and can be copied"

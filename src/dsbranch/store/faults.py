@@ -45,6 +45,8 @@ DAMAGED_HINT = (
     " untouched"
 )
 """What helps against a damaged ``store.db``."""
+MANIFEST_HINT = "`dsbranch verify --repair` makes it again from the files of its layer"
+"""What helps against a manifest that is damaged or gone."""
 
 # A WAL index that cannot grow is reported as an I/O error, though what is missing is space.
 _SHM_FULL = sqlite3.SQLITE_IOERR_SHMSIZE

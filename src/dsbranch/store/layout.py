@@ -143,6 +143,15 @@ class Layout(NamedTuple):
                 sync_directory(directory)
 
 
+def is_directory(path: Path) -> bool:
+    """Whether a real directory lies there, no symlink to one."""
+    with storage(f"look at {path}"):
+        try:
+            return stat.S_ISDIR(os.lstat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
 def sync_directory(path: Path) -> None:
     """Put the names in the directory `path` on the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -19,7 +19,7 @@ from dsbranch._core.columns import CTIME, Columns
 from dsbranch._core.table import Table
 from dsbranch.errors import IntegrityError, NewerFormat
 from dsbranch.model.facts import Dialect
-from dsbranch.store.faults import storage
+from dsbranch.store.faults import MANIFEST_HINT, storage
 from dsbranch.store.identity import sha256
 from dsbranch.store.layout import sync_directory
 
@@ -115,15 +115,16 @@ def _write(fd: int, rows: Stream) -> str:
     return hasher.hexdigest()
 
 
-def read(path: Path, *, spill: bytes, ctime: bool = False) -> Table:
-    """What a manifest says; `spill` as in the core. `ctime`: that of the dataset.
+def read(path: Path, *, spill: bytes, ctime: bool = False, hint: str = MANIFEST_HINT) -> Table:
+    """What a manifest says; `spill` as in the core. `ctime`: that of the dataset. `hint`: what
+    helps where it is damaged.
 
     :raises NewerFormat: a newer dsbranch wrote it
     :raises IntegrityError: it is missing, damaged, or no manifest
     """
     from dsbranch._core.rowsum import digest
 
-    with _opened(path) as file:
+    with _opened(path, hint) as file:
         table = from_batches(_parts(file, ctime=ctime), spill=spill)
         written = _metadata(file).get(b"dsbranch.rows")
         if written is not None and written.decode() != digest(table).hex():
@@ -148,7 +149,7 @@ def _parts(file: Any, *, ctime: bool) -> Iterator[Columns]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, hint: str | None = None) -> Iterator[Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -162,12 +163,12 @@ def _opened(path: Path) -> Iterator[Any]:
         except MemoryError:
             raise
         except (pa.ArrowException, ValueError, KeyError) as error:
-            raise _malformed(path, error) from error
+            raise _malformed(path, error, hint) from error
         except OSError as error:
             if error.errno is not None:
                 raise
             # pyarrow reports damaged pages as an OSError that no system call made.
-            raise _malformed(path, error) from error
+            raise _malformed(path, error, hint) from error
 
 
 def _metadata(file: Any) -> dict[bytes, bytes]:
@@ -191,9 +192,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _malformed(path: Path, error: Exception) -> IntegrityError:
+def _malformed(path: Path, error: Exception, hint: str | None) -> IntegrityError:
     reason = (str(error).splitlines() or ["unreadable"])[0]
-    return IntegrityError(f"{path} is not a valid manifest: {reason}")
+    return IntegrityError(f"{path} is not a valid manifest: {reason}", hint=hint)
 
 
 def _check_format(path: Path, metadata: dict[bytes, bytes]) -> None:

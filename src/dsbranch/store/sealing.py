@@ -68,7 +68,7 @@ def read(layout: Layout, seal: Seal, *, spill: bytes) -> Table:
     if manifest.digest_file(path) != seal.sha256:
         raise IntegrityError(f"{path} is not what was written", hint=AGAIN)
     try:
-        table = manifest.read(path, spill=spill, ctime=True)
+        table = manifest.read(path, spill=spill, ctime=True, hint=AGAIN)
         later.take(digests_file(layout, seal.id), table)
     except ValueError as error:
         raise IntegrityError(f"{path} is malformed: {error}", hint=AGAIN) from error
