@@ -401,6 +401,17 @@ def test_a_side_taken_in_random_branches(
             assert built[path].content == at[path].content
 
 
+def test_a_choice_leaves_the_other_conflicts(overlay: Callable[..., Overlay]) -> None:
+    """Also one in which directories that neither side touched would lie in each other."""
+    ours = (e.rename("d", "e/d/in"), e.append("f", b"ours"))
+    theirs = (e.rename("e", "d/sub/in"), e.append("f", b"theirs"))
+    triple = branches((ours, theirs, []), overlay, "trusted")
+    found = [clash.path for clash in triple.decide().conflicts]
+    assert len(found) == 2
+    merge = triple.decide(choose=lambda path: "ours" if path == b"f" else None)
+    assert [clash.path for clash in merge.conflicts] == [path for path in found if path != b"f"]
+
+
 @pytest.mark.parametrize("dialect", ["trusted", "user"])
 def test_the_names_of_one_inode_stay_one(dialect: str, overlay: Callable[..., Overlay]) -> None:
     """Also under a name that theirs only linked to, and in a directory that they then moved."""

@@ -356,7 +356,8 @@ cdef class Merge(Sides):
         cdef Entity one
         cdef int64_t i
         self.found = []
-        for one in self.entities:
+        # Also directories that nobody touched are torn where they would lie in each other.
+        for one in (*self.known.values(), *self.entities):
             one.torn = False
         for i in range(len(self.entities)):
             if i & 1023 == 0:
