@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 
 from tests.beneath import Root, beneath
@@ -142,6 +143,18 @@ def recreate(path: Name, tree: Tree | None = None) -> Edit:
 
 def rename(old: Name, new: Name) -> Edit:
     return _on_both(old, new, os.rename)
+
+
+def rename_by_copy(old: Name, new: Name) -> Edit:
+    """As between filesystems, or where an archive of the outcome is unpacked."""
+
+    def copy(one: bytes, other: bytes) -> None:
+        # The paths begin with descriptors of this process.
+        ours = b"/proc/%d/" % os.getpid()
+        places = [at.replace(b"/proc/self/", ours) for at in (one, other)]
+        subprocess.run(["cp", "-a", *places], check=True)
+
+    return sequence(_on_both(old, new, copy), remove(old))
 
 
 def swap(one: Name, other: Name) -> Edit:

@@ -396,12 +396,20 @@ def changes(
     return sorted(result, key=lambda c: (order(c.path), c.status != "D"))
 
 
-def _match(old: View, new: View, *, renames: bool) -> dict[bytes, bytes]:
-    """For entries of `new` what they were in `old`."""
+def _match(
+    old: View, new: View, *, renames: bool, moved: dict[bytes, bytes] | None = None
+) -> dict[bytes, bytes]:
+    """For entries of `new` what they were in `old`; `moved` as in the core."""
     matched = {b"": b""}
     taken: set[bytes] = set()
     if renames:
-        moved = _moved_directories(old, new)
+        given, moved = moved or {}, _moved_directories(old, new)
+        for path, source in given.items():
+            for at in (path, source):
+                if moved.get(at) == at:
+                    del moved[at]
+            if path not in moved and source not in moved.values():
+                moved[path] = source
         matched.update(moved)
         taken.update(moved.values())
     for path in sorted(new, key=order):
@@ -434,9 +442,38 @@ def _moved_directories(old: View, new: View) -> dict[bytes, bytes]:
             source = before.get(new.place(new[path].stack[-1]))
             if source is None or source in matched.values():
                 continue
-            if path not in matched and (source == path or not keep):
+            if path in matched or (keep and source != path):
+                continue
+            if source == path or _came(old, new, source, path):
                 matched[path] = source
     return matched
+
+
+def _came(old: View, new: View, source: bytes, path: bytes) -> bool:
+    """Whether a directory was renamed, and is not rather what lay there under that name."""
+    if path not in old or not old[path].is_directory:
+        return True
+    more = lean(new, path, source, old)
+    return more is None or more >= 0
+
+
+def lean(shown: View, at: bytes, elsewhere: bytes, where: View) -> int | None:
+    """Of the files that one view shows below `at`, how many more the other one has below
+    `elsewhere` than there; None where there are none."""
+    first, second = nodes(shown), nodes(where)
+    inside = [p for p in first if p.startswith(at + b"/") and first[p].kind != "directory"]
+    more = 0
+    for path in inside:
+        other = elsewhere + path[len(at) :]
+        if not _alike(first.get(other), first[path]):
+            more += _alike(second.get(other), first[path]) - _alike(second.get(path), first[path])
+    return more if inside else None
+
+
+def _alike(one: trees.Node | None, other: trees.Node) -> bool:
+    if one is None or (one.kind, one.mtime_ns) != (other.kind, other.mtime_ns):
+        return False
+    return one.kind != "file" or one.size == other.size
 
 
 def _compare(old: View, new: View, source: bytes, path: bytes, directory_times: bool) -> str | None:

@@ -49,9 +49,10 @@ def path_in(tree: Tree, id: Id) -> bytes:
 
 
 class Side:
-    def __init__(self, base: reference.View, view: reference.View) -> None:
+    def __init__(
+        self, base: reference.View, view: reference.View, matched: dict[bytes, bytes]
+    ) -> None:
         nodes = reference.nodes(view)
-        matched = reference._match(base, view, renames=True)
         self.tree: Tree = {}
         self.ids: dict[bytes, Id] = {}
         self.replaced: dict[Id, Id] = {}
@@ -71,10 +72,62 @@ class Side:
             self.tree[id] = Seen(above, name, replace(nodes[path], links=()), path)
 
 
+Matched = dict[bytes, bytes]
+
+
+def _copied(base: reference.View, view: reference.View, own: Matched, others: Matched) -> Matched:
+    """Directories that the other side moved, and whose content this one has there as well."""
+    moved = {path: old for path, old in own.items() if _is_moved(path, old, own)}
+    return {
+        path: old
+        for path, old in others.items()
+        if _is_moved(path, old, others)
+        and base[old].is_directory
+        and path in view
+        and view[path].is_directory
+        and path not in moved
+        and old not in moved.values()
+        and _was_copied(base, view, old, path)
+    }
+
+
+def _was_copied(base: reference.View, view: reference.View, old: bytes, path: bytes) -> bool:
+    more = reference.lean(base, old, path, view)
+    if more is not None:
+        return more > 0
+    directories = [tree.get(at) for tree, at in ((view, old), (base, path))]
+    return not any(entry is not None and entry.is_directory for entry in directories)
+
+
+def _follow_files(
+    base: reference.View, view: reference.View, own: Matched, others: Matched
+) -> None:
+    """What a side deleted, and added where the other moved it, it moved, too."""
+    for path, old in others.items():
+        free = path in view and path not in own and old not in own.values()
+        moved = _is_moved(path, old, others) and not base[old].is_directory
+        if free and moved and view[path].entry.kind == base[old].entry.kind:
+            own[path] = old
+
+
+def _is_moved(path: bytes, old: bytes, matched: Matched) -> bool:
+    home, _, name = path.rpartition(b"/")
+    return bool(path) and (matched.get(home), name) != old.rpartition(b"/")[::2]
+
+
 class _Merge:
     def __init__(self, base: reference.View, ours: reference.View, theirs: reference.View) -> None:
-        self.base = Side(base, base).tree
-        self.sides = (Side(base, ours), Side(base, theirs))
+        self.base = Side(base, base, {path: path for path in base}).tree
+        views = (ours, theirs)
+        matches = [reference._match(base, view, renames=True) for view in views]
+        copied = [_copied(base, views[i], matches[i], matches[1 - i]) for i in range(2)]
+        we, they = (
+            reference._match(base, view, renames=True, moved=moved)
+            for view, moved in zip(views, copied, strict=True)
+        )
+        _follow_files(base, ours, we, they)
+        _follow_files(base, theirs, they, we)
+        self.sides = (Side(base, ours, we), Side(base, theirs, they))
         self.ours, self.theirs = (side.tree for side in self.sides)
         self.inodes = {
             path: (base.place(seen.stack[0])[0], seen.entry.nlink_group)
@@ -84,9 +137,14 @@ class _Merge:
         self.result: Tree = {}
         self.clashes: set[Id] = set()
         self.torn: set[Id] = set()
+        # What took the place of something in conflict is in that conflict, not in one of its own.
+        self.takers: set[Id] = set()
 
     def clash(self, id: Id) -> None:
         self.torn.add(id)
+        for side in self.sides:
+            if id not in side.tree and id in side.replaced:
+                self.takers.add(side.replaced[id])
         self.at_top(id, id)
 
     def at_top(self, id: Id, inside: Id) -> None:
@@ -97,6 +155,7 @@ class _Merge:
             for side in sides:
                 if above in side.replaced and self.base[above].node.kind == "directory":
                     self.torn.add(side.replaced[above])
+                    self.takers.add(side.replaced[above])
                     self.clashes.add(above)
                     return
         self.clashes.add(id)
@@ -104,9 +163,13 @@ class _Merge:
     def run(self) -> None:
         for id in self.base.keys() | self.ours.keys() | self.theirs.keys():
             self.one(id)
+        self.torn |= self.takers
+        self.clashes -= self.takers
         for id, seen in list(self.result.items()):
             home = seen.home
-            if home is not None and home not in self.result and home not in self.torn:
+            if id in self.torn or home is None:
+                continue
+            if home not in self.result and home not in self.torn:
                 self.torn.add(id)
                 self.at_top(id, home)
         self.places()
@@ -234,11 +297,17 @@ def content(node: Node) -> tuple[object, ...]:
 
 
 def merge(base: reference.View, ours: reference.View, theirs: reference.View) -> Merged:
+    if _facts(ours) == _facts(theirs):
+        base = ours
     job = _Merge(base, ours, theirs)
     job.run()
     if not job.clashes:
         return Merged(tree=job.result)
     return Merged(conflicts={_shown(job, id) for id in job.clashes})
+
+
+def _facts(view: reference.View) -> dict[bytes, Node]:
+    return {path: replace(node, links=()) for path, node in reference.nodes(view).items()}
 
 
 def _shown(job: _Merge, id: Id) -> bytes:

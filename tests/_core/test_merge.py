@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from dsbranch._core.algebra import changes
 from dsbranch._core.base import Base
 from dsbranch._core.build import build, inherit
 from dsbranch._core.merge import Merge, decide
@@ -117,6 +119,41 @@ def random_triple(seed: int, overlay: Callable[..., Overlay], dialect: str, step
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_random_branches(seed: int, dialect: str, overlay: Callable[..., Overlay]) -> None:
     check(random_triple(seed, overlay, dialect, 3 + seed % 4))
+
+
+def copied_triple(seed: int, overlay: Callable[..., Overlay]) -> Triple:
+    """Theirs is a copy of ours, as from an archive, where nothing says what was renamed; and then
+    both went on."""
+    stack = overlay(START, dialect="trusted")
+    layers = random_layers(seed, 3, 2 + seed % 4)
+    with stack.fork() as theirs:
+        for step in layers[0]:
+            print("both", perform(stack.mountpoint, step))
+        for name in os.listdir(theirs.mountpoint):
+            theirs.edit(e.remove(name))
+        command = ["cp", "-a", f"{stack.mountpoint}/.", theirs.mountpoint]
+        subprocess.run(command, check=True)
+        for name, branch, number in (("ours", stack, 1), ("theirs", theirs, 2)):
+            for step in layers[number][: seed % 3]:
+                print(name, perform(branch.mountpoint, step))
+        return Triple(stack, theirs, 0)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_branches_of_which_one_was_copied(
+    seed: int, overlay: Callable[..., Overlay]
+) -> None:
+    triple = copied_triple(seed, overlay)
+    mergeable = check(triple)
+    ours, theirs = (reference.nodes(view) for view in triple.plain[1:])
+    if ours == theirs:
+        assert [delta.path for delta in changes(triple.views[1], triple.views[2])] == []
+        assert mergeable
+        assert_same(triple.built(triple.decide()), ours, ignore=("links",))
+    for side in ("ours", "theirs"):
+        merge = triple.decide(choose=lambda _, side=side: side)  # type: ignore[misc]
+        assert not merge.conflicts
+        triple.built(merge)
 
 
 LATER = 1_700_000_000_000_000_000
@@ -237,6 +274,16 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         ["h1: modified / another link modified", "h2: another link modified / modified"],
     ),
     "new-links": ((e.append("g", b"!"),), (e.link("f", "f2"), e.link("f", "d/f3")), []),
+    "rotate-one-as-a-copy": (
+        (e.rename("f", "t"), e.add("f", File(b"new"))),
+        (e.rename_by_copy("f", "t"), e.add("f", File(b"new"))),
+        [],
+    ),
+    "rename-a-file-one-as-a-copy": (
+        (e.rename("f", "t"), e.append("t", b"!")),
+        (e.rename_by_copy("f", "t"), e.chmod("t", 0o600)),
+        [],
+    ),
     "rename-a-file-against-edit": ((e.append("f", b"!"),), (e.rename("f", "d/t"),), []),
     "edit-against-rename-of-a-file": ((e.rename("f", "t"),), (e.append("f", b"!"),), []),
     "rename-a-file-against-chmod": (
@@ -283,6 +330,55 @@ TRUSTED_ONLY: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         [],
     ),
     "both-rename-alike": ((e.rename("d", "t"),), (e.rename("d", "t"), e.append("t/x", b"!")), []),
+    "both-rename-one-as-a-copy": ((e.rename("d", "t"),), (e.rename_by_copy("d", "t"),), []),
+    "both-rename-one-as-a-copy-and-edits": (
+        (e.rename("d", "t"), e.append("t/x", b"!"), e.add("t/n", File(b"n"))),
+        (
+            e.rename_by_copy("d", "t"),
+            e.append("t/y", b"!"),
+            e.add("t/n", File(b"n")),
+            e.chmod("t", 0o700),
+        ),
+        [],
+    ),
+    "both-rename-one-as-a-copy-and-edit-one": (
+        (e.rename("d", "t"), e.append("t/x", b"!")),
+        (e.rename_by_copy("d", "t"), e.append("t/x", b"?")),
+        ["t/x: modified / modified"],
+    ),
+    "both-rename-one-as-a-copy-with-less": (
+        (e.rename("d", "t"), e.append("t/x", b"!")),
+        (e.rename_by_copy("d", "t"), e.unlink("t/x")),
+        ["t/x: modified / deleted"],
+    ),
+    "both-rename-one-as-a-copy-twice": (
+        (e.rename("d/sub", "s"), e.rename("d", "s/t"), e.rename("s/q", "q")),
+        (
+            e.rename_by_copy("d/sub", "s"),
+            e.rename_by_copy("d", "s/t"),
+            e.rename_by_copy("s/q", "q"),
+        ),
+        [],
+    ),
+    "rename-and-another-of-that-name": (
+        (e.rename("d", "t"),),
+        (e.rmtree("d"), e.add("t", Dir({"n": File(b"n")}))),
+        ["t: renamed / deleted"],
+    ),
+    "rename-and-another-of-the-old-name": (
+        (e.rename("d", "t"), e.unlink("t/x"), e.add("d", Dir({"x": File(b"another")}))),
+        (e.chmod("d/x", 0o600), e.rename("e", "u")),
+        ["d/x: deleted / metadata"],
+    ),
+    "rename-links-and-others-as-a-copy": (
+        (e.rename("h1", "d/h"), e.rename("dangling", "d/l"), e.rename("d", "t")),
+        (
+            e.rename_by_copy("h1", "d/h"),
+            e.rename_by_copy("dangling", "d/l"),
+            e.rename_by_copy("d", "t"),
+        ),
+        [],
+    ),
     "both-rename": (
         (e.rename("d", "left"),),
         (e.rename("d", "right"),),
@@ -410,6 +506,15 @@ def test_a_choice_leaves_the_other_conflicts(overlay: Callable[..., Overlay]) ->
     assert len(found) == 2
     merge = triple.decide(choose=lambda path: "ours" if path == b"f" else None)
     assert [clash.path for clash in merge.conflicts] == [path for path in found if path != b"f"]
+
+
+def test_of_a_part_of_a_copy_the_rest_is_not_taken_for_deleted(
+    overlay: Callable[..., Overlay],
+) -> None:
+    both = (e.rename("d", "t"),)
+    triple = branches((both, both, []), overlay, "trusted")
+    merge = decide(*triple.views, paths=[b"d", b"t/x"])
+    assert [clash.reason for clash in merge.conflicts] == ["renamed / deleted"]
 
 
 @pytest.mark.parametrize("dialect", ["trusted", "user"])

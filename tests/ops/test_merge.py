@@ -107,6 +107,37 @@ def test_equal_changes_make_a_commit_without_changes(forked):
     assert_same(bench.see(), before)
 
 
+MOVES = {
+    "renamed": (THEIRS, "t"),
+    "swapped": ((e.swap("d", "e"),), "e"),
+    "in one of its own name": ((e.rename("d", "t"), e.mkdir("d"), e.rename("t", "d/in")), "d/in"),
+    "its name taken": ((e.rename("d", "t"), e.add("d", Dir({"n": File(b"n")}))), "t"),
+}
+
+
+@pytest.mark.parametrize("form", ["changes.tar", "changes"])
+@pytest.mark.parametrize("moves", MOVES)
+def test_what_was_exported_and_what_was_applied_are_one(forked, form, moves):
+    edits, place = MOVES[moves]
+    bench = forked((), edits)
+    bench.ws.export("main..exp1", bench.root / form)
+    bench.ws.apply("main", bench.root / form)
+    assert bench.lines("main", "exp1") == bench.lines("exp1", "main") == []
+    bench.ws.create("clean", start="main")
+    assert merge(bench, into="clean").counts == {}
+    assert_same(bench.see("clean"), bench.see("exp1"))
+    bench.commit(e.append(f"{place}/x", b"applied"), e.add("n2", File(b"n")))
+    bench.commit(e.append(f"{place}/sub/q", b"exported"), branch="exp1")
+    wanted = bench.see("exp1") | {
+        path.encode(): bench.see()[path.encode()] for path in (f"{place}/x", "n2")
+    }
+    assert merge(bench).counts == {"M": 1}
+    assert merge(bench, "main", "exp1").counts == {"M": 1, "A": 1}
+    assert_same(bench.see(), wanted, ignore=("mtime_ns",))
+    assert_same(bench.see("exp1"), wanted, ignore=("mtime_ns",))
+    assert bench.lines("main", "exp1") == []
+
+
 def test_again_and_back(forked):
     """What was merged once is the base of the next merge, in either direction."""
     bench = forked(OURS, THEIRS)

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 from dsbranch._core.delta import Deltas
 from dsbranch._core.jobs import Known, Report
 from dsbranch._core.view import View
@@ -7,6 +9,7 @@ def changes(
     new: View,
     *,
     renames: bool = True,
+    moved: Mapping[bytes, bytes] | None = None,
     directory_times: bool = False,
     known: Known | None = None,
     threads: int | None = None,

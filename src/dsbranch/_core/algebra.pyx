@@ -73,7 +73,7 @@ cdef class Comparison:
     def __dealloc__(self):
         free(self.questions)
 
-    cdef int run(self, bint renames) except -1:
+    cdef int run(self, bint renames, moved) except -1:
         cdef Pair pair
         cdef int state
         cdef Node root = None if self.old is None else self.old.root
@@ -83,6 +83,7 @@ cdef class Comparison:
         else:
             if renames and self.moved.has_redirects():
                 self.moved.find()
+            self.moved.take(moved)
             if not same_spot(self.old, root.spots[0], self.new, self.new.root.spots[0]):
                 if meta_differs(self.old, root.spots[0], self.new, self.new.root.spots[0], self.times):
                     self.ledger.add(c"m", &root.spots[0], &self.new.root.spots[0], NULL)
@@ -333,6 +334,7 @@ def changes(
     View new,
     *,
     renames: bool = True,
+    moved=None,
     directory_times: bool = False,
     known=None,
     threads: int | None = None,
@@ -343,7 +345,8 @@ def changes(
 
     Sorted by path with '/' lowest. `renames` pairs directories by where their lowest part lies
     and files by where their data lie, by what they were copied up from and by known digests;
-    without it what was renamed is deleted and added. `directory_times` also reports
+    without it what was renamed is deleted and added. `moved` has directories that are to count
+    as renamed, new path to old path, where nothing else has these. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
     `known` (see `jobs.Known`) has digests of files that were read before. `spill` is a directory
@@ -353,7 +356,7 @@ def changes(
     :raises ValueError: a metadata-only copy without data below it
     """
     cdef Comparison job = Comparison(old, new, directory_times, spill)
-    job.run(renames)
+    job.run(renames, moved or {})
     if job.asked:
         job.answer(known, threads, progress)
     job.ledger.tidy()

@@ -49,6 +49,9 @@ cdef class Sides:
     cdef dict same
     cdef readonly list conflicts
 
+    cdef int follow(self, View base, threads, progress) except -1
+    cdef dict copied_directories(self, View base, int number)
+    cdef int follow_files(self, int number) except -1
     cdef int meet(self) except -1
     cdef Entity of_base(self, bytes path)
     cdef Entity at(self, int number, bytes path)

@@ -4,12 +4,15 @@ An entry of the base is one `Entity` wherever the sides have put it, and so is w
 added under one name. Nothing is decided here.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
 from dsbranch._core.algebra import changes
 from dsbranch._core.content import compare_files
 
+from dsbranch._core.delta cimport Delta
+from dsbranch._core.sides cimport lean
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
@@ -58,12 +61,14 @@ cdef class Entity:
 cdef class Side:
     """What one side did, by path: `new` by its own paths, the others by those of the base."""
 
-    def __init__(self, View base, View view, wanted, threads, progress):
+    def __init__(self, View base, View view, wanted, threads, progress, moved=None):
         self.view = view
         self.new, self.gone, self.replaced, self.edits = {}, {}, {}, {}
         self.moved_to, self.moved_from = {}, {}
         self.entities, self.origins, self.nodes = {}, {b"": b""}, {b"": view.root}
-        found = changes(base, view, renames=wanted is None, threads=threads, progress=progress)
+        found = changes(
+            base, view, renames=wanted is None, moved=moved, threads=threads, progress=progress
+        )
         for delta in found if wanted is None else within(found, wanted):
             path = delta.path
             if delta.status == "A":
@@ -141,9 +146,63 @@ cdef class Sides:
         self.sides = [
             Side(base, ours, None, threads, progress), Side(base, theirs, wanted, threads, progress)
         ]
+        if self.whole:
+            self.follow(base, threads, progress)
         self.known = {}
         self.meet()
         self.compare(base, threads, progress)
+
+    # --- what only one side tells as a rename ---
+
+    cdef int follow(self, View base, threads, progress) except -1:
+        """Have what one side deleted, and added where the other moved it to, be moved there by it,
+        too: an archive of the other's outcome, applied, does not say so."""
+        cdef Side side
+        cdef int number
+        cdef list moved = [self.copied_directories(base, number) for number in range(2)]
+        for number in range(2):
+            if moved[number]:
+                side = self.sides[number]
+                self.sides[number] = Side(base, side.view, None, threads, progress, moved[number])
+        for number in range(2):
+            self.follow_files(number)
+        return 0
+
+    cdef dict copied_directories(self, View base, int number):
+        """The directories that the other side moved, and whose content this one has there as well,
+        new path to old path."""
+        cdef Side side = self.sides[number], other = self.sides[1 - number]
+        cdef bytes old, path
+        cdef int files, more
+        cdef dict found = {}
+        for path, old in other.moved_to.items():
+            PyErr_CheckSignals()
+            if other.edits[old].kind != "directory" or old in side.moved_from or path in side.moved_to:
+                continue
+            if side.node(path) is None:
+                continue
+            more = lean(base, old, path, side.view, &files)
+            # Of an empty one the name is all there is.
+            if more > 0 or (files == 0 and old in side.gone and path in side.new):
+                found[path] = old
+        return found
+
+    cdef int follow_files(self, int number) except -1:
+        cdef Side side = self.sides[number], other = self.sides[1 - number]
+        cdef Delta lost, added, delta
+        cdef bytes old, path
+        for path, old in other.moved_to.items():
+            lost, added = side.gone.get(old), side.new.get(path)
+            if lost is None or added is None or (lost.status, added.status) != ("D", "A"):
+                continue
+            if added.kind != lost.kind or added.kind == "directory":
+                continue
+            delta = Delta()
+            delta.status, delta.kind, delta.path, delta.old_path = "R", added.kind, path, old
+            delta.old, delta.new, delta.content = lost.old, added.new, added.content
+            del side.gone[old], side.new[path]
+            side.edits[old], side.moved_to[path], side.moved_from[old] = delta, old, path
+        return 0
 
     # --- who is who ---
 

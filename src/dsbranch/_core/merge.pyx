@@ -8,6 +8,7 @@ side, and everything is decided anew.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
+from dsbranch._core.algebra import changes
 from dsbranch._core.table import KINDS
 from dsbranch._core.entries import inode
 from dsbranch._core.entities import path_order
@@ -458,5 +459,9 @@ def decide(
     :raises ValueError: a metadata-only copy without data below it
     """
     cdef Merge merge = Merge(base, ours, theirs, paths, threads, progress)
+    merge.run(None)
+    if merge.conflicts and merge.whole and not changes(ours, theirs, threads=threads):
+        # Whatever their ways, both came to the same.
+        merge = Merge(ours, ours, theirs, None, threads, progress)
     merge.run(choose)
     return merge

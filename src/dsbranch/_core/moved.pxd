@@ -12,6 +12,8 @@ cdef class Moved:
     cdef set taken       # paths of the old nodes in `matched`
 
     cdef int find(self) except -1
+    cdef int take(self, dict given) except -1
+    cdef bint came(self, Node one, Node two) except -1
     cdef tuple identity(self, View view, Node node)
     cdef bint has_redirects(self)
     cdef bint open_some(

@@ -3,9 +3,9 @@
 from libc.stdint cimport int64_t
 
 from dsbranch._core.base cimport Base
-from dsbranch._core.sides cimport Pair, Sides
+from dsbranch._core.sides cimport Pair, Sides, lean
 from dsbranch._core.table cimport *
-from dsbranch._core.view cimport Node, View
+from dsbranch._core.view cimport Node, Spot, View
 
 
 cdef class Moved:
@@ -55,6 +55,8 @@ cdef class Moved:
             for key in sorted(gone.keys() & come.keys(), key=come_path(come)):
                 one = gone.pop(key)
                 two = come.pop(key)
+                if not self.came(one, two):
+                    continue
                 self.matched[two.path] = one
                 self.taken.add(one.path)
                 pairs.append((one, two))
@@ -71,6 +73,35 @@ cdef class Moved:
                 continue
             if not self.open_some(closed_come, True, self.new, gone, come, closed_gone, closed_come):
                 return 0
+
+    cdef bint came(self, Node one, Node two) except -1:
+        """Whether a directory was renamed. If two histories came to the same on different ways, it
+        is what already lay there under that name."""
+        cdef Spot entry, data
+        cdef int files
+        if one.path == two.path or self.old.walk(two.path, 0, &entry, &data) is None:
+            return True
+        return lean(self.new, two.path, one.path, self.old, &files) >= 0
+
+    cdef int take(self, dict given) except -1:
+        """Match directories that only the caller knows to be one, new path to old path, where they
+        are not known to have moved otherwise."""
+        cdef bytes path, source, at
+        cdef Node node
+        cdef Spot entry, data
+        for path, source in given.items():
+            for at in (path, source):
+                node = self.matched.get(at)
+                if node is not None and node.path == at:
+                    del self.matched[at]
+                    self.taken.discard(at)
+            if path in self.matched or source in self.taken:
+                continue
+            node = self.old.walk(source, 0, &entry, &data)
+            if node is not None and self.new.walk(path, 0, &entry, &data) is not None:
+                self.matched[path] = node
+                self.taken.add(source)
+        return 0
 
     cdef bint open_some(
         self, list closed, bint all_kinds, View view,

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from dsbranch._core.cursor cimport Cursor
 from dsbranch._core.scout cimport Scout
-from dsbranch._core.table cimport Table
+from dsbranch._core.table cimport Row, Table
 from dsbranch._core.view cimport Found, Node, Spot, View
 
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil
@@ -13,6 +13,8 @@ cdef bint same_parts(
 ) noexcept nogil
 cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil
+cdef int lean(View shown, bytes at, bytes elsewhere, View where, int *files) except? -1
+cdef bint looks_like(View view, Spot entry, const Row *row) noexcept nogil
 
 cdef class Pair:
     """Two directories, and what each has under the name that both have come to."""
