@@ -147,14 +147,17 @@ def rename(old: Name, new: Name) -> Edit:
 
 def rename_by_copy(old: Name, new: Name) -> Edit:
     """As between filesystems, or where an archive of the outcome is unpacked."""
+    return sequence(copy(old, new), remove(old))
 
-    def copy(one: bytes, other: bytes) -> None:
+
+def copy(old: Name, new: Name) -> Edit:
+    def action(one: bytes, other: bytes) -> None:
         # The paths begin with descriptors of this process.
         ours = b"/proc/%d/" % os.getpid()
         places = [at.replace(b"/proc/self/", ours) for at in (one, other)]
         subprocess.run(["cp", "-a", *places], check=True)
 
-    return sequence(_on_both(old, new, copy), remove(old))
+    return _on_both(old, new, action)
 
 
 def swap(one: Name, other: Name) -> Edit:

@@ -451,26 +451,24 @@ def _moved_directories(old: View, new: View) -> dict[bytes, bytes]:
 
 def _came(old: View, new: View, source: bytes, path: bytes) -> bool:
     """Whether a directory was renamed, and is not rather what lay there under that name."""
+    known = {layer.root for layer in new.layers}
+    if all(layer.root in known for layer in old.layers):
+        return True  # what was made on top of it can only have been renamed
     if path not in old or not old[path].is_directory:
         return True
-    more = lean(new, path, source, old)
-    return more is None or more >= 0
-
-
-def lean(shown: View, at: bytes, elsewhere: bytes, where: View) -> int | None:
-    """Of the files that one view shows below `at`, how many more the other one has below
-    `elsewhere` than there; None where there are none."""
-    first, second = nodes(shown), nodes(where)
-    inside = [p for p in first if p.startswith(at + b"/") and first[p].kind != "directory"]
+    before, after = nodes(old), nodes(new)
     more = 0
-    for path in inside:
-        other = elsewhere + path[len(at) :]
-        if not _alike(first.get(other), first[path]):
-            more += _alike(second.get(other), first[path]) - _alike(second.get(path), first[path])
-    return more if inside else None
+    for at in files_in(new, path):
+        more += alike(before.get(source + at[len(path) :]), after[at])
+        more -= alike(before.get(at), after[at])
+    return more > 0
 
 
-def _alike(one: trees.Node | None, other: trees.Node) -> bool:
+def files_in(view: View, path: bytes) -> list[bytes]:
+    return [at for at in view if at.startswith(path + b"/") and not view[at].is_directory]
+
+
+def alike(one: trees.Node | None, other: trees.Node) -> bool:
     if one is None or (one.kind, one.mtime_ns) != (other.kind, other.mtime_ns):
         return False
     return one.kind != "file" or one.size == other.size

@@ -75,10 +75,16 @@ class Side:
 Matched = dict[bytes, bytes]
 
 
-def _copied(base: reference.View, view: reference.View, own: Matched, others: Matched) -> Matched:
+def _copied(
+    base: reference.View,
+    view: reference.View,
+    other: reference.View,
+    own: Matched,
+    others: Matched,
+) -> Matched:
     """Directories that the other side moved, and whose content this one has there as well."""
     moved = {path: old for path, old in own.items() if _is_moved(path, old, own)}
-    return {
+    both = {
         path: old
         for path, old in others.items()
         if _is_moved(path, old, others)
@@ -87,14 +93,35 @@ def _copied(base: reference.View, view: reference.View, own: Matched, others: Ma
         and view[path].is_directory
         and path not in moved
         and old not in moved.values()
-        and _was_copied(base, view, old, path)
     }
+    found = {
+        path: old
+        for path, old in both.items()
+        if path != old and _was_copied(base, view, other, old, path)
+    }
+    for path, old in both.items():
+        if path == old and any(path.startswith(top + b"/") for top in found.values()):
+            found[path] = old
+    return found
 
 
-def _was_copied(base: reference.View, view: reference.View, old: bytes, path: bytes) -> bool:
-    more = reference.lean(base, old, path, view)
-    if more is not None:
-        return more > 0
+def _was_copied(
+    base: reference.View, view: reference.View, other: reference.View, old: bytes, path: bytes
+) -> bool:
+    inside = reference.files_in(base, old)
+    was, here, there = (reference.nodes(each) for each in (base, view, other))
+    total = came = stayed = 0
+    for at in inside:
+        if was[at].kind == "file" and was[at].size == 0:
+            continue
+        new = path + at[len(old) :]
+        if not reference.alike(there.get(new), was[at]) or reference.alike(was.get(new), was[at]):
+            continue
+        total += 1
+        came += reference.alike(here.get(new), was[at])
+        stayed += at in here and not (at in there and reference.alike(here[at], there[at]))
+    if inside:
+        return 2 * came >= total and came > stayed
     directories = [tree.get(at) for tree, at in ((view, old), (base, path))]
     return not any(entry is not None and entry.is_directory for entry in directories)
 
@@ -102,11 +129,12 @@ def _was_copied(base: reference.View, view: reference.View, old: bytes, path: by
 def _follow_files(
     base: reference.View, view: reference.View, own: Matched, others: Matched
 ) -> None:
-    """What a side deleted, and added where the other moved it, it moved, too."""
+    """What a side deleted, and has where the other moved it, it moved, too."""
+    there, here = reference.nodes(base), reference.nodes(view)
     for path, old in others.items():
         free = path in view and path not in own and old not in own.values()
         moved = _is_moved(path, old, others) and not base[old].is_directory
-        if free and moved and view[path].entry.kind == base[old].entry.kind:
+        if free and moved and reference.alike(here[path], there[old]):
             own[path] = old
 
 
@@ -120,7 +148,9 @@ class _Merge:
         self.base = Side(base, base, {path: path for path in base}).tree
         views = (ours, theirs)
         matches = [reference._match(base, view, renames=True) for view in views]
-        copied = [_copied(base, views[i], matches[i], matches[1 - i]) for i in range(2)]
+        copied = [
+            _copied(base, views[i], views[1 - i], matches[i], matches[1 - i]) for i in range(2)
+        ]
         we, they = (
             reference._match(base, view, renames=True, moved=moved)
             for view, moved in zip(views, copied, strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from dsbranch._core.algebra import changes
+from dsbranch._core.algebra import changes, same
 from dsbranch._core.base import Base
 from dsbranch._core.build import build, inherit
 from dsbranch._core.merge import Merge, decide
@@ -145,6 +145,8 @@ def test_random_branches_of_which_one_was_copied(
 ) -> None:
     triple = copied_triple(seed, overlay)
     mergeable = check(triple)
+    one, two = triple.views[1:]
+    assert same(one, two) == same(two, one) == (len(changes(one, two, renames=False)) == 0)
     ours, theirs = (reference.nodes(view) for view in triple.plain[1:])
     if ours == theirs:
         assert [delta.path for delta in changes(triple.views[1], triple.views[2])] == []
@@ -279,6 +281,11 @@ CASES: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         (e.rename_by_copy("f", "t"), e.add("f", File(b"new"))),
         [],
     ),
+    "rename-a-file-onto-one-in-its-stead": (
+        (e.rename("f", "t"),),
+        (e.unlink("f"), e.add("t", File(b"other"))),
+        ["t: renamed / deleted"],
+    ),
     "rename-a-file-one-as-a-copy": (
         (e.rename("f", "t"), e.append("t", b"!")),
         (e.rename_by_copy("f", "t"), e.chmod("t", 0o600)),
@@ -365,10 +372,30 @@ TRUSTED_ONLY: dict[str, tuple[Sequence[Edit], Sequence[Edit], list[str]]] = {
         (e.rmtree("d"), e.add("t", Dir({"n": File(b"n")}))),
         ["t: renamed / deleted"],
     ),
+    "rename-and-one-with-little-of-it": (
+        (e.rename("d", "t"), e.append("t/y", b"!")),
+        (e.rmtree("d"), e.add("t", Dir({"sub": Dir({"p": File(b"p")})}))),
+        ["t: renamed / deleted", "t/y: modified / deleted"],
+    ),
+    "rename-and-a-backup": (
+        (e.rename("d", "t"),),
+        (e.copy("d", "t"),),
+        ["t: renamed / added"],
+    ),
     "rename-and-another-of-the-old-name": (
         (e.rename("d", "t"), e.unlink("t/x"), e.add("d", Dir({"x": File(b"another")}))),
         (e.chmod("d/x", 0o600), e.rename("e", "u")),
         ["d/x: deleted / metadata"],
+    ),
+    "rename-around-one-that-stays-as-a-copy": (
+        (e.rename("d", "t"), e.mkdir("d"), e.rename("t/sub", "d/sub"), e.append("d/sub/p", b"!")),
+        (
+            e.rename_by_copy("d", "t"),
+            e.mkdir("d"),
+            e.rename_by_copy("t/sub", "d/sub"),
+            e.append("d/sub/q", b"!"),
+        ),
+        [],
     ),
     "rename-links-and-others-as-a-copy": (
         (e.rename("h1", "d/h"), e.rename("dangling", "d/l"), e.rename("d", "t")),
@@ -506,6 +533,78 @@ def test_a_choice_leaves_the_other_conflicts(overlay: Callable[..., Overlay]) ->
     assert len(found) == 2
     merge = triple.decide(choose=lambda path: "ours" if path == b"f" else None)
     assert [clash.path for clash in merge.conflicts] == [path for path in found if path != b"f"]
+
+
+def test_many_files_that_tell_nothing_come_first(overlay: Callable[..., Overlay]) -> None:
+    """Those of a directory that was moved on its own are at neither place."""
+    both = Dir({"a": Dir({f"{n:03}": File(b"%d" % n) for n in range(150)}), "z": File(b"z")})
+    stack = overlay(Dir({"d": both, "e": Dir({"other": File(b"other")})}), dialect="trusted")
+    moves = [("d/a", "s"), ("d", "t"), ("e", "d"), ("t", "e")]
+    with stack.fork() as theirs:
+        stack.edit(*(e.rename(*move) for move in moves))
+        theirs.edit(*(e.rename_by_copy(*move) for move in moves), e.add("e/n", File(b"n")))
+        triple = Triple(stack, theirs, 0)
+    assert check(triple)
+    assert_same(triple.built(triple.decide()), reference.nodes(triple.plain[2]), ignore=("links",))
+
+
+# A base, and two ways to one view.
+SAME: dict[str, tuple[Dir, Sequence[Edit], Sequence[Edit]]] = {
+    "a file became a directory": (
+        Dir({"f": File(b"f")}),
+        (e.rename("f", "t"), e.add("f", Dir({"in": File(b"in")}))),
+        (e.rename_by_copy("f", "t"), e.add("f", Dir({"in": File(b"in")}))),
+    ),
+    "swapped, all of one size and time": (
+        Dir({"a": Dir({"f": File(b"1")}), "b": Dir({"f": File(b"2")})}),
+        (e.swap("a", "b"),),
+        (e.rewrite("a/f", b"2"), e.rewrite("b/f", b"1")),
+    ),
+    "swapped with an empty one": (
+        Dir({"c": Dir({"g": File(b"1")}), "d": Dir()}),
+        (e.swap("c", "d"),),
+        (e.rename_by_copy("c/g", "d/g"),),
+    ),
+    "swapped, both empty": (Dir({"a": Dir(), "b": Dir()}), (e.swap("a", "b"),), ()),
+    "renamed and copied back": (
+        Dir({"a": Dir({"f": File(b"1")})}),
+        (e.rename("a", "c"), e.copy("c", "a")),
+        (e.copy("a", "c"),),
+    ),
+    "renamed and made again": (
+        Dir({"a": Dir({"s": Dir()})}),
+        (e.rename("a", "c"), e.mkdir("a")),
+        (e.mkdir("c"), e.mkdir("c/s"), e.remove("a/s")),
+    ),
+    "in one of its own name": (
+        Dir({"b": Dir({"b": Dir()})}),
+        (e.rename("b", "t"), e.mkdir("b"), e.rename("t", "b/b")),
+        (e.mkdir("b/b/b"),),
+    ),
+    "out of one of its own name": (
+        Dir({"b": Dir({"b": Dir({"f": File(b"1")})})}),
+        (e.rename("b/b", "t"), e.remove("b"), e.rename("t", "b"), e.mkdir("b/b")),
+        (e.rename_by_copy("b/b/f", "b/f"),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_came_to_the_same_does_not_differ(name: str, overlay: Callable[..., Overlay]) -> None:
+    base, ours, theirs = SAME[name]
+    stack = overlay(base, dialect="trusted")
+    with stack.fork() as other:
+        stack.edit(*ours)
+        other.edit(*theirs)
+        triple = Triple(stack, other, 0)
+    assert_same(*map(reference.nodes, triple.plain[1:]))
+    one, two = triple.views[1:]
+    assert [delta.path for a, b in ((one, two), (two, one)) for delta in changes(a, b)] == []
+    asked: list[bytes] = []
+    for swap in (False, True):
+        merge = triple.decide(swap=swap, choose=asked.append)  # type: ignore[arg-type]
+        assert asked == list(merge.conflicts) == []
+        assert replay(merge) == ([], {})
 
 
 def test_of_a_part_of_a_copy_the_rest_is_not_taken_for_deleted(

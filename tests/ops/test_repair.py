@@ -182,7 +182,8 @@ VERBS = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("topmost", [False, True])
-def test_a_layer_that_is_gone_is_told_of_by_whatever_needs_it(bench, layer, verb, topmost):
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_layer_that_is_gone_is_told_of_by_whatever_needs_it(bench, layer, verb, topmost, taken):
     above = bench.commit(e.append("f", b"2"))
     if topmost:
         layer = bench.ws._context.store.commit(above).layer
@@ -190,12 +191,16 @@ def test_a_layer_that_is_gone_is_told_of_by_whatever_needs_it(bench, layer, verb
     bench.ws.umount("main")
     away = bench.root / "away"
     os.rename(bench.fs(layer).parent, away)
+    if taken:
+        bench.fs(layer).parent.write_bytes(b"a file")
     (bench.root / "look").mkdir()
     bench.reopen()
     with pytest.raises(IntegrityError, match=f"^the directory of layer {layer} is gone$") as caught:
         VERBS[verb](bench.ws)
     assert caught.value.exit_code == 5
     assert "`dsbranch verify`" in caught.value.hint
+    if taken:
+        bench.fs(layer).parent.unlink()
     os.rename(away, bench.fs(layer).parent)
     bench.reopen()
     assert bench.ws.verify(full=True).findings == ()
@@ -215,15 +220,18 @@ def test_a_branch_of_which_a_layer_is_gone_can_be_deleted(bench, layer, mounted)
     os.rename(bench.root / "away", bench.fs(layer).parent)
 
 
-def test_a_rollback_leaves_what_is_damaged(bench, layer):
+@pytest.mark.parametrize("mounted", [False, True])
+def test_a_rollback_leaves_what_is_damaged(bench, layer, mounted):
     was = bench.view("main~1")
     bench.edit(e.append("f", b"2"))
-    bench.ws.umount("main")
+    if not mounted:
+        bench.ws.umount("main")
     os.rename(bench.fs(layer).parent, bench.root / "away")
     bench.reopen()
     done = bench.ws.rollback("main", "main~1")
     assert (done.counts, done.damage) == (None, f"the directory of layer {layer} is gone")
-    bench.ws.mount("main")
+    if not mounted:
+        bench.ws.mount("main")
     assert bench.see() == was
     os.rename(bench.root / "away", bench.fs(layer).parent)
     bench.ws.undo()

@@ -60,6 +60,7 @@ cdef class Comparison:
     cdef Question *questions     # what only reading settles
     cdef int64_t asked
     cdef int64_t room
+    cdef bint once               # the first difference is enough
 
     def __init__(self, View old, View new, bint times, bytes spill):
         self.sides = Sides(old, new)
@@ -73,7 +74,7 @@ cdef class Comparison:
     def __dealloc__(self):
         free(self.questions)
 
-    cdef int run(self, bint renames, moved) except -1:
+    cdef int run(self, bint renames, dict moved) except -1:
         cdef Pair pair
         cdef int state
         cdef Node root = None if self.old is None else self.old.root
@@ -83,12 +84,13 @@ cdef class Comparison:
         else:
             if renames and self.moved.has_redirects():
                 self.moved.find()
-            self.moved.take(moved)
+            if moved:
+                self.moved.take(moved)
             if not same_spot(self.old, root.spots[0], self.new, self.new.root.spots[0]):
                 if meta_differs(self.old, root.spots[0], self.new, self.new.root.spots[0], self.times):
                     self.ledger.add(c"m", &root.spots[0], &self.new.root.spots[0], NULL)
         self.enter(root, self.new.root)
-        while self.depth:
+        while self.depth and not (self.once and self.ledger.count > self.asked):
             pair = self.pairs[self.depth - 1]
             with nogil:
                 state = self.compare(pair)
@@ -329,12 +331,29 @@ cdef class Comparison:
             )
 
 
+def same(View one, View other, *, threads: int | None = None, progress=None) -> bool:
+    """Whether two views show the same at every path; `changes` says more, and takes longer.
+
+    :raises OSError: a file or directory could not be read
+    :raises ValueError: a metadata-only copy without data below it
+    """
+    cdef Comparison job = Comparison(one, other, False, None)
+    job.once = True
+    job.run(False, None)
+    if job.ledger.count > job.asked:
+        return False
+    if job.asked:
+        job.answer(None, threads, progress)
+        job.ledger.tidy()
+    return job.ledger.count == 0
+
+
 def changes(
     View old,
     View new,
     *,
     renames: bool = True,
-    moved=None,
+    dict moved=None,
     directory_times: bool = False,
     known=None,
     threads: int | None = None,
@@ -345,8 +364,8 @@ def changes(
 
     Sorted by path with '/' lowest. `renames` pairs directories by where their lowest part lies
     and files by where their data lie, by what they were copied up from and by known digests;
-    without it what was renamed is deleted and added. `moved` has directories that are to count
-    as renamed, new path to old path, where nothing else has these. `directory_times` also reports
+    without it what was renamed is deleted and added. `moved` has directories that count as renamed,
+    new path to old path, unless either is known to have moved otherwise. `directory_times` also reports
     directories whose modification time alone differs. Files of equal size are told apart by
     content, in `threads` threads (None: as many as processors, up to 8); `progress(done, total, bytes)` is told of that.
     `known` (see `jobs.Known`) has digests of files that were read before. `spill` is a directory
@@ -356,7 +375,7 @@ def changes(
     :raises ValueError: a metadata-only copy without data below it
     """
     cdef Comparison job = Comparison(old, new, directory_times, spill)
-    job.run(renames, moved or {})
+    job.run(renames, moved)
     if job.asked:
         job.answer(known, threads, progress)
     job.ledger.tidy()

@@ -1,5 +1,7 @@
 """The two sides of a merge, for whoever decides it and whoever replays it."""
 
+from libc.stdint cimport int64_t
+
 from dsbranch._core.table cimport Row
 from dsbranch._core.view cimport Node, Spot, View
 
@@ -47,11 +49,14 @@ cdef class Sides:
     cdef list entities
     cdef dict known              # path in the base -> entity
     cdef dict same
+    cdef int64_t steps
     cdef readonly list conflicts
 
     cdef int follow(self, View base, threads, progress) except -1
     cdef dict copied_directories(self, View base, int number)
+    cdef bint was_copied(self, View base, Side side, Side other, bytes old, bytes path) except -1
     cdef int follow_files(self, int number) except -1
+    cdef int pulse(self) except -1
     cdef int meet(self) except -1
     cdef Entity of_base(self, bytes path)
     cdef Entity at(self, int number, bytes path)

@@ -12,7 +12,7 @@ from dsbranch._core.algebra import changes
 from dsbranch._core.content import compare_files
 
 from dsbranch._core.delta cimport Delta
-from dsbranch._core.sides cimport lean
+from dsbranch._core.sides cimport ENOUGH, TOO_MANY, looks_like
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
@@ -172,36 +172,98 @@ cdef class Sides:
         """The directories that the other side moved, and whose content this one has there as well,
         new path to old path."""
         cdef Side side = self.sides[number], other = self.sides[1 - number]
-        cdef bytes old, path
-        cdef int files, more
+        cdef bytes old, path, top
+        cdef list stay = []
         cdef dict found = {}
         for path, old in other.moved_to.items():
-            PyErr_CheckSignals()
             if other.edits[old].kind != "directory" or old in side.moved_from or path in side.moved_to:
                 continue
             if side.node(path) is None:
                 continue
-            more = lean(base, old, path, side.view, &files)
-            # Of an empty one the name is all there is.
-            if more > 0 or (files == 0 and old in side.gone and path in side.new):
+            if path == old:
+                stay.append(path)
+            elif self.was_copied(base, side, other, old, path):
                 found[path] = old
+        # What kept its place while the directory around it moved away looks the same in any case.
+        tops = set(found.values())
+        for path in stay:
+            top = above(path)
+            while top and top not in tops:
+                top = above(top)
+            if top:
+                found[path] = path
         return found
 
+    cdef bint was_copied(self, View base, Side side, Side other, bytes old, bytes path) except -1:
+        """Whether a side has half of the files of the base's directory `old` where the other side moved
+        it to, and has fewer of its own at the old place.
+
+        Files are told by kind, size and time; a hundred at most, and none that is empty, that the
+        other side changed, or that the base has in both places."""
+        cdef Table table
+        cdef Spot entry, theirs, data
+        cdef bytes at, inner
+        cdef int64_t row
+        cdef int total = 0, came = 0, stayed = 0, looked_at = 0
+        cdef bint empty = True
+        for at, table, row in base.tree(old):
+            PyErr_CheckSignals()
+            looked_at += 1
+            if total == ENOUGH or looked_at == TOO_MANY:
+                break
+            if table.rows[row].kind == DIRECTORY:
+                continue
+            empty = False
+            if table.rows[row].kind == FILE and table.rows[row].size == 0:
+                continue
+            inner = path + at[len(old):]
+            other.view.walk(inner, 0, &entry, &data)
+            if not looks_like(other.view, entry, table.rows + row):
+                continue
+            base.walk(inner, 0, &entry, &data)
+            if looks_like(base, entry, table.rows + row):
+                continue
+            total += 1
+            side.view.walk(inner, 0, &entry, &data)
+            came += looks_like(side.view, entry, table.rows + row)
+            side.view.walk(at, 0, &entry, &data)
+            other.view.walk(at, 0, &theirs, &data)
+            if entry.layer >= 0 and (
+                theirs.layer < 0 or not looks_like(side.view, entry, other.view.row(theirs))
+            ):
+                stayed += 1
+        if empty:
+            return old in side.gone and path in side.new
+        return 2 * came >= total and came > stayed
+
     cdef int follow_files(self, int number) except -1:
+        """Take a file that this side deleted, and has where the other moved it to, for moved."""
         cdef Side side = self.sides[number], other = self.sides[1 - number]
         cdef Delta lost, added, delta
         cdef bytes old, path
+        cdef Spot entry, data
         for path, old in other.moved_to.items():
+            self.pulse()
             lost, added = side.gone.get(old), side.new.get(path)
             if lost is None or added is None or (lost.status, added.status) != ("D", "A"):
                 continue
-            if added.kind != lost.kind or added.kind == "directory":
+            if added.kind == "directory":
+                continue
+            side.find(path, &entry, &data)
+            if not looks_like(side.view, entry, row_of(lost.old)):
                 continue
             delta = Delta()
             delta.status, delta.kind, delta.path, delta.old_path = "R", added.kind, path, old
             delta.old, delta.new, delta.content = lost.old, added.new, added.content
             del side.gone[old], side.new[path]
             side.edits[old], side.moved_to[path], side.moved_from[old] = delta, old, path
+        return 0
+
+    cdef int pulse(self) except -1:
+        """Let Ctrl-C through now and then."""
+        self.steps += 1
+        if self.steps & 1023 == 0:
+            PyErr_CheckSignals()
         return 0
 
     # --- who is who ---

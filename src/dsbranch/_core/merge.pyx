@@ -8,7 +8,7 @@ side, and everything is decided anew.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
-from dsbranch._core.algebra import changes
+from dsbranch._core.algebra import same
 from dsbranch._core.table import KINDS
 from dsbranch._core.entries import inode
 from dsbranch._core.entities import path_order
@@ -357,8 +357,10 @@ cdef class Merge(Sides):
         cdef Entity one
         cdef int64_t i
         self.found = []
-        # Also directories that nobody touched are torn where they would lie in each other.
-        for one in (*self.known.values(), *self.entities):
+        # Directories that nobody touched are torn, too, where they would lie in each other.
+        for one in self.known.values():
+            one.torn = False
+        for one in self.entities:
             one.torn = False
         for i in range(len(self.entities)):
             if i & 1023 == 0:
@@ -453,15 +455,14 @@ def decide(
     below them, if any are given: renames are a deletion and an addition, then.
 
     `choose(path)` is asked about each clash, ``"ours"``, ``"theirs"`` or None; what it leaves
-    open is in `conflicts`. Contents are read only where neither size nor digest decides.
+    open is in `conflicts`. Contents are read only where neither size nor digest decides. Where both
+    came to one view, whatever their ways, nothing is in conflict.
 
     :raises OSError: a file or directory could not be read
     :raises ValueError: a metadata-only copy without data below it
     """
+    if paths is None and same(ours, theirs, threads=threads, progress=progress):
+        base = theirs = ours
     cdef Merge merge = Merge(base, ours, theirs, paths, threads, progress)
-    merge.run(None)
-    if merge.conflicts and merge.whole and not changes(ours, theirs, threads=threads):
-        # Whatever their ways, both came to the same.
-        merge = Merge(ours, ours, theirs, None, threads, progress)
     merge.run(choose)
     return merge

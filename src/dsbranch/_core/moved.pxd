@@ -10,10 +10,12 @@ cdef class Moved:
     cdef Pair pair
     cdef dict matched    # path of a new directory -> the old node that it was
     cdef set taken       # paths of the old nodes in `matched`
+    cdef bint forked     # the old side has layers that the new one has not
 
     cdef int find(self) except -1
     cdef int take(self, dict given) except -1
     cdef bint came(self, Node one, Node two) except -1
+    cdef bint stays(self, bytes path)
     cdef tuple identity(self, View view, Node node)
     cdef bint has_redirects(self)
     cdef bint open_some(

@@ -18,6 +18,9 @@ cdef class Moved:
         self.pair = Pair(sides.old, sides.new)
         self.matched = {}
         self.taken = set()
+        self.forked = False
+        if self.old is not None:
+            self.forked = not all(sides.shares(table) for table in self.old.tables)
 
     cdef tuple identity(self, View view, Node node):
         """Where the lowest part of a directory lies: what it keeps when it is renamed."""
@@ -56,11 +59,16 @@ cdef class Moved:
                 one = gone.pop(key)
                 two = come.pop(key)
                 if not self.came(one, two):
+                    # What is in them may have been renamed all the same.
+                    closed_gone = [node for node in closed_gone if node is not one]
+                    closed_come = [node for node in closed_come if node is not two]
+                    self.open_pair(one, None, None, gone, come, closed_gone, closed_come)
+                    self.open_pair(None, two, None, gone, come, closed_gone, closed_come)
                     continue
                 self.matched[two.path] = one
                 self.taken.add(one.path)
                 pairs.append((one, two))
-            if pairs:
+            if pairs or gone.keys() & come.keys():
                 continue
             closed_gone = [node for node in closed_gone if node.path not in self.taken]
             closed_come = [node for node in closed_come if node.path not in self.matched]
@@ -75,33 +83,41 @@ cdef class Moved:
                 return 0
 
     cdef bint came(self, Node one, Node two) except -1:
-        """Whether a directory was renamed. If two histories came to the same on different ways, it
-        is what already lay there under that name."""
+        """Whether a directory was renamed. Of two histories that came to the same on different ways,
+        the one may have had under that name what the other moved there: then its files must tell."""
         cdef Spot entry, data
-        cdef int files
-        if one.path == two.path or self.old.walk(two.path, 0, &entry, &data) is None:
+        if not self.forked or one.path == two.path:
             return True
-        return lean(self.new, two.path, one.path, self.old, &files) >= 0
+        if self.old.walk(two.path, 0, &entry, &data) is None:
+            return True
+        return lean(self.new, two.path, one.path, self.old) > 0
 
     cdef int take(self, dict given) except -1:
         """Match directories that only the caller knows to be one, new path to old path, where they
-        are not known to have moved otherwise."""
+        are not known to have moved otherwise. Below the new one there must be a difference."""
         cdef bytes path, source, at
         cdef Node node
         cdef Spot entry, data
         for path, source in given.items():
-            for at in (path, source):
-                node = self.matched.get(at)
-                if node is not None and node.path == at:
-                    del self.matched[at]
-                    self.taken.discard(at)
-            if path in self.matched or source in self.taken:
+            if path in self.matched and not self.stays(path):
+                continue
+            if source in self.taken and not self.stays(source):
                 continue
             node = self.old.walk(source, 0, &entry, &data)
-            if node is not None and self.new.walk(path, 0, &entry, &data) is not None:
-                self.matched[path] = node
-                self.taken.add(source)
+            if node is None or self.new.walk(path, 0, &entry, &data) is None:
+                continue
+            # Who is matched with itself is so by its name alone.
+            for at in (path, source):
+                if self.stays(at):
+                    del self.matched[at]
+                    self.taken.discard(at)
+            self.matched[path] = node
+            self.taken.add(source)
         return 0
+
+    cdef bint stays(self, bytes path):
+        cdef Node node = self.matched.get(path)
+        return node is not None and node.path == path
 
     cdef bint open_some(
         self, list closed, bint all_kinds, View view,

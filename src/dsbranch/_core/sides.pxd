@@ -7,13 +7,17 @@ from dsbranch._core.scout cimport Scout
 from dsbranch._core.table cimport Row, Table
 from dsbranch._core.view cimport Found, Node, Spot, View
 
+cdef enum:
+    ENOUGH = 100         # so many files of a directory tell where it went
+    TOO_MANY = 2000      # entries to look at for these
+
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint same_parts(
     View a, const Spot *ones, int count, View b, const Spot *twos, int other
 ) noexcept nogil
 cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil
-cdef int lean(View shown, bytes at, bytes elsewhere, View where, int *files) except? -1
+cdef int lean(View shown, bytes at, bytes elsewhere, View where) except? -1
 cdef bint looks_like(View view, Spot entry, const Row *row) noexcept nogil
 
 cdef class Pair:

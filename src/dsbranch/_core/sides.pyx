@@ -12,10 +12,6 @@ from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, nothing, room_for
 
 
-cdef enum:
-    ENOUGH = 100         # files of a directory tell where it went
-
-
 cdef bint same_spot(View a, Spot one, View b, Spot two) noexcept nogil:
     cdef Row *left
     cdef Row *right
@@ -83,41 +79,41 @@ cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1
     return left.flags & F_XATTRS != 0 and memcmp(left.xattrs, right.xattrs, DIGEST_BYTES) != 0
 
 
-cdef int lean(View shown, bytes at, bytes elsewhere, View where, int *files) except? -1:
-    """Of the `files` that one view shows below `at`, the first hundred, how many more the other view has
-    below `elsewhere` than there, by what need not be read. Those that the first has in both places
-    tell nothing."""
+cdef int lean(View shown, bytes at, bytes elsewhere, View where) except? -1:
+    """How many more of the files that `shown` has below `at` the other view has below `elsewhere` than
+    below `at`, by kind, size and time; of a hundred at most."""
     cdef Table table
     cdef Spot entry, data
-    cdef bytes path, inner
+    cdef bytes path
     cdef int64_t row
-    cdef int more = 0
-    files[0] = 0
+    cdef int more = 0, looked_at = 0, told = 0, there
     for path, table, row in shown.tree(at):
+        PyErr_CheckSignals()
+        looked_at += 1
+        if told == ENOUGH or looked_at == TOO_MANY:
+            break
         if table.rows[row].kind == DIRECTORY:
             continue
-        inner = elsewhere + path[len(at):]
-        shown.walk(inner, 0, &entry, &data)
-        if not looks_like(shown, entry, table.rows + row):
-            where.walk(inner, 0, &entry, &data)
-            more += looks_like(where, entry, table.rows + row)
-            where.walk(path, 0, &entry, &data)
-            more -= looks_like(where, entry, table.rows + row)
-        files[0] += 1
-        if files[0] == ENOUGH:
-            break
+        where.walk(elsewhere + path[len(at):], 0, &entry, &data)
+        there = looks_like(where, entry, table.rows + row)
+        where.walk(path, 0, &entry, &data)
+        there -= looks_like(where, entry, table.rows + row)
+        more += there
+        told += there != 0
     return more
 
 
 cdef bint looks_like(View view, Spot entry, const Row *row) noexcept nogil:
-    """Whether there is such an entry, no directory, as `row` tells of."""
+    """Whether an entry is there and, unless it is a directory, of the kind, time and size of `row`."""
     cdef Row *found
     if entry.layer < 0:
         return False
     found = view.row(entry)
-    if found.kind != row.kind or found.mtime_ns != row.mtime_ns:
+    if found.kind != row.kind:
         return False
-    return found.kind != FILE or found.size == row.size
+    if found.kind == DIRECTORY:
+        return True
+    return found.mtime_ns == row.mtime_ns and (found.kind != FILE or found.size == row.size)
 
 
 cdef class Pair:

@@ -273,7 +273,7 @@ def require_unused(context: Context, branch: Branch) -> None:
 
     with suppress(NoPrivilege):
         views.require_nowhere_else(context, branch.layer)
-        # Who has the open layer is asked; what is gone below it is told of by what needs that.
+        # The kernel refuses for the open layer alone; what needs the layers below tells of those.
         below = stack_below(context, branch)
         stack = [layer for layer in below if is_directory(context.layout.fs(layer))]
         wanted = branch_plan(context, stack, branch.layer)

@@ -23,11 +23,11 @@ from dsbranch.ops.refs import SHORT, resolve
 def rollback(context: Context, name: str, to: str | None, *, wait: float) -> RolledBack:
     with mounting.locked(context, name, "rollback") as branch:
         target = branch.head if to is None else resolve(context, to)
+        lowers = mountable(context, target)
+        for layer in lowers:
+            require_layer(context, layer)
         with switching(context, branch, wait) as switch:
-            lowers = mountable(context, target)
-            for layer in lowers:
-                require_layer(context, layer)
-            counts, damage = _set_aside(context, branch)
+            counts, damage = _counted(context, branch)
             operation = switch.to(
                 "rollback",
                 branch._replace(head=target, pending=()),
@@ -49,9 +49,9 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
     )
 
 
-def _set_aside(context: Context, branch: Branch) -> tuple[Mapping[str, int] | None, str | None]:
-    """The changes that are set aside, counted; or else the damage that hides them, as to go back is
-    what helps against that."""
+def _counted(context: Context, branch: Branch) -> tuple[Mapping[str, int] | None, str | None]:
+    """What is uncommitted, or else the damage that hides it: to go back is what helps against
+    that."""
     try:
         return uncommitted_counts(context, branch), None
     except IntegrityError as error:

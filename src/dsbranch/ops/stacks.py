@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from errno import EACCES, ENOENT
+from errno import EACCES, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,7 +115,7 @@ def recorded(context: Context, layer: str) -> Table:
     try:
         table = from_manifest(context, layer)
     except StorageError as error:
-        if error.errno != ENOENT:
+        if error.errno not in (ENOENT, ENOTDIR):
             raise
         require_layer(context, layer)
         raise IntegrityError(f"the manifest {path} is gone", hint=MANIFEST_HINT) from error

@@ -1,7 +1,7 @@
 """Where things lie in a workspace, and the making of layer directories. Room ``store``.
 
-Paths are computed, never looked up; only `find_workspace` and the ``make`` functions touch
-the disk. It knows nothing of what the directories contain.
+Paths are computed, never looked up; only the functions and the ``make`` methods touch the disk.
+It knows nothing of what the directories contain.
 """
 
 import os
@@ -21,6 +21,7 @@ __all__ = [
     "RETIRED",
     "Layout",
     "find_workspace",
+    "is_directory",
     "new_layer_id",
     "sync_directory",
 ]

@@ -120,7 +120,8 @@ def read(path: Path, *, spill: bytes, ctime: bool = False, hint: str = MANIFEST_
     helps where it is damaged.
 
     :raises NewerFormat: a newer dsbranch wrote it
-    :raises IntegrityError: it is missing, damaged, or no manifest
+    :raises IntegrityError: it is damaged, or no manifest
+    :raises StorageError: it is missing, or the disk is failing
     """
     from dsbranch._core.rowsum import digest
 
