@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dsbranch.overlay import writers
-from dsbranch.overlay.writers import find_standing, find_users, find_writers
+from dsbranch.overlay.writers import Holders, find_standing, find_users, find_writers
 
 pytestmark = pytest.mark.root
 
@@ -220,3 +220,29 @@ def test_processes_that_end_meanwhile_are_passed_over(place, file, hold, monkeyp
 def test_nothing_mounted(place):
     assert find_writers(place.root / "gone") == []
     assert find_users(place.root / "gone") == []
+
+
+def test_who_still_has_a_view_that_was_taken_off(place, file, hold):
+    holders = Holders(place.target)
+    holder = hold("held = open(sys.argv[1])", file)
+    assert [process.pid for process in holders.found()] == [holder.pid]
+    subprocess.run(["umount", "--lazy", place.target], check=True)
+    assert [process.pid for process in holders.left()] == [holder.pid]
+
+
+@pytest.mark.parametrize("code", [READING["open"][0], READING["mapping"][0], READING["cwd"][0]])
+def test_what_is_mounted_next_is_not_taken_for_it(place, file, hold, tmp_path, code):
+    """It is given the same numbers."""
+    holders = Holders(place.target)
+    subprocess.run(["umount", place.target], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "next", tmp_path], check=True)
+    try:
+        (tmp_path / "file").write_bytes(b"x" * 5000)
+        # Which of them are free first is the kernel's affair: so it would be.
+        (number,), dev = Holders(tmp_path)._mounts.ids, Holders(tmp_path)._mounts.dev
+        holders._entry = holders._entry._replace(mount_id=number, dev=dev)
+        holders._mounts = holders._mounts._replace(dev=dev, ids={number: bytes(place.target)})
+        hold(code, tmp_path / "file")
+        assert holders.left() == []
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)

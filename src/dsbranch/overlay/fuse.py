@@ -120,7 +120,7 @@ class FuseDriver:
         else:
             return False  # somebody who is not to be looked at
         self._frozen[path] = server.plan
-        if holders.found():
+        if holders.left():
             # It came between the look and the end, and what it wrote may be half of what it wants.
             self.set_writable(path)
             return False

@@ -25,12 +25,13 @@ _STANDING = "working directory"
 class _Mounts(NamedTuple):
     """What to look for: mounts by id (unique on the machine), mappings by device.
 
-    `attached` are all mounts of all namespaces; a mount that is not among them is detached,
-    and its files are told by their device. None: detached mounts do not count.
+    `ids` tell where each of these mounts is. `attached` are all mounts of all namespaces; a mount
+    that is not among them is detached, and its files are told by their device. None: detached
+    mounts do not count.
     """
 
     dev: tuple[int, int]
-    ids: frozenset[int]
+    ids: dict[int, bytes]
     attached: frozenset[int] | None
 
     def hold(self, mount_id: int, link: str) -> bool:
@@ -75,17 +76,32 @@ class Holders:
     for as in `find_writers`; also when that has been taken off meanwhile."""
 
     def __init__(self, mount_path: Path) -> None:
-        entry = mount_at(mount_path)
-        self._mounts = None if entry is None else _everywhere(entry)
+        self._entry = mount_at(mount_path)
+        self._mounts = None if self._entry is None else _everywhere(self._entry)
 
     def found(self) -> list[Process]:
         """By pid."""
-        mounts = self._mounts
-        if mounts is None:
+        return [] if self._mounts is None else _more_than_standing(self._mounts)
+
+    def left(self) -> list[Process]:
+        """Who still has, once it was taken off, by pid.
+
+        Where nobody has it is gone, and its device and the ids of its mounts are given to whatever
+        is mounted next.
+        """
+        before = self._mounts
+        if before is None or self._entry is None:
             return []
-        return _each(
-            lambda pid: (h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING)
-        )
+        now = _everywhere(self._entry)
+        attached = now.attached or ()
+        if set(now.ids.values()) - set(before.ids.values()):
+            return []
+        kept = {id: at for id, at in before.ids.items() if id in now.ids or id not in attached}
+        return _more_than_standing(now._replace(ids=kept | now.ids))
+
+
+def _more_than_standing(mounts: _Mounts) -> list[Process]:
+    return _each(lambda pid: (h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING))
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -127,13 +143,13 @@ def _each(holds: Callable[[int], Iterator[_Hold]]) -> list[Process]:
 
 
 def _this_one(entry: MountEntry) -> _Mounts:
-    return _Mounts(entry.dev, frozenset((entry.mount_id,)), attached=None)
+    return _Mounts(entry.dev, {entry.mount_id: entry.path}, attached=None)
 
 
 def _everywhere(entry: MountEntry) -> _Mounts:
     """All mounts of the superblock of `entry`, in every namespace of the machine."""
     device = b" %d:%d " % entry.dev
-    ids, attached, seen = set[int](), set[int](), set[int]()
+    ids, attached, seen = dict[int, bytes](), set[int](), set[int]()
     for pid in pids():
         try:
             where = namespace(pid)
@@ -144,8 +160,10 @@ def _everywhere(entry: MountEntry) -> _Mounts:
             continue
         seen.add(where)
         attached.update(int(line.partition(b" ")[0]) for line in data.split(b"\n") if line)
-        ids.update(found.mount_id for found in select(data, device) if found.dev == entry.dev)
-    return _Mounts(entry.dev, frozenset(ids), frozenset(attached))
+        ids |= {
+            found.mount_id: found.path for found in select(data, device) if found.dev == entry.dev
+        }
+    return _Mounts(entry.dev, ids, frozenset(attached))
 
 
 def _holds(pid: int, mounts: _Mounts, *, mappings: bool) -> Iterator[_Hold]:
