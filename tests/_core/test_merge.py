@@ -503,8 +503,14 @@ def test_a_side_taken(
     built = triple.built(merge)
     # Where a whole tree was deleted, only what the other side touched in it is in question.
     if case[2] and not any(word in str(case[2]) for word in ("directory deleted", "d/x: deleted")):
-        wanted = reference.nodes(triple.plain[1 if side == "ours" else 2])
-        assert_same(wanted, built, ignore=("links",))
+        base, ours, theirs = map(reference.nodes, triple.plain)
+        wanted, other = (ours, theirs) if side == "ours" else (theirs, ours)
+        # A directory that one side added has the place of one of the other's: both are kept.
+        kept = {path for path in built.keys() - wanted.keys() if path in other and path not in base}
+        assert all(built[path].content == other[path].content for path in kept)
+        assert_same(
+            wanted, {path: built[path] for path in built if path not in kept}, ignore=("links",)
+        )
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
@@ -533,6 +539,52 @@ def test_a_choice_leaves_the_other_conflicts(overlay: Callable[..., Overlay]) ->
     assert len(found) == 2
     merge = triple.decide(choose=lambda path: "ours" if path == b"f" else None)
     assert [clash.path for clash in merge.conflicts] == [path for path in found if path != b"f"]
+
+
+# What each side does, the one conflict told of, and what the other side added that is not in it.
+UNCOVERED: dict[str, tuple[Sequence[Edit], Sequence[Edit], str, dict[str, bytes]]] = {
+    "renamed onto an added one": (
+        (e.rename("d", "t"), e.add("u", Dir({"n": File(b"n"), "s": Dir({"m": File(b"m")})}))),
+        (e.rename("d", "u"),),
+        "t",
+        {"u/n": b"n", "u/s/m": b"m"},
+    ),
+    "what is below is moved as well": (
+        (
+            e.rename("d", "t"),
+            e.mkdir("u"),
+            e.rename("e", "u/e"),
+            e.rename("f", "u/f"),
+            e.append("u/f", b"!"),
+        ),
+        (e.rename("d", "u"), e.append("u/x", b"?")),
+        "t",
+        {"u/e/m": b"m", "u/e/d/deep": b"deep", "u/f": b"one\n!", "u/x": b"x?"},
+    ),
+    "its name taken": (
+        (e.rmtree("d"), e.rename("e", "d"), e.add("e", Dir({"new": File(b"new")}))),
+        (e.append("d/x", b"edited"),),
+        "d/x",
+        {"e/new": b"new"},
+    ),
+}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_a_choice_keeps_what_is_in_no_conflict(
+    name: str, swap: bool, overlay: Callable[..., Overlay]
+) -> None:
+    """Also where the entry then comes to lie where a directory was added."""
+    adding, other, path, kept = UNCOVERED[name]
+    triple = branches((adding, other, []), overlay, "trusted")
+    first = triple.decide()
+    assert [clash.path.decode() for clash in first.conflicts] == [path]
+    merge = triple.decide(swap=swap, choose=lambda _: "ours" if swap else "theirs")
+    assert not merge.conflicts
+    built = triple.built(merge, swap=swap)
+    for at, content in kept.items():
+        assert built[at.encode()].content == content
 
 
 def test_many_files_that_tell_nothing_come_first(overlay: Callable[..., Overlay]) -> None:

@@ -38,6 +38,10 @@ cdef tuple facts_of(tuple place):
     return xattrs, row.mode, row.uid, row.gid, row.mtime_ns
 
 
+cdef bint is_directory(Entity one):
+    return any(delta is not None and delta.kind == "directory" for delta in one.deltas)
+
+
 def by_base(Entity one) -> bytes:
     return path_order(one.base)
 
@@ -58,6 +62,7 @@ cdef class Clash:
     cdef tuple members           # what to force if ours is chosen, and if theirs
     cdef Entity top              # a directory to force with all that is below it, instead
     cdef int taken_by            # the side that removed it
+    cdef tuple rivals            # two directories in one place, ours first; or None
 
     def astuple(self) -> tuple:
         return (self.path, self.reason, self.base, self.ours, self.theirs)
@@ -66,6 +71,7 @@ cdef class Clash:
 cdef class Merge(Sides):
     cdef list found              # the clashes of one judgement
     cdef dict inside             # (home, side) -> what that side put there; made when asked for
+    cdef dict united             # a directory that a choice gave up -> the one that has its place
 
     # --- one entity ---
 
@@ -289,17 +295,29 @@ cdef class Merge(Sides):
             other = taken.setdefault((one.home, one.name), one)
             if other is one:
                 continue
-            ours, theirs = one, other
-            if not self.has(one, OURS) or self.place(one, OURS) != (one.home, one.name):
-                ours, theirs = other, one
+            ours, theirs = (one, other) if self.is_ours(one, other) else (other, one)
             one.torn = other.torn = True
             found = self.note(
                 f"{self.word(ours, OURS)} / {self.word(theirs, THEIRS)}",
                 ours, theirs, ([theirs], [ours]),
             )
+            if is_directory(ours) and is_directory(theirs):
+                found.rivals = (ours, theirs)
             if found.reason == "added / added":
                 found.reason = f"{found.ours[1]} / {found.theirs[1]}"
         return 0
+
+    cdef bint is_ours(self, Entity one, Entity other):
+        """Whether of two in one place it is the first that ours has there."""
+        if self.was_united(one, OURS) or self.was_united(other, THEIRS):
+            return True
+        if self.was_united(one, THEIRS) or self.was_united(other, OURS):
+            return False
+        return self.has(one, OURS) and self.place(one, OURS) == (one.home, one.name)
+
+    cdef bint was_united(self, Entity one, int number):
+        """Whether one side has an entry in a directory that a choice gave up."""
+        return self.has(one, number) and self.place(one, number)[0] in self.united
 
     cdef int require_tops(self) except -1:
         """No directory may lie in itself."""
@@ -369,6 +387,8 @@ cdef class Merge(Sides):
             # One that was torn by another's clash is in that one's members.
             if not one.torn:
                 self.settle(one)
+        if self.united:
+            self.unite_directories()
         self.require_homes()
         self.require_places()
         self.require_tops()
@@ -376,10 +396,21 @@ cdef class Merge(Sides):
         self.found.sort(key=by_clash_path)
         return 0
 
+    cdef int unite_directories(self) except -1:
+        """Put what is in directories that a choice gave up into those that have their places."""
+        cdef Entity one
+        for one in self.entities:
+            if one in self.united:
+                one.alive = False
+            while one.home in self.united:
+                one.home = self.united[one.home]
+        return 0
+
     cdef int run(self, choose) except -1:
         """Decide everything, asking `choose` about each clash for as long as that helps."""
         cdef Clash clash
         cdef bint forced = True
+        self.united = {}
         while forced:
             forced = False
             self.judge()
@@ -394,6 +425,12 @@ cdef class Merge(Sides):
         """Have all that a clash is about be as it is on one side; whether that is news."""
         cdef Entity one, up
         cdef bint news = False
+        if clash.rivals is not None:
+            one = clash.rivals[1 - number]
+            if one.base is None and not self.has(one, number) and one not in self.united:
+                # Another directory is no reason to lose what is in this one.
+                self.united[one] = clash.rivals[number]
+                return True
         if clash.members is not None and (clash.top is None or number == clash.taken_by):
             members = clash.members[number]
         else:
