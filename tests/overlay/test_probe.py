@@ -47,6 +47,12 @@ def test_an_ordinary_disk_will_do(place):
     assert [entry.name for entry in place.base.iterdir()] == ["file"]
 
 
+def test_what_the_log_has_of_another_mount_is_no_news(place, monkeypatch):
+    said = "w overlay: upperdir is in-use as upperdir/workdir of another mount, ..."
+    monkeypatch.setattr("dsbranch.overlay.log.KernelLog.lines", lambda _log: [said])
+    assert probe_store(place.directory("store"), place.base) == "trusted"
+
+
 def test_it_costs_little(place):
     # Processor time: on a machine that runs more than it has cores for, the clock measures
     # the others. Waiting for the disk is not seen here.

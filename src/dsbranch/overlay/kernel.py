@@ -84,7 +84,8 @@ class KernelDriver:
     def _superblock(self, plan: MountPlan) -> int:
         doing = f"mount {plan.source}"
         with KernelLog() as log:
-            if plan.upper is None:
+            # A volatile one can be made only once, of directories that are new, so nobody has them.
+            if plan.upper is None or ("volatile", "") in plan.options:
                 return _made(plan, doing, log)
             if log.heard:
                 made = _made(plan, doing, log)
