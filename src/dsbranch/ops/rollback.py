@@ -16,7 +16,7 @@ from dsbranch.ops.advance import switching
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context
 from dsbranch.ops.dirty import uncommitted_counts
-from dsbranch.ops.lowers import require_layer, root_of_view
+from dsbranch.ops.lowers import require_layer, root_of_stack
 from dsbranch.ops.refs import SHORT, resolve
 
 
@@ -34,7 +34,7 @@ def rollback(context: Context, name: str, to: str | None, *, wait: float) -> Rol
                 lowers=lowers,
                 detail=f"{name} to {target[:SHORT]}",
                 done=f"{name} was rolled back",
-                root_like=root_of_view(context, target),
+                root_like=root_of_stack(context, lowers),
             )
     return RolledBack(
         branch=name,
