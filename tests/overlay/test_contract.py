@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import dsbranch
 from dsbranch._core.scan import scan
 from dsbranch.errors import MountInUse, MountRefused, UnsupportedError
-from dsbranch.overlay import mountinfo
+from dsbranch.overlay import fuse, mountinfo
 from dsbranch.overlay.fuse import FuseDriver
 from dsbranch.overlay.locate import workspace_of_mount
 from tests import served
@@ -242,6 +244,48 @@ except OSError as error:
         assert not os.path.exists(place.layer("l1") / "file")
 
     keeps(test)
+
+
+# Mounts of a tmpfs that are attached nowhere: they have the devices that are free.
+APART = """
+sys.path.append(sys.argv[1])
+from dsbranch._core import syscalls
+syscalls.own_mounts(True)
+"""
+DETACHED = """
+for _ in range(32):
+    context = syscalls.fsopen(b'tmpfs')
+    syscalls.fsconfig_create(context)
+    syscalls.fsmount(context)
+"""
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_what_is_mounted_next_is_not_taken_for_what_was_served(stands, monkeypatch):
+    """A device is given away again as soon as what had it is gone."""
+
+    def test(place: Place) -> None:
+        place.mount(place.plan("l1"))
+        other = Holder(APART, Path(dsbranch.__file__).parents[1], then=DETACHED)
+        stander = Holder("os.chdir(sys.argv[1])", place.target) if stands else None
+        wait = fuse._wait
+
+        def then_mount(*arguments: Any) -> None:
+            wait(*arguments)
+            if stander is not None:
+                stander.end()
+            other.go_on()
+
+        monkeypatch.setattr(fuse, "_wait", then_mount)
+        try:
+            assert place.driver.set_read_only(place.target)
+        finally:
+            other.end()
+            if stander is not None:
+                stander.end()
+
+    with served.home() as own:
+        served.as_served(lambda: _run(test, Place(own, FuseDriver(), dialect="user")))
 
 
 def test_detach(keeps):

@@ -226,23 +226,8 @@ def test_who_still_has_a_view_that_was_taken_off(place, file, hold):
     holders = Holders(place.target)
     holder = hold("held = open(sys.argv[1])", file)
     assert [process.pid for process in holders.found()] == [holder.pid]
-    subprocess.run(["umount", "--lazy", place.target], check=True)
-    assert [process.pid for process in holders.left()] == [holder.pid]
-
-
-@pytest.mark.parametrize("code", [READING["open"][0], READING["mapping"][0], READING["cwd"][0]])
-def test_what_is_mounted_next_is_not_taken_for_it(place, file, hold, tmp_path, code):
-    """It is given the same numbers."""
-    holders = Holders(place.target)
-    subprocess.run(["umount", place.target], check=True)
-    subprocess.run(["mount", "-t", "tmpfs", "next", tmp_path], check=True)
-    try:
-        (tmp_path / "file").write_bytes(b"x" * 5000)
-        # Which of them are free first is the kernel's affair: so it would be.
-        (number,), dev = Holders(tmp_path)._mounts.ids, Holders(tmp_path)._mounts.dev
-        holders._entry = holders._entry._replace(mount_id=number, dev=dev)
-        holders._mounts = holders._mounts._replace(dev=dev, ids={number: bytes(place.target)})
-        hold(code, tmp_path / "file")
-        assert holders.left() == []
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with holders.kept() as left:
+        subprocess.run(["umount", "--lazy", place.target], check=True)
+        assert [process.pid for process in left()] == [holder.pid]
+        holder.end()
+        assert left() == []

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ class _Hold(NamedTuple):
     path: str
     what: str
     writes: bool
+    link: str = ""
+    """Where /proc shows it, if it is a descriptor."""
 
 
 def find_writers(mount_path: Path) -> list[Process]:
@@ -73,35 +76,45 @@ def find_writers(mount_path: Path) -> list[Process]:
 
 class Holders:
     """Who has more than a working directory in a mount of the superblock mounted at a path, looked
-    for as in `find_writers`; also when that has been taken off meanwhile."""
+    for as in `find_writers`; also once that has been taken off inside of `kept`."""
 
     def __init__(self, mount_path: Path) -> None:
+        self._path = mount_path
         self._entry = mount_at(mount_path)
-        self._mounts = None if self._entry is None else _everywhere(self._entry)
 
     def found(self) -> list[Process]:
         """By pid."""
-        return [] if self._mounts is None else _more_than_standing(self._mounts)
+        if self._entry is None:
+            return []
+        return _more_than_standing(_everywhere(self._entry))
 
-    def left(self) -> list[Process]:
-        """Who still has, once it was taken off, by pid.
+    @contextmanager
+    def kept(self) -> Iterator[Callable[[], list[Process]]]:
+        """Gives what finds, by pid, who still has something there though it was taken off.
 
-        Where nobody has it is gone, and its device and the ids of its mounts are given to whatever
-        is mounted next.
+        Meanwhile the superblock lives: the kernel would give its device and the ids of its mounts
+        to whatever is mounted next.
         """
-        before = self._mounts
-        if before is None or self._entry is None:
+        descriptor = os.open(self._path, os.O_PATH)
+        try:
+            yield lambda: self._left(f"/proc/{os.getpid()}/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+    def _left(self, own: str) -> list[Process]:
+        if self._entry is None:
             return []
-        now = _everywhere(self._entry)
-        attached = now.attached or ()
-        if set(now.ids.values()) - set(before.ids.values()):
-            return []
-        kept = {id: at for id, at in before.ids.items() if id in now.ids or id not in attached}
-        return _more_than_standing(now._replace(ids=kept | now.ids))
+        mounts = _everywhere(self._entry)
+        mounts.ids[self._entry.mount_id] = self._entry.path
+        return _more_than_standing(mounts, own)
 
 
-def _more_than_standing(mounts: _Mounts) -> list[Process]:
-    return _each(lambda pid: (h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING))
+def _more_than_standing(mounts: _Mounts, but: str = "") -> list[Process]:
+    return _each(
+        lambda pid: (
+            h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING and h.link != but
+        )
+    )
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -203,11 +216,11 @@ def _descriptors(pid: int, mounts: _Mounts) -> Iterator[_Hold]:
         except VANISHED:
             continue
         if int(info[b"flags:"], 8) & os.O_ACCMODE != os.O_RDONLY:
-            yield _Hold(path, "open for writing", writes=True)
+            yield _Hold(path, "open for writing", writes=True, link=link)
         elif deleted:
-            yield _Hold(path, "deleted but open", writes=True)
+            yield _Hold(path, "deleted but open", writes=True, link=link)
         else:
-            yield _Hold(path, "open for reading", writes=False)
+            yield _Hold(path, "open for reading", writes=False, link=link)
 
 
 def _mappings(pid: int, mounts: _Mounts) -> Iterator[_Hold]:
