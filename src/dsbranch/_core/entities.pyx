@@ -12,7 +12,7 @@ from dsbranch._core.algebra import changes
 from dsbranch._core.content import compare_files
 
 from dsbranch._core.delta cimport Delta
-from dsbranch._core.sides cimport ENOUGH, TOO_MANY, looks_like
+from dsbranch._core.sides cimport ENOUGH, TOO_MANY, alike, looks_like
 from dsbranch._core.table cimport *
 from dsbranch._core.view cimport Node, Spot, View, joined
 
@@ -241,16 +241,12 @@ cdef class Sides:
         cdef Side side = self.sides[number], other = self.sides[1 - number]
         cdef Delta lost, added, delta
         cdef bytes old, path
-        cdef Spot entry, data
         for path, old in other.moved_to.items():
             self.pulse()
             lost, added = side.gone.get(old), side.new.get(path)
             if lost is None or added is None or (lost.status, added.status) != ("D", "A"):
                 continue
-            if added.kind == "directory":
-                continue
-            side.find(path, &entry, &data)
-            if not looks_like(side.view, entry, row_of(lost.old)):
+            if added.kind == "directory" or not alike(row_of(added.new), row_of(lost.old)):
                 continue
             delta = Delta()
             delta.status, delta.kind, delta.path, delta.old_path = "R", added.kind, path, old

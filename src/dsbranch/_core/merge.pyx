@@ -5,7 +5,6 @@ cannot be decided is a `Clash`; a choice forces the entities in it to be as they
 side, and everything is decided anew.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
 from dsbranch._core.algebra import same
@@ -373,17 +372,14 @@ cdef class Merge(Sides):
 
     cdef int judge(self) except -1:
         cdef Entity one
-        cdef int64_t i
         self.found = []
         # Directories that nobody touched are torn, too, where they would lie in each other.
         for one in self.known.values():
             one.torn = False
         for one in self.entities:
             one.torn = False
-        for i in range(len(self.entities)):
-            if i & 1023 == 0:
-                PyErr_CheckSignals()
-            one = self.entities[i]
+        for one in self.entities:
+            self.pulse()
             # One that was torn by another's clash is in that one's members.
             if not one.torn:
                 self.settle(one)

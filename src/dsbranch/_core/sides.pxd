@@ -19,6 +19,7 @@ cdef bint same_target(View a, Spot one, View b, Spot two) noexcept nogil
 cdef bint meta_differs(View a, Spot one, View b, Spot two, bint times) except -1 nogil
 cdef int lean(View shown, bytes at, bytes elsewhere, View where) except? -1
 cdef bint looks_like(View view, Spot entry, const Row *row) noexcept nogil
+cdef bint alike(const Row *one, const Row *other) noexcept nogil
 
 cdef class Pair:
     """Two directories, and what each has under the name that both have come to."""

@@ -104,16 +104,17 @@ cdef int lean(View shown, bytes at, bytes elsewhere, View where) except? -1:
 
 
 cdef bint looks_like(View view, Spot entry, const Row *row) noexcept nogil:
-    """Whether an entry is there and, unless it is a directory, of the kind, time and size of `row`."""
-    cdef Row *found
-    if entry.layer < 0:
+    """Whether an entry is there, and `alike` to `row`."""
+    return entry.layer >= 0 and alike(view.row(entry), row)
+
+
+cdef bint alike(const Row *one, const Row *other) noexcept nogil:
+    """Whether two entries are of one kind and, unless they are directories, of one time and size."""
+    if one.kind != other.kind:
         return False
-    found = view.row(entry)
-    if found.kind != row.kind:
-        return False
-    if found.kind == DIRECTORY:
+    if one.kind == DIRECTORY:
         return True
-    return found.mtime_ns == row.mtime_ns and (found.kind != FILE or found.size == row.size)
+    return one.mtime_ns == other.mtime_ns and (one.kind != FILE or one.size == other.size)
 
 
 cdef class Pair:
