@@ -64,6 +64,7 @@ HEAVY = (
     COMPILED,
     "concurrent.futures",
     "dataclasses",
+    "datetime",
     "dsbranch._core.algebra",
     "dsbranch.ops.mounting",
     "dsbranch.overlay.kernel",

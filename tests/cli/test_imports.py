@@ -15,10 +15,10 @@ import pytest
 from benchmarks import startup
 from tests import children
 
-STORE = {"sqlite3"}
 # Manifests are written by arro3, and read by pyarrow, which brings in socket and ipaddress.
-MANIFEST = STORE | {"arro3", "dsbranch.store.manifest"}
-READING = STORE | {"dsbranch.store.manifest", "hashlib", "ipaddress", "pyarrow", "socket"}
+MANIFEST = {"arro3", "dsbranch.store.manifest"}
+DATES = {"datetime"}
+READING = DATES | {"dsbranch.store.manifest", "hashlib", "ipaddress", "pyarrow", "socket"}
 # What takes long by itself need not count milliseconds.
 LONG = {"dataclasses", startup.COMPILED}
 ARCHIVE = LONG | {"tarfile", "backports.zstd"}
@@ -41,11 +41,12 @@ NOT_HASHING = {
 
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {
-    **dict.fromkeys(["--version", "--help"], STORE | LONG | {"typer"}),
-    "init": STORE | {startup.COMPILED},
-    "export": STORE | ARCHIVE,
+    **dict.fromkeys(["--version", "--help"], LONG | DATES | {"typer"}),
+    **dict.fromkeys(["log", "log of a path", "show", "op log"], DATES),
+    "init": {startup.COMPILED},
+    "export": ARCHIVE,
     "apply": MANIFEST | ARCHIVE,
-    **dict.fromkeys(["du", "gc"], STORE | LONG),
+    **dict.fromkeys(["du", "gc"], LONG),
     "verify": READING | LONG,
     # These make layers.
     **dict.fromkeys(["commit", "commit again", "restore", "squash", "merge"], MANIFEST),
@@ -59,7 +60,7 @@ def test_a_call_loads_what_it_uses() -> None:
         for call in startup.CALLS:
             startup.before(call, places)
             loaded = set(startup.HEAVY) & set(startup.loaded(call, places))
-            may = MAY_LOAD.get(call, STORE) | (set() if call in LOOKING else MOUNTING)
+            may = MAY_LOAD.get(call, set()) | (set() if call in LOOKING else MOUNTING)
             may |= {"dsbranch._core.algebra"} if call in COMPARING else set()
             may |= set() if call in NOT_HASHING else {"xxhash"}
             too_many[call] = loaded - may

@@ -228,7 +228,7 @@ class Deadly(sqlite3.Connection):
         if self.parts == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 real = sqlite3.connect
-sqlite3.connect = lambda *a, **k: real(*a, factory=Deadly, **k)
+digests.sqlite3.connect = lambda *a, **k: real(*a, factory=Deadly, **k)
 known.close()
 known.learn(facts(range(100, 200)))
 """

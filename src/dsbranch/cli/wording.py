@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 WORDS = {
     "A": "added",
@@ -56,12 +55,16 @@ def count_words(counts: Mapping[str, int]) -> str:
 
 def utc(time_ns: int) -> str:
     """RFC 3339 in UTC, whole seconds."""
+    from datetime import UTC, datetime
+
     moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def local_time(time_ns: int) -> str:
     """In the time zone of this machine, with its offset."""
+    from datetime import UTC, datetime
+
     moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC).astimezone()
     return moment.strftime("%Y-%m-%d %H:%M:%S %z")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from dsbranch._core import syscalls
 from dsbranch.errors import NoPrivilege, NotAWorkspace
-from dsbranch.model.changes import Progress
 from dsbranch.ops.ladder import Ladder
 from dsbranch.overlay.locate import workspace_of_mount
 from dsbranch.overlay.mountinfo import SERVED, MountEntry
@@ -24,6 +23,7 @@ from dsbranch.store.layout import Layout, find_workspace
 if TYPE_CHECKING:
     from dsbranch._core.jobs import Report
     from dsbranch._core.table import Table
+    from dsbranch.model.changes import Progress
     from dsbranch.overlay.driver import Driver
     from dsbranch.overlay.fuse import FuseDriver
     from dsbranch.store.digests import Digests

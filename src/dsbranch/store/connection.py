@@ -7,8 +7,8 @@ errors leave as domain errors. It knows no table.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EACCES, ENOSPC, EROFS

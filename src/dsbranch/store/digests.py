@@ -8,8 +8,8 @@ it. ``docs/decisions/0009-digest-cache.md`` says why its rules are as they are.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -6,8 +6,8 @@ step that helps, wherever in this room it strikes. It knows no paths of its own.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import (

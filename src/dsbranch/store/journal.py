@@ -9,10 +9,10 @@ damaged place. ``docs/decisions/0028-a-journal-of-the-store.md`` says why.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
