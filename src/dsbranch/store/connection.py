@@ -7,7 +7,7 @@ errors leave as domain errors. It knows no table.
 
 from __future__ import annotations
 
-import _sqlite3 as sqlite3
+import _sqlite3 as sqlite3  # without dates: decision 20
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
