@@ -246,6 +246,31 @@ except OSError as error:
     keeps(test)
 
 
+MAPPED = """
+import mmap
+file = open(sys.argv[1], 'r+b')
+held = mmap.mmap(file.fileno(), 4)
+for name in os.listdir('/proc/self/fd'):
+    if int(name) > 2 and os.path.lexists('/proc/self/fd/' + name):
+        os.close(int(name))
+"""
+
+
+def test_who_writes_by_a_mapping_alone_is_a_writer(keeps):
+    """Also where somebody else only stands there."""
+
+    def test(place: Place) -> None:
+        (place.base / "file").write_text("base")
+        place.mount(place.plan("l1"))
+        before = mounts_below(place.root)
+        with held("os.chdir(sys.argv[1])", place.target), held(MAPPED, place.target / "file"):
+            assert not place.driver.set_read_only(place.target)
+        # Nothing was taken off under it, either.
+        assert mounts_below(place.root) == before
+
+    keeps(test)
+
+
 # Mounts of a tmpfs that are attached nowhere: they have the devices that are free.
 APART = """
 sys.path.append(sys.argv[1])

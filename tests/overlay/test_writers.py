@@ -222,12 +222,15 @@ def test_nothing_mounted(place):
     assert find_users(place.root / "gone") == []
 
 
-def test_who_still_has_a_view_that_was_taken_off(place, file, hold):
+@pytest.mark.parametrize("name", READING)
+def test_who_has_a_view_before_and_after_it_was_taken_off(place, file, hold, name):
+    code, what = READING[name]
+    holder = hold(code, file)
     holders = Holders(place.target)
-    holder = hold("held = open(sys.argv[1])", file)
-    assert [process.pid for process in holders.found()] == [holder.pid]
-    with holders.kept() as left:
+    expected = [] if name == "cwd" else [(holder.pid, what)]
+    assert [(process.pid, process.what) for process in holders.found()] == expected
+    with holders.kept() as own:
         subprocess.run(["umount", "--lazy", place.target], check=True)
-        assert [process.pid for process in left()] == [holder.pid]
+        assert [(process.pid, process.what) for process in holders.found(own)] == expected
         holder.end()
-        assert left() == []
+        assert holders.found(own) == []

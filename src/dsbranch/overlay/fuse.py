@@ -113,22 +113,21 @@ class FuseDriver:
         holders = Holders(path)
         if holders.found():
             return False
-        late: list[Process] = []
         if standing:
-            with holders.kept() as left:
+            with holders.kept() as own:
                 _end(server, view)
                 self._frozen[path] = server.plan
-                late = left()
+                if holders.found(own):
+                    # It came between the look and the end, and what it wrote may be half of what
+                    # it wants.
+                    self.set_writable(path)
+                    return False
         elif soon(lambda: _taken_off(view)):
             # It only comes off if nobody has anything of it, and its server ends for that.
             _wait(server)
             self._frozen[path] = server.plan
         else:
             return False  # somebody who is not to be looked at
-        if late:
-            # It came between the look and the end, and what it wrote may be half of what it wants.
-            self.set_writable(path)
-            return False
         self._evicted[path] = tuple(
             user._replace(what=LOST) for user in standing if user.pid != os.getpid()
         )

@@ -26,13 +26,12 @@ _STANDING = "working directory"
 class _Mounts(NamedTuple):
     """What to look for: mounts by id (unique on the machine), mappings by device.
 
-    `ids` tell where each of these mounts is. `attached` are all mounts of all namespaces; a mount
-    that is not among them is detached, and its files are told by their device. None: detached
-    mounts do not count.
+    `attached` are all mounts of all namespaces; a mount that is not among them is detached, and its
+    files are told by their device. None: detached mounts do not count.
     """
 
     dev: tuple[int, int]
-    ids: dict[int, bytes]
+    ids: set[int]
     attached: frozenset[int] | None
 
     def hold(self, mount_id: int, link: str) -> bool:
@@ -56,7 +55,7 @@ class _Hold(NamedTuple):
     path: str
     what: str
     writes: bool
-    link: str = ""
+    link: str | None = None
     """Where /proc shows it, if it is a descriptor."""
 
 
@@ -76,45 +75,39 @@ def find_writers(mount_path: Path) -> list[Process]:
 
 class Holders:
     """Who has more than a working directory in a mount of the superblock mounted at a path, looked
-    for as in `find_writers`; also once that has been taken off inside of `kept`."""
+    for as in `find_writers`; while it is `kept`, also once it was taken off."""
 
     def __init__(self, mount_path: Path) -> None:
         self._path = mount_path
         self._entry = mount_at(mount_path)
 
-    def found(self) -> list[Process]:
-        """By pid."""
-        if self._entry is None:
-            return []
-        return _more_than_standing(_everywhere(self._entry))
-
-    @contextmanager
-    def kept(self) -> Iterator[Callable[[], list[Process]]]:
-        """Gives what finds, by pid, who still has something there though it was taken off.
-
-        Meanwhile the superblock lives: the kernel would give its device and the ids of its mounts
-        to whatever is mounted next.
-        """
-        descriptor = os.open(self._path, os.O_PATH)
-        try:
-            yield lambda: self._left(f"/proc/{os.getpid()}/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
-
-    def _left(self, own: str) -> list[Process]:
+    def found(self, but: str = "") -> list[Process]:
+        """By pid; `but` is a link of /proc to a descriptor that does not count."""
         if self._entry is None:
             return []
         mounts = _everywhere(self._entry)
-        mounts.ids[self._entry.mount_id] = self._entry.path
-        return _more_than_standing(mounts, own)
-
-
-def _more_than_standing(mounts: _Mounts, but: str = "") -> list[Process]:
-    return _each(
-        lambda pid: (
-            h for h in _holds(pid, mounts, mappings=True) if h.what != _STANDING and h.link != but
+        # In no table once it was taken off.
+        mounts.ids.add(self._entry.mount_id)
+        return _each(
+            lambda pid: (
+                h
+                for h in _holds(pid, mounts, mappings=True)
+                if h.what != _STANDING and h.link != but
+            )
         )
-    )
+
+    @contextmanager
+    def kept(self) -> Iterator[str]:
+        """Keep the superblock, so that `found` knows it once it is taken off: or else the kernel
+        gives its device and the ids of its mounts to whatever is mounted next.
+
+        Gives the link of the descriptor that keeps it.
+        """
+        descriptor = os.open(self._path, os.O_PATH)
+        try:
+            yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
 
 
 def find_users(mount_path: Path) -> list[Process]:
@@ -156,13 +149,13 @@ def _each(holds: Callable[[int], Iterator[_Hold]]) -> list[Process]:
 
 
 def _this_one(entry: MountEntry) -> _Mounts:
-    return _Mounts(entry.dev, {entry.mount_id: entry.path}, attached=None)
+    return _Mounts(entry.dev, {entry.mount_id}, attached=None)
 
 
 def _everywhere(entry: MountEntry) -> _Mounts:
     """All mounts of the superblock of `entry`, in every namespace of the machine."""
     device = b" %d:%d " % entry.dev
-    ids, attached, seen = dict[int, bytes](), set[int](), set[int]()
+    ids, attached, seen = set[int](), set[int](), set[int]()
     for pid in pids():
         try:
             where = namespace(pid)
@@ -173,9 +166,7 @@ def _everywhere(entry: MountEntry) -> _Mounts:
             continue
         seen.add(where)
         attached.update(int(line.partition(b" ")[0]) for line in data.split(b"\n") if line)
-        ids |= {
-            found.mount_id: found.path for found in select(data, device) if found.dev == entry.dev
-        }
+        ids.update(found.mount_id for found in select(data, device) if found.dev == entry.dev)
     return _Mounts(entry.dev, ids, frozenset(attached))
 
 
