@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 WORDS = {
     "A": "added",
@@ -55,18 +59,18 @@ def count_words(counts: Mapping[str, int]) -> str:
 
 def utc(time_ns: int) -> str:
     """RFC 3339 in UTC, whole seconds."""
-    from datetime import UTC, datetime
-
-    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _moment(time_ns).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def local_time(time_ns: int) -> str:
     """In the time zone of this machine, with its offset."""
+    return _moment(time_ns).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def _moment(time_ns: int) -> datetime:
     from datetime import UTC, datetime
 
-    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC).astimezone()
-    return moment.strftime("%Y-%m-%d %H:%M:%S %z")
+    return datetime.fromtimestamp(time_ns // 1_000_000_000, tz=UTC)
 
 
 def short(commit: str) -> str:
