@@ -15,7 +15,9 @@ from dsbranch._core.table cimport *
 
 
 cdef enum:
-    AHEAD = 12           # rows: far enough to be there in time, near enough not to be gone again
+    # Far enough to be there in time, near enough not to be gone again.
+    ROWS_AHEAD = 12
+    BYTES_AHEAD = 640    # of paths, about as far
 
 
 cdef int compare(const char *a, size_t na, const char *b, size_t nb) noexcept nogil:
@@ -141,6 +143,7 @@ cdef class Cursor:
 
 cdef void name_of(Lane *lane) noexcept nogil:
     cdef Row *row = (<Table>lane.table).rows + lane.child
-    ask_for(row + AHEAD)
+    ask_for_row(row + ROWS_AHEAD)
     lane.at = row.path.at + lane.skip
     lane.size = row.path.size - lane.skip
+    ask_for((<Table>lane.table).heap + lane.at + BYTES_AHEAD)
