@@ -105,7 +105,10 @@ def test_one_statement_whatever_the_length(store, line, monkeypatch):
     checkpoint(store, line, 20, 0)
     asked = counted(store, monkeypatch)
     assert spans(store.runs(line[20])) == [20]
-    assert len(asked) == 2
+    assert len(asked) == 3
+    asked.clear()
+    assert store.runs(line[0]) == []
+    assert len(asked) == 1
 
 
 def test_further_parents_are_not_followed(store, line):

@@ -75,6 +75,8 @@ _STEP = """
     ORDER BY 1 LIMIT 1
 """
 
+_LAYER = "SELECT layer FROM commits WHERE id = ?"
+
 
 def runs(db: Connection, id: str, cuts: Sequence[str] = ()) -> list[Run]:
     """The fewest known layers that show the commit over the base, newest first.
@@ -82,20 +84,18 @@ def runs(db: Connection, id: str, cuts: Sequence[str] = ()) -> list[Run]:
     No run reaches across one of the commits `cuts`: below one of them that is in the line, the
     runs are those of that commit.
     """
-    seqs = json.dumps([seq(db, cut) for cut in cuts])
-    found = (
-        [
-            Run((layer,) if data is None else (layer, data), top, bottom, span, entries)
-            for layer, data, top, bottom, span, entries in db.rows(_RUNS, id, seqs)
-        ]
-        if rows.is_text(id)
-        else []
-    )
-    end = found[-1].bottom if found else id
-    row = db.row("SELECT layer FROM commits WHERE id = ?", end) if rows.is_text(id) else None
-    if row is None and not found:
+    row = db.row(_LAYER, id) if rows.is_text(id) else None
+    if row is None:
         raise UnknownRef(f"there is no commit {id}", ref=id)
-    if row is None or row[0] is not None:
+    if row[0] is None:
+        return []
+    seqs = json.dumps([seq(db, cut) for cut in cuts])
+    found = [
+        Run((layer,) if data is None else (layer, data), top, bottom, span, entries)
+        for layer, data, top, bottom, span, entries in db.rows(_RUNS, id, seqs)
+    ]
+    end = db.row(_LAYER, found[-1].bottom) if found else None
+    if end is None or end[0] is not None:
         raise IntegrityError(f"the history of commit {id} does not end at the root commit")
     return found
 
