@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from contextlib import closing
 
 import pytest
 
 import dsbranch
 from dsbranch import errors
+from dsbranch._core import syscalls
 from dsbranch.overlay.kernel import KernelPrepared
 from dsbranch.store.database import Store
 from tests import edits as e
@@ -29,6 +31,10 @@ def test_a_branch_of_main(bench):
     assert_same(bench.see("exp1"), snapshot(bench.data))
     assert os.listdir(bench.upper("exp1")) == []
     assert bench.upper("exp1") != bench.upper("main")
+    with closing(Store.open(bench.place)) as store:
+        (record,) = store.records_for_layer(created.branch.layer)
+    assert record.path == created.mountpoint
+    assert record.mount_id == syscalls.mount_id(os.fsencode(created.mountpoint))
 
 
 def test_branches_do_not_see_each_other(bench):
@@ -212,8 +218,9 @@ def test_a_mount_that_cannot_be_remembered_stays_and_works(bench, monkeypatch):
     def full(*arguments):
         raise errors.StorageError("cannot write it: no space left", errno=errno.ENOSPC)
 
+    bench.ws.create("exp1", mount=False)
     monkeypatch.setattr("dsbranch.store.database.Store.record_mount", full)
-    assert bench.ws.create("exp1").mountpoint == bench.path("exp1")
+    assert bench.ws.mount("exp1").path == bench.path("exp1")
     monkeypatch.undo()
     assert bench.ws.mount("exp1").already
     bench.edit(e.append("f", b"1"), branch="exp1")
@@ -222,10 +229,13 @@ def test_a_mount_that_cannot_be_remembered_stays_and_works(bench, monkeypatch):
 
 
 def test_interrupted_once_it_is_mounted(bench, monkeypatch):
-    def interrupted(*arguments):
+    attach = KernelPrepared.attach
+
+    def interrupted(*arguments, **keywords):
+        attach(*arguments, **keywords)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dsbranch.store.database.Store.record_mount", interrupted)
+    monkeypatch.setattr(KernelPrepared, "attach", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.ws.create("exp1")
     monkeypatch.undo()

@@ -69,7 +69,9 @@ class Place:
 
     def mount(self, plan: MountPlan, target: Path | None = None) -> int:
         with self.driver.prepare(plan) as prepared:
-            return prepared.attach(target or self.target)
+            prepared.attach(target or self.target)
+            assert prepared.mount_id is not None
+            return prepared.mount_id
 
     def filesystem(self, kind: str, name: str, *options: str) -> Path:
         """Another filesystem (tmpfs, ramfs …) mounted below this place."""

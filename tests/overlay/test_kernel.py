@@ -255,7 +255,9 @@ def swap(place) -> int:
     """The live commit: read-only, the new stack beneath, the old mount off."""
     assert place.driver.set_read_only(place.target)
     with place.driver.prepare(place.plan("l2", [place.layer("l1")])) as prepared:
-        mount_id = prepared.attach(place.target, beneath=True)
+        # It has it before it is attached: a store can tell of it in time.
+        mount_id = prepared.mount_id
+        prepared.attach(place.target, beneath=True)
         assert mountinfo.find("dsbranch:w:l1")[0].path == os.fsencode(place.target)
     place.driver.detach(place.target, lazy=True)
     return mount_id

@@ -59,13 +59,11 @@ def free_bytes(path):
     return disk.f_bavail * disk.f_frsize
 
 
-def fork(store, name, source="main", claim=None):
+def fork(store, name, source="main", **rest):
     origin = store.branch(source)
     layer = open_layer()
     branch = Branch(0, name, origin.head, layer.id, origin.head, 7)
-    store.record(
-        "create", Move(None, branch), author="ada", detail="d", layers=[layer], claim=claim
-    )
+    store.record("create", Move(None, branch), author="ada", detail="d", layers=[layer], **rest)
     return store.branch(name)
 
 
@@ -416,6 +414,14 @@ def test_mount_records(store):
     store.drop_mount(writable.id)
     assert store.mount_records() == [view]
     assert len(store.operations(10)) == 2  # mounting moves no name
+
+
+def test_a_mount_is_remembered_with_the_branch_or_not_at_all(store):
+    fork(store, "exp1", mount=record(store))
+    assert store.mount_records() == [record(store, id=1)]
+    with pytest.raises(AlreadyExists):
+        fork(store, "exp1", mount=record(store, mount_id=78))
+    assert store.mount_records() == [record(store, id=1)]
 
 
 def test_a_new_branch_is_claimed_before_anybody_can_see_it(store, root):

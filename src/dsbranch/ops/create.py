@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dsbranch.model.branches import Created
-from dsbranch.model.facts import Branch, Layer, Move
+from dsbranch.model.facts import Branch, Layer, MountRecord, Move
 from dsbranch.ops import layers, mounting
 from dsbranch.ops.checkpoint import mountable
 from dsbranch.ops.context import Context, whoami
@@ -60,8 +60,13 @@ def _create_mounted(context: Context, name: str, head: str, target: Path) -> Non
                 def claim(id: int) -> None:
                     held.enter_context(branch_lock(context.layout, id, verb=f"create {name}"))
 
-                _insert(context, name, head, layer, claim)
-            mounting.attach(context, view, target, commit=head, layer=layer.id)
+                # With the branch, where it can be told by then: a transaction less.
+                record = mounting.record_of(context, view, target, commit=head, layer=layer.id)
+                _insert(context, name, head, layer, claim, record)
+            if record is None:
+                mounting.attach(context, view, target, commit=head, layer=layer.id)
+            else:
+                view.attach(target)
     except BaseException:
         if made:
             remove_mountpoint(target)
@@ -74,6 +79,7 @@ def _insert(
     head: str,
     layer: Layer,
     claim: Callable[[int], None] | None = None,
+    mount: MountRecord | None = None,
 ) -> None:
     context.layout.sync_layer_dirs(layer.id)
     context.store.record(
@@ -83,4 +89,5 @@ def _insert(
         detail=f"{name} at {head[:SHORT]}",
         layers=[layer],
         claim=claim,
+        mount=mount,
     )

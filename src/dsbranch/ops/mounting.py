@@ -158,7 +158,7 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
     there = mount_at(new)
     if there is not None:
         lowers = known[-1].lowers if known else branch_lowers(context, branch)
-        _remember(context, new, there.mount_id, lowers, commit=branch.head, layer=branch.layer)
+        _remember(context, _record(new, there.mount_id, lowers, branch.head, branch.layer))
     remove_mountpoint(old)
     return () if moved else standing
 
@@ -307,21 +307,27 @@ def attach(
     beneath: bool = False,
 ) -> None:
     """Attach a prepared view and remember it."""
-    mount_id = prepared.attach(target, beneath=beneath)
+    prepared.attach(target, beneath=beneath)
+    record = record_of(context, prepared, target, commit=commit, layer=layer)
+    assert record is not None
+    _remember(context, record)
+
+
+def record_of(
+    context: Context, prepared: Prepared, target: Path, *, commit: str, layer: str | None
+) -> MountRecord | None:
+    """What the store is to remember of a prepared view at `target`; None: it is not mounted there
+    yet, and has no number before."""
+    if prepared.mount_id is None:
+        return None
     lowers = context.layout.layers_among(prepared.plan.lowers)
-    _remember(context, target, mount_id, lowers, commit=commit, layer=layer)
+    return _record(target, prepared.mount_id, lowers, commit, layer)
 
 
-def _remember(
-    context: Context,
-    target: Path,
-    mount_id: int,
-    lowers: Sequence[str],
-    *,
-    commit: str,
-    layer: str | None,
-) -> None:
-    record = MountRecord(
+def _record(
+    target: Path, mount_id: int, lowers: Sequence[str], commit: str, layer: str | None
+) -> MountRecord:
+    return MountRecord(
         id=0,
         boot_id=mountinfo.boot_id(),
         namespace=mountinfo.namespace(),
@@ -331,6 +337,9 @@ def _remember(
         layer=layer,
         lowers=tuple(lowers),
     )
+
+
+def _remember(context: Context, record: MountRecord) -> None:
     # On a full disk a mount goes without its record: that only tells where to mount after a reboot.
     with suppress(StorageError):
         context.store.record_mount(record)

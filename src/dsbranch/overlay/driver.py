@@ -17,8 +17,13 @@ class Prepared(Protocol):
         """What it is made of."""
         ...
 
-    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
-        """Mount it on `target`, or under what is mounted there; the mount's id in mountinfo.
+    @property
+    def mount_id(self) -> int | None:
+        """The mount's id in mountinfo; None: it gets one when it is attached."""
+        ...
+
+    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> None:
+        """Mount it on `target`, or under what is mounted there.
 
         `pid` is a process in whose mount namespace that is; 0: ours.
 

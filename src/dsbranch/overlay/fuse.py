@@ -36,6 +36,7 @@ class FusePrepared:
 
     def __init__(self, plan: MountPlan) -> None:
         self.plan = plan
+        self.mount_id: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -48,10 +49,10 @@ class FusePrepared:
     ) -> None:
         pass
 
-    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
+    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> None:
         if beneath or pid:
             raise _unsupported("mount beneath or in another namespace, at", target)
-        return serve(self.plan, target)
+        self.mount_id = serve(self.plan, target)
 
 
 class FuseDriver:

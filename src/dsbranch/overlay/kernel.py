@@ -50,10 +50,14 @@ class KernelPrepared:
     ) -> None:
         os.close(self.fd)
 
-    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> int:
-        return namespaces.within(pid, lambda: self._attach(target, beneath=beneath))
+    @property
+    def mount_id(self) -> int:
+        return syscalls.mount_id_of(self.fd)
 
-    def _attach(self, target: Path, *, beneath: bool) -> int:
+    def attach(self, target: Path, *, beneath: bool = False, pid: int = 0) -> None:
+        namespaces.within(pid, lambda: self._attach(target, beneath=beneath))
+
+    def _attach(self, target: Path, *, beneath: bool) -> None:
         if beneath and not self._driver.can_mount_beneath:
             raise UnsupportedError(
                 f"cannot mount beneath {target}: that needs Linux 6.5",
@@ -64,7 +68,6 @@ class KernelPrepared:
         except OSError as error:
             where = "beneath" if beneath else "on"
             raise refusal(f"mount an overlay {where} {target}", error) from error
-        return syscalls.mount_id_of(self.fd)
 
 
 class KernelDriver:

@@ -7,9 +7,7 @@ for writers. It makes no layer directory and holds no lock: the caller does both
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from errno import EDQUOT, ENOSPC
@@ -364,12 +362,13 @@ class Store:
         commit: Commit | None = None,
         undoes: int | None = None,
         claim: Callable[[int], None] | None = None,
+        mount: MountRecord | None = None,
     ) -> Operation:
         """Make an operation happen: the layers and the commit it made, and what it moves.
 
         A layer that the store has as open is sealed with the facts given, others are added. A
         new branch has the id 0 in its move; `claim` is called with the one it gets before
-        anybody else can see it.
+        anybody else can see it. `mount` is remembered as by `record_mount`.
 
         :raises AlreadyExists: a new name is taken
         :raises Locked: a branch or tag is no longer where its move begins; nothing was written
@@ -387,6 +386,8 @@ class Store:
             operation = writes.log(
                 self._db, verb, done, author=author, detail=detail, undoes=undoes
             )
+            if mount is not None:
+                writes.insert_mount(self._db, mount)
             told = journal.written(self._db, operation, layers, commit)
         journal.append(self._layout, self._db, operation.id, told)
         return operation
@@ -407,18 +408,7 @@ class Store:
     def record_mount(self, record: MountRecord) -> MountRecord:
         """Remember a mount; gives the record with the id it got (that of `record` is ignored)."""
         with self._db.transaction():
-            id = self._db.run(
-                "INSERT INTO mounts (boot_id, namespace, mount_id, path, commit_id, layer,"
-                " lowers, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                record.boot_id,
-                record.namespace,
-                record.mount_id,
-                os.fsencode(record.path),
-                record.commit,
-                record.layer,
-                json.dumps(record.lowers),
-                time.time_ns(),
-            )
+            id = writes.insert_mount(self._db, record)
         return record._replace(id=id)
 
     def mount_records(self) -> list[MountRecord]:

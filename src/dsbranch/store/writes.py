@@ -6,11 +6,22 @@ constraints do not: that a branch still stands where the caller saw it.
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Sequence
 
 from dsbranch.errors import AlreadyExists, Locked
-from dsbranch.model.facts import Branch, Checkpoint, Commit, Layer, Move, Operation, Tag
+from dsbranch.model.facts import (
+    Branch,
+    Checkpoint,
+    Commit,
+    Layer,
+    MountRecord,
+    Move,
+    Operation,
+    Tag,
+)
 from dsbranch.store import rows
 from dsbranch.store.connection import Connection
 
@@ -61,6 +72,22 @@ def insert_checkpoint(db: Connection, checkpoint: Checkpoint) -> None:
         checkpoint.bottom,
         checkpoint.span,
         checkpoint.data,
+    )
+
+
+def insert_mount(db: Connection, record: MountRecord) -> int:
+    """Gives the id it got; that of `record` is ignored."""
+    return db.run(
+        "INSERT INTO mounts (boot_id, namespace, mount_id, path, commit_id, layer,"
+        " lowers, created_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        record.boot_id,
+        record.namespace,
+        record.mount_id,
+        os.fsencode(record.path),
+        record.commit,
+        record.layer,
+        json.dumps(record.lowers),
+        time.time_ns(),
     )
 
 
