@@ -71,6 +71,7 @@ HEAVY = (
     "dsbranch.store.manifest",
     "hashlib",
     "ipaddress",
+    "json",
     "multiprocessing",
     "numpy",
     "pandas",

@@ -39,6 +39,12 @@ NOT_HASHING = {
     *("--version", "--help", "list", "log", "op log", "mount", "umount", "status of it"),
 }
 
+# What makes a commit, for its id; and what reads how names moved, or what was mounted on layers.
+WITH_JSON = {
+    *("init", "commit", "commit again", "restore", "squash", "merge", "apply"),
+    *("op log", "undo", "rollback", "delete", "du", "gc", "verify"),
+}
+
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {
     **dict.fromkeys(["--version", "--help"], LONG | DATES | {"typer"}),
@@ -63,6 +69,7 @@ def test_a_call_loads_what_it_uses() -> None:
             may = MAY_LOAD.get(call, set()) | (set() if call in LOOKING else MOUNTING)
             may |= {"dsbranch._core.algebra"} if call in COMPARING else set()
             may |= set() if call in NOT_HASHING else {"xxhash"}
+            may |= {"json"} if call in WITH_JSON else set()
             too_many[call] = loaded - may
     assert {call: names for call, names in too_many.items() if names} == {}
 

@@ -20,7 +20,7 @@ from tests.store.facts import advance, open_layer, set_aside
 def busy(store):
     """A store with something of everything, also branches and tags that are gone."""
     for number in range(3):
-        advance(store, store.branch("main"), f'commit {number} \u00e4\n"quoted"')
+        advance(store, store.branch("main"), f'{number} \u00e4\n"quoted\\" \0\x1b\U0001f600')
     set_aside(store, store.branch("main"), store.branch("main").fork)
     head = store.branch("main").head
     for name in ("one", "two"):
@@ -146,7 +146,7 @@ def test_what_a_killed_process_left_goes(busy):
 def test_another_store_is_seen(busy):
     """As after a hand has been at the database."""
     with busy.transaction():
-        busy._db.run("UPDATE commits SET message = 'forged' WHERE message LIKE 'commit 1%'")
+        busy._db.run("UPDATE commits SET message = 'forged' WHERE message LIKE '1 %'")
     assert sweep.journal_flaw(busy) == "it tells of other commits"
 
 

@@ -9,7 +9,6 @@ it. ``docs/decisions/0009-digest-cache.md`` says why its rules are as they are.
 from __future__ import annotations
 
 import _sqlite3 as sqlite3
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -78,7 +77,8 @@ class Digests:
                 for dev, ino, *_ in wanted:
                     inodes.setdefault(dev, []).append(ino)
                 for dev, some in inodes.items():
-                    for *key, digest, seal in db.execute(_FIND, (json.dumps(some), dev)):
+                    # Of numbers, so what Python makes of a list is JSON.
+                    for *key, digest, seal in db.execute(_FIND, (str(some), dev)):
                         if seal == _seal(*key, digest):
                             found[tuple(key)] = bytes.fromhex(digest)
         return [found.get(key) for key in wanted]

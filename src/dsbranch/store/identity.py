@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -62,6 +61,8 @@ def commit_id(
     `manifest_sha256` is that of the layer's manifest; for a root commit it is None and
     `layer` the workspace's id.
     """
+    import json
+
     facts = {
         "author": author,
         "layer": layer,

@@ -10,7 +10,6 @@ damaged place. ``docs/decisions/0028-a-journal-of-the-store.md`` says why.
 from __future__ import annotations
 
 import _sqlite3 as sqlite3
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def written(
     if commit is not None:
         put["commits"] = _rows(db, "commits", "id = ?", commit.id)
         put["parents"] = _rows(db, "parents", "commit_id = ?", commit.id)
-    drop: dict[str, list[int | str]] = {"branches": [], "tags": []}
+    drop: dict[str, list[str]] = {"branches": [], "tags": []}
     for before, after in operation.moves:
         side = after or before
         assert side is not None
@@ -75,12 +74,12 @@ def written(
             ("branches", "id", side.id) if isinstance(side, Branch) else ("tags", "name", side.name)
         )
         if after is None:
-            drop[table].append(key)
+            drop[table].append(_json(db, "json_quote(?)", "", key)[0])
         else:
             put[table] = put.get(table, []) + _rows(db, table, f"{column} = ?", key)
     put["operations"] = _rows(db, "operations", "id = ?", operation.id)
     put["moves"] = _rows(db, "moves", "operation = ?", operation.id)
-    return _line({"drop": drop, "put": put, "op": operation.id})
+    return _line(drop=_object(drop), put=_object(put), op=operation.id)
 
 
 def append(layout: Layout, db: Connection, operation: int, line: bytes) -> None:
@@ -114,14 +113,15 @@ def write(layout: Layout, db: Connection) -> None:
     :raises StorageError: the disk is full or failing
     """
     with db.snapshot():
-        whole = _whole(db)
+        put, last = _whole(db)
+        line = _line(format=_version(db), put=_object(put), op=last)
     draft = layout.journal.with_name(f"{_DRAFT}{os.getpid()}")
     with storage(f"write {layout.journal}"):
         for other in layout.dot.glob(f"{_DRAFT}*"):
             other.unlink(missing_ok=True)  # of a process that was killed, or one we overtake
         try:
             with open(draft, "wb") as file:
-                file.write(_line(whole))
+                file.write(line)
                 file.flush()
                 # Else a power cut could leave the name and not the first line, which counts.
                 os.fsync(file.fileno())
@@ -156,6 +156,8 @@ def replay(path: Path, db: Connection) -> int:
     :raises IntegrityError: it is damaged before there is anything to begin with
     :raises StorageError: it cannot be read
     """
+    import json
+
     last, version = 0, _version(db)
     with storage(f"read {path}"), path.open("rb") as lines, db.clearing():
         for number, line in enumerate(lines):
@@ -193,23 +195,23 @@ def flaw(layout: Layout, db: Connection) -> str | None:
         except IntegrityError as error:
             return str(error)
         with db.snapshot():
-            ours = _whole(db)
-        theirs = _whole(copy)
-    different = [name for name in _TABLES if ours["put"][name] != theirs["put"][name]]
-    return f"it tells of other {', '.join(different)}" if different and last == ours["op"] else None
+            ours, done = _whole(db)
+        theirs, _ = _whole(copy)
+    different = [name for name in _TABLES if ours[name] != theirs[name]]
+    return f"it tells of other {', '.join(different)}" if different and last == done else None
 
 
-def _whole(db: Connection) -> Told:
+def _whole(db: Connection) -> tuple[dict[str, list[str]], int]:
+    """All rows there are, as JSON, and the number of the last operation."""
     last = db.row("SELECT max(id) FROM operations")
     put = {
-        table: _rows(db, table, _NO_CHECKPOINTS if table == "layers" else "1 ORDER BY 1, 2")
+        table: sorted(_rows(db, table, _NO_CHECKPOINTS if table == "layers" else "1"))
         for table in _TABLES
     }
-    put["layers"].sort()
     assert last is not None
     # Ids of branches that are gone must not be given to others.
-    ids = [list(row) for row in db.rows("SELECT name, seq FROM sqlite_sequence ORDER BY name")]
-    return {"format": _version(db), "put": put | {"sqlite_sequence": ids}, "op": last[0] or 0}
+    ids = _json(db, "json_array(name, seq)", "FROM sqlite_sequence ORDER BY name")
+    return put | {"sqlite_sequence": ids}, last[0] or 0
 
 
 def _version(db: Connection) -> int:
@@ -218,9 +220,14 @@ def _version(db: Connection) -> int:
     return int(row[0])
 
 
-def _rows(db: Connection, table: str, where: str, *values: int | str) -> list[list[Any]]:
-    found = db.rows(f"SELECT {_TABLES[table]} FROM {table} WHERE {where}", *values)  # noqa: S608
-    return [list(row) for row in found]
+def _rows(db: Connection, table: str, where: str, *values: int | str) -> list[str]:
+    """Rows of a table, each as a JSON list."""
+    return _json(db, f"json_array({_TABLES[table]})", f"FROM {table} WHERE {where}", *values)
+
+
+def _json(db: Connection, expression: str, rest: str, *values: int | str) -> list[str]:
+    """The JSON that SQLite makes by an expression, for each row."""
+    return [row[0] for row in db.rows(f"SELECT {expression} {rest}", *values)]
 
 
 def _apply(db: Connection, told: Told) -> None:
@@ -244,8 +251,14 @@ def _put(db: Connection, table: str, row: list[Any]) -> None:
     db.run(f"INSERT OR REPLACE INTO {table} VALUES ({places})", *row)  # noqa: S608
 
 
-def _line(told: Told) -> bytes:
-    text = json.dumps(told, separators=(",", ":")).encode()
+def _object(members: dict[str, list[str]]) -> str:
+    """A JSON object of lists of what is JSON already."""
+    return "{" + ",".join(f'"{name}":[{",".join(found)}]' for name, found in members.items()) + "}"
+
+
+def _line(**members: str | int) -> bytes:
+    """A line of an object of what is JSON already."""
+    text = b"{%s}" % ",".join(f'"{name}":{value}' for name, value in members.items()).encode()
     return b"%s %s\n" % (digest_bytes(text).hex().encode(), text)
 
 

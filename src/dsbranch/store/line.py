@@ -7,7 +7,6 @@ behind, a walk costs what it names, not the commits it passes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from dsbranch.errors import IntegrityError, UnknownRef
@@ -89,7 +88,8 @@ def runs(db: Connection, id: str, cuts: Sequence[str] = ()) -> list[Run]:
         raise UnknownRef(f"there is no commit {id}", ref=id)
     if row[0] is None:
         return []
-    seqs = json.dumps([seq(db, cut) for cut in cuts])
+    # Of numbers, so what Python makes of a list is JSON.
+    seqs = str([seq(db, cut) for cut in cuts])
     found = [
         Run((layer,) if data is None else (layer, data), top, bottom, span, entries)
         for layer, data, top, bottom, span, entries in db.rows(_RUNS, id, seqs)

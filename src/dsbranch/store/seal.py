@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from dsbranch.errors import IntegrityError, NewerFormat
@@ -32,6 +31,8 @@ def current(layout: Layout) -> Seal | None:
             text = path.read_bytes()
         except FileNotFoundError:
             return None
+    import json
+
     from dsbranch.model.seal import Seal
 
     try:

@@ -6,7 +6,6 @@ constraints do not: that a branch still stands where the caller saw it.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -86,7 +85,7 @@ def insert_mount(db: Connection, record: MountRecord) -> int:
         os.fsencode(record.path),
         record.commit,
         record.layer,
-        json.dumps(record.lowers),
+        rows.ids_text(record.lowers),
         time.time_ns(),
     )
 
@@ -146,13 +145,16 @@ def log(
     )
     for move in moves:
         side = move.before or move.after
+        before, was = rows.side_sql(move.before)
+        after, becomes = rows.side_sql(move.after)
+        columns = "operation, name, branch, before, after"
         db.run(
-            "INSERT INTO moves (operation, name, branch, before, after) VALUES (?, ?, ?, ?, ?)",
+            f"INSERT INTO moves ({columns}) VALUES (?, ?, ?, {before}, {after})",  # noqa: S608
             id,
             move.name,
             side.id if isinstance(side, Branch) else None,
-            rows.side_text(move.before),
-            rows.side_text(move.after),
+            *was,
+            *becomes,
         )
     return Operation(id, verb, now, author, detail, tuple(moves), undoes)
 
