@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, Wait
@@ -61,6 +61,8 @@ def run(
         )
     applied = applied._replace(stale=others(applied.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.applied(branch, applied))
     elif applied.commit is None:
         render.line(f"{branch} would change: {count_words(applied.counts)}")

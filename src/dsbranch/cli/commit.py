@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, Wait
@@ -45,6 +45,8 @@ def run(
         )
     committed = committed._replace(stale=others(committed.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.committed(branch, committed))
     else:
         subject = committed.commit.message.split("\n", 1)[0]

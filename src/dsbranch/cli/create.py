@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.parameters import Json, NoMount, ref_option, utf8
 from dsbranch.cli.quote import one_line
@@ -32,6 +32,8 @@ def run(
         created = workspace.create(name, start=start, mount=not no_mount)
     branch = created.branch
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.created(created))
     else:
         where = "" if created.mountpoint is None else f", mounted at {created.mountpoint}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line
@@ -41,6 +41,8 @@ def run(
     start = chosen or here() if directory is None else from_here(directory)
     found = doctor(start, dataset=None if base is None else from_here(base))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.checkup(found))
     else:
         render.lines(_page(found))

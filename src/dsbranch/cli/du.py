@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from dsbranch.cli import history, render, shapes
+from dsbranch.cli import history, render
 from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
@@ -37,6 +37,8 @@ def run(
     with open_workspace(call) as workspace:
         space = workspace.du(*(names or ()))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.space(space))
         return
     render.lines(_branches(space))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json, ref_argument
 from dsbranch.cli.quote import quote_path
@@ -39,6 +39,8 @@ def run(
     with open_workspace(call) as workspace:
         exported = workspace.export(spec, from_here(output))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.exported(exported))
     else:
         path = quote_path(os.fsencode(exported.path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from dsbranch.cli import history, render, shapes
+from dsbranch.cli import history, render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.scope import open_workspace
@@ -55,6 +55,8 @@ def run(
                 hint="`dsbranch gc` goes on with the rest",
             ) from None
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.collected(collected, dry_run=dry_run))
         return
     render.lines(_lines(collected, dry_run=dry_run))

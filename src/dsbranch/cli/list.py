@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import quote_path
@@ -24,6 +24,8 @@ def run(call: Call, json: Json = False) -> None:
     with open_workspace(call) as workspace:
         branches = workspace.list()
         if json:
+            from dsbranch.cli import shapes
+
             render.as_json(shapes.branches(branches))
         else:
             render.lines(_table(branches, current_branch(call, workspace)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, NewMessage, Wait, ref_argument, ref_option
@@ -90,6 +90,8 @@ def run(
             raise
     merged = merged._replace(stale=others(merged.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.merged(merged))
     else:
         render.lines(_lines(other, merged))
@@ -103,6 +105,8 @@ def run(
 
 def _list(conflicts: Iterable[Conflict], *, json: bool) -> None:
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.conflicts(conflicts))
     else:
         render.lines(map(_line, conflicts))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json, Ref
 from dsbranch.cli.quote import quote_path
@@ -49,6 +49,8 @@ def run(
                 workspace.mount(name, at=None if at is None else from_here(at), read_only=read_only)
             ]
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.mounted(mounted))
     else:
         render.lines(_lines(mounted) if mounted else ["every branch is mounted already"])

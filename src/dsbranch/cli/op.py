@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import Json, Limit, ref_argument
 from dsbranch.cli.quote import one_line
@@ -32,6 +32,8 @@ def run(
     with open_workspace(call) as workspace:
         logged = workspace.operations(name, limit=limit)
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.operations(logged))
     else:
         render.lines(_table(logged))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import others
@@ -41,6 +41,8 @@ def run(
         done = workspace.rename(old, names[-1])
     done = done._replace(stale=others(done.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.renamed(done))
     else:
         where = "" if done.mountpoint is None else f", mounted at {done.mountpoint}"

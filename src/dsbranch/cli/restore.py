@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, Wait, ref_option
@@ -44,6 +44,8 @@ def run(
         )
     result = result._replace(stale=others(result.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.restored(result))
     elif result.counts:
         render.line(f"restored from commit {short(result.commit)}: {count_words(result.counts)}")

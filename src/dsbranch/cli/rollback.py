@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import BranchName, Json, Wait, ref_option
@@ -33,6 +33,8 @@ def run(
         result = workspace.rollback(branch, to, wait=wait)
     result = result._replace(stale=others(result.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.rolled_back(result))
     else:
         aside = "its uncommitted changes, uncounted, are"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line, quote_path
@@ -34,6 +34,8 @@ def run(
         sealed = workspace.seal(hash=hash)
     seal = sealed.seal
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.sealed(sealed))
     else:
         hashed = f"{seal.digested:,} of {plural(seal.files, 'file')} hashed"

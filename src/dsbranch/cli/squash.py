@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import BranchName, Json, NewMessage, ref_option
 from dsbranch.cli.scope import branch_or_current, open_workspace
@@ -35,6 +35,8 @@ def run(
         branch = branch_or_current(call, workspace, name)
         result = workspace.squash(branch, since=since, message=message)
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.squashed(branch, result))
     else:
         files = f"{plural(result.linked, 'file')} linked"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call
 from dsbranch.cli.parameters import BranchName, Json
 from dsbranch.cli.quote import one_line, quote_path
@@ -21,6 +21,8 @@ def run(call: Call, name: BranchName = None, json: Json = False) -> None:
     with open_workspace(call) as workspace:
         status = workspace.status(branch_or_current(call, workspace, name))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.status(status))
     else:
         render.lines(_lines(status))

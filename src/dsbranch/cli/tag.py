@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.completion import tag_names
 from dsbranch.cli.parameters import Json, Ref, utf8
@@ -47,6 +47,8 @@ def run(
         elif name is not None:
             _make(workspace, name, branch_or_current(call, workspace, ref), force=force, json=json)
         elif json:
+            from dsbranch.cli import shapes
+
             render.as_json(shapes.tags(workspace.tags()))
         else:
             render.lines(_table(workspace.tags()))
@@ -55,6 +57,8 @@ def run(
 def _make(workspace: Workspace, name: str, ref: str, *, force: bool, json: bool) -> None:
     done = workspace.tag(name, ref, force=force)
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.tagged(done))
     else:
         moved = "" if done.replaced is None else f", moved from {short(done.replaced)}"
@@ -69,6 +73,8 @@ def _make(workspace: Workspace, name: str, ref: str, *, force: bool, json: bool)
 def _delete(workspace: Workspace, name: str, *, json: bool) -> None:
     done = workspace.untag(name)
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.untagged(done))
     else:
         at = short(done.tag.commit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
 from dsbranch.cli.notes import note_old_views, others
 from dsbranch.cli.parameters import Json, Wait
@@ -39,6 +39,8 @@ def run(
         done = workspace.undo(operation, wait=wait, dry_run=dry_run)
     done = done._replace(stale=others(done.stale))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.undone(done))
     else:
         render.line(one_line(_line(done)))

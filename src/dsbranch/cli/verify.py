@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli import render, shapes
+from dsbranch.cli import render
 from dsbranch.cli.call import Call, Option
 from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import one_line, quote_path
@@ -43,6 +43,8 @@ def run(
     if recovered is not None:
         verified = verified._replace(repaired=(recovered, *verified.repaired))
     if json:
+        from dsbranch.cli import shapes
+
         render.as_json(shapes.verified(verified))
     else:
         render.lines(map(_line, verified.findings))
