@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dsbranch.model.archives import Applied, Exported
-    from dsbranch.model.branches import BranchInfo, Created, Deleted, Mounted, Renamed
+    from dsbranch.model.branches import Created, Deleted, Renamed
     from dsbranch.model.changes import Progress, Status
     from dsbranch.model.commits import Committed, Restored, RolledBack, Squashed
     from dsbranch.model.facts import Commit, Tag
     from dsbranch.model.health import Checkup, Sealed, Verified
     from dsbranch.model.merges import Merged, Preference
+    from dsbranch.model.mounts import BranchInfo, Mounted
     from dsbranch.model.operations import Logged, Undone
     from dsbranch.model.overlays import Overlay
     from dsbranch.model.space import Collected, Space

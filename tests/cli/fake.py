@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from dsbranch.model.branches import BranchInfo
 from dsbranch.model.changes import Change
+from dsbranch.model.mounts import BranchInfo
 
 
 class FakeDiff:

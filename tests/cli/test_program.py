@@ -15,11 +15,12 @@ import pytest
 import dsbranch
 from dsbranch import errors
 from dsbranch.model.archives import Exported
-from dsbranch.model.branches import Created, Deleted, Mounted
+from dsbranch.model.branches import Created, Deleted
 from dsbranch.model.changes import Change, Status
 from dsbranch.model.commits import Committed, RolledBack, Squashed
 from dsbranch.model.facts import Branch, Commit
 from dsbranch.model.merges import Conflict, Merged, Preference, Seen
+from dsbranch.model.mounts import Mounted
 from dsbranch.model.views import Process
 from tests.cli.conftest import Program
 from tests.cli.fake import FakeDiff, FakeWorkspace

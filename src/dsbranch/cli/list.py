@@ -11,7 +11,7 @@ from dsbranch.cli.parameters import Json
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import current_branch, open_workspace
 from dsbranch.cli.wording import aligned, short
-from dsbranch.model.branches import BranchInfo
+from dsbranch.model.mounts import BranchInfo
 
 EXAMPLE = "dsbranch list"
 

@@ -13,7 +13,7 @@ from dsbranch.cli.parameters import Json, Ref
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import branch_or_current, from_here, open_workspace
 from dsbranch.errors import UsageError
-from dsbranch.model.branches import Mounted
+from dsbranch.model.mounts import Mounted
 
 EXAMPLE = "dsbranch mount exp1~2 --at /mnt/before"
 

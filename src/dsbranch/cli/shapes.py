@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from dsbranch.cli.changes import Totals
     from dsbranch.cli.trials import Trial
     from dsbranch.model.archives import Applied, Exported
-    from dsbranch.model.branches import BranchInfo, Created, Mounted, Renamed
+    from dsbranch.model.branches import Created, Renamed
     from dsbranch.model.changes import Change, Status
     from dsbranch.model.commits import Committed, Restored, RolledBack, Squashed
     from dsbranch.model.health import Checkup, Sealed, Verified
     from dsbranch.model.merges import Conflict, Merged, Seen
+    from dsbranch.model.mounts import BranchInfo, Mounted
     from dsbranch.model.operations import Logged, Undone
     from dsbranch.model.overlays import Overlay, OverlayPart
     from dsbranch.model.seal import Seal

@@ -1,4 +1,4 @@
-"""The answers of ``create``, ``list``, ``mount``, ``rename`` and ``delete``."""
+"""The answers of ``create``, ``rename`` and ``delete``."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,25 +14,6 @@ class Created(NamedTuple):
     branch: Branch
     mountpoint: Path | None
     dirty_source: str | None = None
-
-
-class BranchInfo(NamedTuple):
-    """A row of `list`. `depth` counts the lower layers a mount needs, the base included."""
-
-    name: str
-    head: str
-    mounted: bool
-    mountpoint: Path | None
-    depth: int
-
-
-class Mounted(NamedTuple):
-    """The answer of mount. `already` means that it had been mounted there before the call."""
-
-    path: Path
-    ref: str
-    already: bool = False
-    read_only: bool = False
 
 
 class Renamed(NamedTuple):

@@ -17,7 +17,6 @@ from dsbranch.ops.lowers import root_of_view
 from dsbranch.ops.mountpoints import make_mountpoint, remove_mountpoint
 from dsbranch.ops.names import check_name
 from dsbranch.ops.refs import SHORT, require_free, resolve
-from dsbranch.ops.unprivileged import note_foreign, note_not_mounted
 from dsbranch.overlay.privilege import may_mount
 from dsbranch.store.layout import FIRST_BRANCH
 from dsbranch.store.lock import branch_lock, names_lock
@@ -41,8 +40,12 @@ def create(context: Context, name: str, *, start: str | None, mount: bool) -> Cr
             with layers.new_layer(context, root_of_view(context, head)) as layer:
                 _insert(context, name, head, layer)
     if mount and not here:
+        from dsbranch.ops.unprivileged import note_not_mounted
+
         note_not_mounted(context, name)
     if context.store.dialect == "user":
+        from dsbranch.ops.unprivileged import note_foreign
+
         note_foreign(context)
     return Created(context.store.branch(name), target if here else None, dirty)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsbranch.model.branches import BranchInfo
+from dsbranch.model.mounts import BranchInfo
 from dsbranch.ops import views
 from dsbranch.ops.context import Context
 from dsbranch.overlay import mountinfo

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from dsbranch.errors import AlreadyExists, DsbranchError, UsageError
-from dsbranch.model.branches import Mounted
 from dsbranch.model.facts import Branch
+from dsbranch.model.mounts import Mounted
 from dsbranch.ops import mounting, views
 from dsbranch.ops.context import Context
 from dsbranch.ops.create import PATIENCE_SECONDS
