@@ -78,6 +78,7 @@ HEAVY = (
     "pyarrow",
     "pydantic",
     "rich",
+    "signal",
     "socket",
     "sqlite3",
     "tarfile",

@@ -18,7 +18,7 @@ from tests import children
 # Manifests are written by arro3, and read by pyarrow, which brings in socket and ipaddress.
 MANIFEST = {"arro3", "dsbranch.store.manifest"}
 DATES = {"datetime"}
-READING = DATES | {"dsbranch.store.manifest", "hashlib", "ipaddress", "pyarrow", "socket"}
+READING = DATES | {"dsbranch.store.manifest", "hashlib", "ipaddress", "pyarrow", "signal", "socket"}
 # What takes long by itself need not count milliseconds.
 LONG = {"dataclasses", startup.COMPILED}
 ARCHIVE = LONG | {"tarfile", "backports.zstd"}
@@ -47,7 +47,7 @@ WITH_JSON = {
 
 # What looks at sealed layers reads their indexes.
 MAY_LOAD = {
-    **dict.fromkeys(["--version", "--help"], LONG | DATES | {"typer"}),
+    **dict.fromkeys(["--version", "--help"], LONG | DATES | {"signal", "typer"}),
     **dict.fromkeys(["log", "log of a path", "show", "op log"], DATES),
     "init": {startup.COMPILED},
     "export": ARCHIVE,

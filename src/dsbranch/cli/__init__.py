@@ -6,9 +6,9 @@ The only room that prints, prompts, exits or reads the environment. One verb per
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without enumerations: decision 20
 import io
 import os
-import signal
 import sys
 from types import FrameType
 from typing import Any
@@ -42,13 +42,13 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
-def _heed_signals() -> list[signal.Signals]:
+def _heed_signals() -> list[int]:
     """Let the signals that end a program interrupt it, but for those that are ignored: nohup
     does so on purpose, and scripts for what they start in the background."""
     heeded = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
+        if signal.getsignal(number) != signal.SIG_IGN
     ]
     for number in heeded:
         signal.signal(number, _terminate)
@@ -89,7 +89,7 @@ def main() -> int:
     Signals have their default effect when it returns: what is left of the process is not worth
     a word.
     """
-    heeded: list[signal.Signals] = []
+    heeded: list[int] = []
     try:
         try:
             heeded = _heed_signals()

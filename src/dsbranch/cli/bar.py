@@ -96,9 +96,6 @@ def drawn() -> Iterator[Bar | None]:
 def shown(workspace: Workspace) -> Iterator[None]:
     """Draw the long phases of what the body does with `workspace`."""
     with drawn() as bar:
-        if bar is None:
-            yield
-            return
         workspace.on_progress(bar)
         try:
             yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 from collections.abc import Mapping, Sequence
 
 from dsbranch.cli import render
@@ -15,8 +14,6 @@ BRANCH = "DSBRANCH_BRANCH"
 
 INDEX = "DSBRANCH_INDEX"
 """The one that tells which of many it is, from 0."""
-
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 _files: list[tuple[int, int]] = []
 
@@ -34,16 +31,19 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
     It returns only if that cannot be: with the exit code that a shell has for it.
     """
+    import signal
+
     render.flush()
     # What Python ignores would stay ignored.
-    for number in _IGNORED:
+    ignored = (signal.SIGPIPE, signal.SIGXFSZ)
+    for number in ignored:
         signal.signal(number, signal.SIG_DFL)
     for limits in _files:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - it is what was asked for
     except OSError as error:
-        for number in _IGNORED:
+        for number in ignored:
             signal.signal(number, signal.SIG_IGN)
         code = 127 if isinstance(error, FileNotFoundError) else 126
         render.fault(Fault(code, f"cannot run `{command[0]}`: {os.strerror(error.errno or 0)}"))

@@ -9,7 +9,7 @@ it knows neither, and importing it costs next to nothing.
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, UnionType
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 
 class Call(NamedTuple):
@@ -22,15 +22,15 @@ class Call(NamedTuple):
 Parse = Callable[[str], Any]
 """Makes a value of a word, or raises ValueError with what is wrong with it."""
 
-Complete = Callable[[Call, str], list[str]]
-"""What the shell is offered for the beginning of a word."""
+Offer = Literal["branches", "tags"]
+"""Whose names the shell is offered for the beginning of a word."""
 
 
 class Argument(NamedTuple):
     metavar: str
     help: str
     parse: Parse | None = None
-    complete: Complete | None = None
+    offer: Offer | None = None
     minimum: int | None = None
 
 
@@ -42,7 +42,7 @@ class Option(NamedTuple):
     help: str
     metavar: str | None = None
     parse: Parse | None = None
-    complete: Complete | None = None
+    offer: Offer | None = None
     minimum: int | None = None
     show_default: bool = True
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from dsbranch.cli.call import Call
+from dsbranch.cli.call import Call, Offer
 from dsbranch.cli.scope import open_workspace
 
 
-def branch_names(call: Call, incomplete: str) -> list[str]:
+def names(call: Call, offer: Offer, incomplete: str) -> list[str]:
     try:
         with open_workspace(call) as workspace:
-            names = [info.name for info in workspace.list()]
+            found = workspace.list() if offer == "branches" else workspace.tags()
     except Exception:  # noqa: BLE001 - a Tab offers what it can; an error would land in the prompt
         return []
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def tag_names(call: Call, incomplete: str) -> list[str]:
-    try:
-        with open_workspace(call) as workspace:
-            names = [tag.name for tag in workspace.tags()]
-    except Exception:  # noqa: BLE001 - as above
-        return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [item.name for item in found if item.name.startswith(incomplete)]

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from dsbranch.cli import history, render
 from dsbranch.cli.call import Argument, Call
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.scope import open_workspace
 from dsbranch.cli.wording import columns, human_size
@@ -23,7 +22,7 @@ def run(
         Argument(
             "NAME",
             help="Branches, to be shown commit by commit; default: all, without commits.",
-            complete=branch_names,
+            offer="branches",
             parse=utf8,
         ),
     ] = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from dsbranch.cli.call import Argument, Option
-from dsbranch.cli.completion import branch_names
 
 
 def utf8(value: str) -> str:
@@ -19,12 +18,12 @@ def utf8(value: str) -> str:
 
 def ref_argument(metavar: str, help: str) -> Argument:
     """An argument that names a branch or another ref."""
-    return Argument(metavar, help, complete=branch_names, parse=utf8)
+    return Argument(metavar, help, offer="branches", parse=utf8)
 
 
 def ref_option(flag: str, metavar: str, help: str) -> Option:
     """An option that names a branch or another ref."""
-    return Option(flag, help, metavar, complete=branch_names, parse=utf8)
+    return Option(flag, help, metavar, offer="branches", parse=utf8)
 
 
 _IMPLIED = "default: the branch you stand in"

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.notes import others
 from dsbranch.cli.parameters import Json, utf8
 from dsbranch.cli.quote import one_line
@@ -25,7 +24,7 @@ def run(
             "[OLD] NEW",
             help="The branch, default: the one you stand in; and its new name.",
             parse=utf8,
-            complete=branch_names,
+            offer="branches",
         ),
     ],
     json: Json = False,

@@ -6,12 +6,12 @@ The only reader of the current directory. Decides nothing about branches themsel
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from dsbranch.cli import render
-from dsbranch.cli.bar import shown
 from dsbranch.cli.call import Call
 from dsbranch.errors import BadPath, IntegrityError, UsageError
 from dsbranch.workspace import Workspace
@@ -50,13 +50,21 @@ def chosen_directory(call: Call) -> Path | None:
 @contextmanager
 def open_workspace(call: Call) -> Iterator[Workspace]:
     """The workspace that is meant, with a bar for each long phase on a terminal."""
-    with open_at(chosen_directory(call) or here()) as workspace, shown(workspace):
+    with open_at(chosen_directory(call) or here()) as workspace, _shown(workspace):
         workspace.last_words(_DISK_GONE, IntegrityError.exit_code)
         try:
             yield workspace
         finally:
             for note in workspace.notes:
                 render.note(note)
+
+
+def _shown(workspace: Workspace) -> AbstractContextManager[None]:
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from dsbranch.cli.bar import shown
+
+    return shown(workspace)
 
 
 def current_branch(call: Call, workspace: Workspace) -> str | None:

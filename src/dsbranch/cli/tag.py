@@ -7,7 +7,6 @@ from typing import Annotated
 
 from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
-from dsbranch.cli.completion import tag_names
 from dsbranch.cli.parameters import Json, Ref, utf8
 from dsbranch.cli.scope import branch_or_current, open_workspace
 from dsbranch.cli.wording import columns, local_time, short
@@ -28,7 +27,7 @@ def run(
             "-d --delete",
             metavar="TAG",
             help="Remove this tag.",
-            complete=tag_names,
+            offer="tags",
             parse=utf8,
         ),
     ] = None,

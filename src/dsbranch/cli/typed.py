@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dsbranch import __version__
 from dsbranch.cli import render
-from dsbranch.cli.call import Argument, Call, Complete, Parameter, Parse, parameters, tail
+from dsbranch.cli.call import Argument, Call, Offer, Parameter, Parse, parameters, tail
 from dsbranch.cli.perform import READER_GONE, perform
 from dsbranch.cli.verbs import GROUPS, VERBS, module
 from dsbranch.errors import Interrupted, UsageError
@@ -206,7 +206,7 @@ def _annotation(parameter: Parameter) -> Any:
         "metavar": declared.metavar,
         "min": declared.minimum,
         "callback": declared.parse and _checked(declared.parse),
-        "autocompletion": declared.complete and _completed(declared.complete),
+        "autocompletion": declared.offer and _completed(declared.offer),
     }
     kind = str if declared.parse else parameter.kind
     if parameter.many:
@@ -229,8 +229,10 @@ def _checked(parse: Parse) -> Callable[[Any], Any]:
     return check
 
 
-def _completed(complete: Complete) -> Callable[[typer.Context, str], list[str]]:
-    def offer(ctx: typer.Context, incomplete: str) -> list[str]:
-        return complete(_call(ctx), incomplete)
+def _completed(offer: Offer) -> Callable[[typer.Context, str], list[str]]:
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from dsbranch.cli.completion import names
 
-    return offer
+        return names(_call(ctx), offer, incomplete)
+
+    return complete

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from dsbranch.cli import render
 from dsbranch.cli.call import Argument, Call, Option
-from dsbranch.cli.completion import branch_names
 from dsbranch.cli.quote import quote_path
 from dsbranch.cli.scope import from_here, open_workspace
 
@@ -22,7 +21,7 @@ def run(
         Argument(
             "NAME|PATH",
             help="A branch, or the path of a view.",
-            complete=branch_names,
+            offer="branches",
         ),
     ],
     lazy: Annotated[

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from dsbranch.errors import BadName
 
 _LONGEST = 200
-# What refs give a meaning to, what a shell or a path would trip over.
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f/~^:?*\[\]\\{}@'\"`$&;|<>()!#]|\.\.")
+# What refs give a meaning to, what a shell or a path would trip over. No regular expression, whose
+# compilation takes 0.2 ms.
+_FORBIDDEN = frozenset("/~^:?*[]\\{}@'\"`$&;|<>()!#\x7f") | set(map(chr, range(0x21)))
 
 
 def check_name(name: str, kind: str = "branch") -> str:
@@ -18,10 +17,10 @@ def check_name(name: str, kind: str = "branch") -> str:
     """
     if not name:
         raise BadName(f"a {kind} name cannot be empty", hint="letters, digits, `-`, `_` and `.`")
-    found = _FORBIDDEN.search(name)
+    found = next((c for c in name if c in _FORBIDDEN), ".." if ".." in name else None)
     if found:
         what = {"/": "a slash", " ": "a space", "\n": "a newline", "..": "two dots in a row"}
-        part = what.get(found[0]) or f"`{escaped(found[0])}`"
+        part = what.get(found) or f"`{escaped(found)}`"
         raise BadName(
             f"`{escaped(name)}` cannot be a {kind} name: it holds {part}",
             hint="use letters, digits, `-`, `_` and `.`",

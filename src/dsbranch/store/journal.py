@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import _sqlite3 as sqlite3
 import os
-import re
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -52,10 +51,8 @@ _SENSELESS = (
     *(KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError),
     sqlite3.Error,
 )
-# The number of the last operation ends a line, to be found without reading all of it. Not
-# compiled here: only appending needs it.
-_END = rb'"op":(\d+)}\n$'
-_END_BYTES = 40
+# The number of the last operation ends a line, to be found without reading all of it.
+_END = b'"op":%d}\n'
 
 
 def written(
@@ -96,11 +93,10 @@ def _appended(path: Path, operation: int, line: bytes) -> bool:
     except OSError:
         return False
     try:
-        end = os.pread(fd, _END_BYTES, max(0, os.fstat(fd).st_size - _END_BYTES))
-        told = re.search(_END, end)
+        wanted = _END % (operation - 1)
+        end = os.pread(fd, len(wanted), max(0, os.fstat(fd).st_size - len(wanted)))
         # In one piece, as others may append, too.
-        follows = told is not None and int(told[1]) == operation - 1
-        return follows and os.write(fd, line) == len(line)
+        return end == wanted and os.write(fd, line) == len(line)
     except OSError:
         return False
     finally:
