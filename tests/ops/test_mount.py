@@ -211,6 +211,21 @@ def test_after_a_reboot_every_branch_comes_back(bench):
     bench.edit(e.append("f", b"and on"))
 
 
+def test_a_branch_renamed_after_a_reboot_goes_to_its_new_place(bench):
+    bench.ws.create("exp1")
+    bench.ws.create("exp2", mount=False)
+    bench.ws.mount("exp2", at=bench.root / "elsewhere")
+    reboot(bench)
+    bench.ws.rename("exp1", "new1")
+    bench.ws.rename("exp2", "new2")
+    assert {m.ref: m.path for m in bench.ws.mount_all()} == {
+        "main": bench.path(),
+        "new1": bench.path("new1"),
+        "new2": bench.root / "elsewhere",
+    }
+    assert not bench.path("exp1").exists()
+
+
 def test_a_reboot_after_commits_and_a_squash(bench):
     bench.commit(e.append("f", b"1"), e.rename("d", "moved"))
     bench.commit(e.append("f", b"2"))

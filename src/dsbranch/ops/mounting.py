@@ -163,14 +163,15 @@ def move_home(context: Context, branch: Branch, entry: MountEntry) -> tuple[Proc
     return () if moved else standing
 
 
-def forget(context: Context, layer: str) -> None:
-    """Drop what the store remembers of mounts of an open layer.
+def forget(context: Context, layer: str, *, at: Path | None = None) -> None:
+    """Drop what the store remembers of mounts of an open layer, `at` one path or anywhere.
 
     On a full disk it stays: a record counts only where the mount table agrees.
     """
     with suppress(StorageError):
         for record in context.store.records_for_layer(layer):
-            context.store.drop_mount(record.id)
+            if at is None or record.path == at:
+                context.store.drop_mount(record.id)
 
 
 def set_read_only(context: Context, entry: MountEntry) -> bool:
@@ -316,12 +317,13 @@ def attach(
 def record_of(
     context: Context, prepared: Prepared, target: Path, *, commit: str, layer: str | None
 ) -> MountRecord | None:
-    """What the store is to remember of a prepared view at `target`; None: it is not mounted there
-    yet, and has no number before."""
-    if prepared.mount_id is None:
+    """What the store is to remember of a prepared view at `target`; None: it gets its mount id when
+    it is attached, as those of fuse-overlayfs do."""
+    mount_id = prepared.mount_id
+    if mount_id is None:
         return None
     lowers = context.layout.layers_among(prepared.plan.lowers)
-    return _record(target, prepared.mount_id, lowers, commit, layer)
+    return _record(target, mount_id, lowers, commit, layer)
 
 
 def _record(

@@ -69,8 +69,11 @@ def give_name(
     standing: tuple[Process, ...] = ()
     if entry is not None:
         standing = _move(context, branch, after, entry)
-    elif made:
-        remove_mountpoint(place)
+    else:
+        # As from before a reboot: it would be mounted where it had its former name.
+        mounting.forget(context, branch.layer, at=context.root / branch.name)
+        if made:
+            remove_mountpoint(place)
     remove_mountpoint(context.root / branch.name)
     return Renamed(branch.name, new, operation.id, views.mountpoint(context, after), standing)
 
