@@ -271,6 +271,24 @@ def test_an_older_workspace_gets_its_reserve(disk: Disk) -> None:
     assert sum(path.stat().st_blocks for path in reserve.iterdir()) * 512 >= 256 << 10
 
 
+def test_where_each_name_counts_as_an_inode(swept: Path) -> None:
+    at = mount_filesystem("tmpfs", swept / "disk", "-o", "size=16m,nr_inodes=100")
+    make(BASE, swept / "data")
+    with dsbranch.init(swept / "data", at / "ws") as ws:
+        ws.create("exp")
+    number = 0
+    while _goes_in((at / str(number)).touch):
+        number += 1
+    try:
+        with dsbranch.open(at / "ws") as ws:
+            assert {branch.name for branch in ws.list()} == {"main", "exp"}
+            ws.delete("exp")
+        with dsbranch.open(at / "ws") as ws:
+            assert [branch.name for branch in ws.list()] == ["main"]
+    finally:
+        subprocess.run(["umount", at / "ws" / "main"], check=True)
+
+
 def test_a_write_that_failed_is_told_though_somebody_else_was_told_before(swept: Path) -> None:
     """As on a thin volume that is full: what a filesystem takes, its disk does not."""
     memory = mount_filesystem("tmpfs", swept / "memory", "-o", "size=16m")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from pathlib import Path
 
 from dsbranch.errors import StorageError
@@ -77,7 +78,14 @@ def lend_log(layout: Layout) -> None:
         for path in _files(layout)[:1]:
             with suppress(FileExistsError, FileNotFoundError):
                 # A link never replaces the log that another process makes at this moment.
-                os.link(path, wal)
+                try:
+                    os.link(path, wal)
+                except OSError as error:
+                    if error.errno != ENOSPC:
+                        raise
+                    # A tmpfs counts each name as an inode.
+                    _files(layout)[-1].unlink()
+                    os.link(path, wal)
                 path.unlink()
 
 
