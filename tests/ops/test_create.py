@@ -102,7 +102,7 @@ def test_the_root_keeps_the_metadata_it_had_at_that_commit(adopt):
 
 def test_an_empty_directory_of_that_name_serves_and_stays(bench, monkeypatch):
     bench.path("exp1").mkdir()
-    refuse_attach(monkeypatch)
+    refuse_prepare(monkeypatch)
     before = bench.traces()
     with pytest.raises(errors.MountRefused):
         bench.ws.create("exp1")
@@ -113,7 +113,7 @@ def test_an_empty_directory_of_that_name_serves_and_stays(bench, monkeypatch):
     assert_same(bench.see("exp1"), snapshot(bench.data))
 
 
-def refuse_attach(monkeypatch):
+def refuse_prepare(monkeypatch):
     def refuse(*arguments, **keywords):
         raise errors.MountRefused("cannot mount", errno=22, hint="no")
 
@@ -128,7 +128,7 @@ def assert_unchanged(before, bench):
 
 def test_a_refused_mount_leaves_nothing(bench, monkeypatch):
     before = bench.traces()
-    refuse_attach(monkeypatch)
+    refuse_prepare(monkeypatch)
     with pytest.raises(errors.MountRefused):
         bench.ws.create("exp1")
     assert_unchanged(before, bench)
@@ -228,6 +228,21 @@ def test_a_mount_that_cannot_be_remembered_stays_and_works(bench, monkeypatch):
     assert bench.lines("exp1") == ["M f"]
 
 
+def test_interrupted_once_the_branch_is_there(bench, monkeypatch):
+    record = Store.record
+
+    def interrupted(*arguments, **keywords):
+        record(*arguments, **keywords)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.ws.create("exp1")
+    monkeypatch.undo()
+    assert bench.ws.mount("exp1").already
+    assert_same(bench.see("exp1"), snapshot(bench.data))
+
+
 def test_interrupted_once_it_is_mounted(bench, monkeypatch):
     attach = KernelPrepared.attach
 
@@ -241,6 +256,29 @@ def test_interrupted_once_it_is_mounted(bench, monkeypatch):
     monkeypatch.undo()
     assert bench.ws.mount("exp1").already
     assert_same(bench.see("exp1"), snapshot(bench.data))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_where_it_is_mounted(bench, when):
+    bench.killed("create('exp1')", "dsbranch.overlay.kernel:KernelPrepared.attach", when)
+    assert bench.ws.mount("exp1").already == (when == "after")
+    store = bench.ws._context.store
+    assert len(store.records_for_layer(store.branch("exp1").layer)) == 1
+    assert_same(bench.see("exp1"), snapshot(bench.data))
+
+
+def test_a_mount_that_is_refused_once_the_branch_is_there(bench, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise errors.MountRefused("cannot mount", errno=22, hint="no")
+
+    monkeypatch.setattr(KernelPrepared, "attach", refuse)
+    with pytest.raises(errors.MountRefused, match="exp1 was created, but not mounted") as caught:
+        bench.ws.create("exp1")
+    assert one_sentence(caught.value)
+    monkeypatch.undo()
+    bench.ws.rename("exp1", "exp2")
+    assert [mounted.path for mounted in bench.ws.mount_all()] == [bench.path("exp2")]
+    assert not bench.path("exp1").exists()
 
 
 def test_nobody_else_mounts_it_before_it_is_mounted(bench, monkeypatch):

@@ -127,7 +127,7 @@ class Operation(NamedTuple):
 
 
 class MountRecord(NamedTuple):
-    """A mount dsbranch made, as the store remembers it. The kernel may know better.
+    """A mount dsbranch made, or was about to, as the store remembers it. The kernel knows better.
 
     `layer` is the open layer of a writable mount, None for a read-only one. `lowers` are
     the ids of the sealed layers below, newest first. `namespace` is the inode of the mount
