@@ -817,6 +817,9 @@ def test_completion_of_verbs_and_branch_names(dsbranch: Dsbranch, ws: Path) -> N
     assert completed(ws, "dsbranch st") == ["status"]
     assert completed(ws, "dsbranch status ") == ["exp1", "main"]
     assert completed(ws, "dsbranch create x --from e") == ["exp1"]
+    dsbranch("tag", "extra", "main")
+    assert completed(ws, "dsbranch create x --from e") == ["exp1", "extra"]
+    assert completed(ws, "dsbranch delete e") == ["exp1"]
     assert completed(Path("/"), f"dsbranch -C {ws} log m") == ["main"]
     assert completed(Path("/"), "dsbranch log m") == []
 

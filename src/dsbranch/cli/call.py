@@ -22,7 +22,7 @@ class Call(NamedTuple):
 Parse = Callable[[str], Any]
 """Makes a value of a word, or raises ValueError with what is wrong with it."""
 
-Offer = Literal["branches", "tags"]
+Offer = Literal["branches", "tags", "refs"]
 """Whose names the shell is offered for the beginning of a word."""
 
 

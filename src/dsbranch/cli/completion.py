@@ -9,7 +9,9 @@ from dsbranch.cli.scope import open_workspace
 def names(call: Call, offer: Offer, incomplete: str) -> list[str]:
     try:
         with open_workspace(call) as workspace:
-            found = workspace.list() if offer == "branches" else workspace.tags()
+            found = [] if offer == "tags" else [branch.name for branch in workspace.list()]
+            if offer != "branches":
+                found += [tag.name for tag in workspace.tags()]
     except Exception:  # noqa: BLE001 - a Tab offers what it can; an error would land in the prompt
         return []
-    return [item.name for item in found if item.name.startswith(incomplete)]
+    return [name for name in found if name.startswith(incomplete)]

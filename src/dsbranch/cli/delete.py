@@ -17,7 +17,7 @@ def run(
     call: Call,
     name: Annotated[
         str,
-        ref_argument("NAME", "The branch."),
+        ref_argument("NAME", "The branch.", "branches"),
     ],
     force: Annotated[
         bool,

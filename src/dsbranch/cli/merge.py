@@ -44,7 +44,10 @@ def run(
     into: Annotated[
         str | None,
         ref_option(
-            "--into", "NAME", "The branch that gets them; default: the branch you stand in."
+            "--into",
+            "NAME",
+            "The branch that gets them; default: the branch you stand in.",
+            "branches",
         ),
     ] = None,
     message: NewMessage = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dsbranch.cli.call import Argument, Option
+from dsbranch.cli.call import Argument, Offer, Option
 
 
 def utf8(value: str) -> str:
@@ -16,19 +16,19 @@ def utf8(value: str) -> str:
     return value
 
 
-def ref_argument(metavar: str, help: str) -> Argument:
+def ref_argument(metavar: str, help: str, offer: Offer = "refs") -> Argument:
     """An argument that names a branch or another ref."""
-    return Argument(metavar, help, offer="branches", parse=utf8)
+    return Argument(metavar, help, offer=offer, parse=utf8)
 
 
-def ref_option(flag: str, metavar: str, help: str) -> Option:
+def ref_option(flag: str, metavar: str, help: str, offer: Offer = "refs") -> Option:
     """An option that names a branch or another ref."""
-    return Option(flag, help, metavar, offer="branches", parse=utf8)
+    return Option(flag, help, metavar, offer=offer, parse=utf8)
 
 
 _IMPLIED = "default: the branch you stand in"
 
-BranchName = Annotated[str | None, ref_argument("NAME", f"The branch; {_IMPLIED}.")]
+BranchName = Annotated[str | None, ref_argument("NAME", f"The branch; {_IMPLIED}.", "branches")]
 
 Ref = Annotated[
     str | None,

@@ -27,7 +27,9 @@ def run(
     ] = None,
     branch: Annotated[
         str | None,
-        ref_option("--branch", "NAME", "The branch to change; default: the one you stand in."),
+        ref_option(
+            "--branch", "NAME", "The branch to change; default: the one you stand in.", "branches"
+        ),
     ] = None,
     wait: Wait = 0.0,
     json: Json = False,
