@@ -492,9 +492,8 @@ def test_a_layer_that_was_sealed_since_lies_below_a_fresh_one(bench, mounted):
         id = store.operations(1)[0].id
         from dsbranch.store import rows as row_values
 
-        store._db.run(
-            "UPDATE moves SET before = ? WHERE operation = ?", row_values.side_text(branch), id
-        )
+        side, values = row_values.side_sql(branch)
+        store._db.run(f"UPDATE moves SET before = {side} WHERE operation = ?", *values, id)
     assert store.layer(sealed.id).state == "sealed"
     if not mounted:
         bench.ws.umount("main")

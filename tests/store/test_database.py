@@ -416,6 +416,27 @@ def test_mount_records(store):
     assert len(store.operations(10)) == 2  # mounting moves no name
 
 
+def test_how_moves_are_kept(store):
+    """As docs/internals/format.md says."""
+    main = store.branch("main")
+    store.record(
+        "rollback",
+        Move(main, main._replace(pending=("a1", "b2"))),
+        author="ada",
+        detail="d",
+        layers=[sealed_layer("a1"), sealed_layer("b2")],
+    )
+    store.record("tag", Move(None, Tag("v1", main.head, 7)), author="ada", detail="d")
+    was = (
+        f'{{"id":{main.id},"head":"{main.head}","layer":"{main.layer}","fork":"{main.fork}",'
+        f'"created_ns":{main.created_ns},"pending":[]}}'
+    )
+    assert store._db.rows("SELECT name, branch, before, after FROM moves ORDER BY id")[-2:] == [
+        ("main", main.id, was, was.replace("[]", '["a1","b2"]')),
+        ("v1", None, None, f'{{"commit":"{main.head}","created_ns":7}}'),
+    ]
+
+
 def test_a_mount_is_remembered_with_the_branch_or_not_at_all(store):
     fork(store, "exp1", mount=record(store))
     assert store.mount_records() == [record(store, id=1)]
@@ -486,6 +507,9 @@ def look_at_all(store):
 DAMAGE = {
     "text": "UPDATE commits SET message = CAST(x'6d80' AS TEXT)",
     "list": "UPDATE branches SET pending = '[5'",
+    "list of numbers": "UPDATE branches SET pending = '[5]'",
+    "list of what is no id": """UPDATE branches SET pending = '["a\\"b"]'""",
+    "no list": """UPDATE branches SET pending = '"abc"'""",
     "side": "UPDATE moves SET after = '{}'",
     "table": "PRAGMA foreign_keys = OFF; DROP TABLE mounts",
     "key": "PRAGMA foreign_keys = OFF; DROP TABLE layers; CREATE TABLE layers (x)",

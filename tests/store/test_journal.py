@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from contextlib import closing
 
 import pytest
 
+from dsbranch._core.digest import digest_bytes
 from dsbranch.errors import IntegrityError
 from dsbranch.model.facts import Move, Tag
 from dsbranch.store import journal, sweep
@@ -97,6 +99,19 @@ def test_what_is_torn_off_is_told_anew_by_the_next_operation(busy, missing):
     assert again(busy) == sweep.history(busy)
 
 
+def test_one_that_escapes_what_is_not_ascii_goes_on(busy):
+    """As the first dsbranch wrote it."""
+    told = []
+    for line in busy.layout.journal.read_bytes().splitlines():
+        text = json.dumps(json.loads(line.partition(b" ")[2]), separators=(",", ":")).encode()
+        told.append(digest_bytes(text).hex().encode() + b" " + text + b"\n")
+    busy.layout.journal.write_bytes(b"".join(told))
+    assert sweep.journal_flaw(busy) is None
+    advance(busy, busy.branch("main"), "\u00e4")
+    assert lines(busy) == len(told) + 1
+    assert again(busy) == sweep.history(busy)
+
+
 def test_it_may_be_removed(busy):
     busy.layout.journal.unlink()
     assert sweep.journal_flaw(busy) is None
@@ -165,8 +180,6 @@ def test_two_stores_at_once(busy):
 
 @pytest.mark.parametrize("told", [b"{}", b'{"put":{"nope":[[1]]},"op":1}', b'{"put":{"tags":[3]}}'])
 def test_what_makes_no_sense(busy, told):
-    from dsbranch._core.digest import digest_bytes
-
     busy.layout.journal.write_bytes(digest_bytes(told).hex().encode() + b" " + told + b"\n")
     with pytest.raises(IntegrityError):
         again(busy)
@@ -175,8 +188,6 @@ def test_what_makes_no_sense(busy, told):
 def test_another_format_is_refused(busy):
     sweep.renew_journal(busy)
     text = busy.layout.journal.read_bytes().partition(b" ")[2].rstrip(b"\n")
-    from dsbranch._core.digest import digest_bytes
-
     told = text.replace(b'{"format":2', b'{"format":9')
     assert told != text
     busy.layout.journal.write_bytes(digest_bytes(told).hex().encode() + b" " + told + b"\n")

@@ -101,7 +101,7 @@ def test_the_depths_of_all_heads_in_one_statement(store, line, monkeypatch):
     assert [depths[head] for head in heads[:5]] == [0, 5, 2, 2, 7]
 
 
-def test_one_statement_whatever_the_length(store, line, monkeypatch):
+def test_as_many_statements_whatever_the_length(store, line, monkeypatch):
     checkpoint(store, line, 20, 0)
     asked = counted(store, monkeypatch)
     assert spans(store.runs(line[20])) == [20]

@@ -94,10 +94,11 @@ def drawn() -> Iterator[Bar | None]:
 
 @contextmanager
 def shown(workspace: Workspace) -> Iterator[None]:
-    """Draw the long phases of what the body does with `workspace`."""
-    with drawn() as bar:
-        workspace.on_progress(bar)
-        try:
-            yield
-        finally:
-            workspace.on_progress(None)
+    """Draw the long phases of what the body does with `workspace`, on what is a terminal."""
+    bar = Bar()
+    workspace.on_progress(bar)
+    try:
+        yield
+    finally:
+        workspace.on_progress(None)
+        bar.close()

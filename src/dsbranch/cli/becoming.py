@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # without enumerations: decision 20
 import os
 import resource
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ BRANCH = "DSBRANCH_BRANCH"
 
 INDEX = "DSBRANCH_INDEX"
 """The one that tells which of many it is, from 0."""
+
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 _files: list[tuple[int, int]] = []
 
@@ -31,19 +34,16 @@ def become(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
     It returns only if that cannot be: with the exit code that a shell has for it.
     """
-    import signal
-
     render.flush()
     # What Python ignores would stay ignored.
-    ignored = (signal.SIGPIPE, signal.SIGXFSZ)
-    for number in ignored:
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_DFL)
     for limits in _files:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - it is what was asked for
     except OSError as error:
-        for number in ignored:
+        for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         code = 127 if isinstance(error, FileNotFoundError) else 126
         render.fault(Fault(code, f"cannot run `{command[0]}`: {os.strerror(error.errno or 0)}"))

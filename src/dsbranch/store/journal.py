@@ -24,6 +24,7 @@ from dsbranch.store.faults import storage
 from dsbranch.store.layout import Layout, sync_directory
 
 Told = dict[str, Any]
+_Rows = dict[str, list[str]]  # of each table, each row as a JSON list
 
 # In the order in which rows refer to each other. Mounts end with the machine, and checkpoints, with
 # the layers they consist of, are made again.
@@ -63,7 +64,7 @@ def written(
     if commit is not None:
         put["commits"] = _rows(db, "commits", "id = ?", commit.id)
         put["parents"] = _rows(db, "parents", "commit_id = ?", commit.id)
-    drop: dict[str, list[str]] = {"branches": [], "tags": []}
+    drop: _Rows = {"branches": [], "tags": []}
     for before, after in operation.moves:
         side = after or before
         assert side is not None
@@ -76,7 +77,7 @@ def written(
             put[table] = put.get(table, []) + _rows(db, table, f"{column} = ?", key)
     put["operations"] = _rows(db, "operations", "id = ?", operation.id)
     put["moves"] = _rows(db, "moves", "operation = ?", operation.id)
-    return _line(drop=_object(drop), put=_object(put), op=operation.id)
+    return _line({"drop": _lists(drop), "put": _lists(put), "op": str(operation.id)})
 
 
 def append(layout: Layout, db: Connection, operation: int, line: bytes) -> None:
@@ -110,7 +111,7 @@ def write(layout: Layout, db: Connection) -> None:
     """
     with db.snapshot():
         put, last = _whole(db)
-        line = _line(format=_version(db), put=_object(put), op=last)
+        line = _line({"format": str(_version(db)), "put": _lists(put), "op": str(last)})
     draft = layout.journal.with_name(f"{_DRAFT}{os.getpid()}")
     with storage(f"write {layout.journal}"):
         for other in layout.dot.glob(f"{_DRAFT}*"):
@@ -197,8 +198,8 @@ def flaw(layout: Layout, db: Connection) -> str | None:
     return f"it tells of other {', '.join(different)}" if different and last == done else None
 
 
-def _whole(db: Connection) -> tuple[dict[str, list[str]], int]:
-    """All rows there are, as JSON, and the number of the last operation."""
+def _whole(db: Connection) -> tuple[_Rows, int]:
+    """All rows there are, in an order of their own, and the number of the last operation."""
     last = db.row("SELECT max(id) FROM operations")
     put = {
         table: sorted(_rows(db, table, _NO_CHECKPOINTS if table == "layers" else "1"))
@@ -247,14 +248,17 @@ def _put(db: Connection, table: str, row: list[Any]) -> None:
     db.run(f"INSERT OR REPLACE INTO {table} VALUES ({places})", *row)  # noqa: S608
 
 
-def _object(members: dict[str, list[str]]) -> str:
-    """A JSON object of lists of what is JSON already."""
-    return "{" + ",".join(f'"{name}":[{",".join(found)}]' for name, found in members.items()) + "}"
+def _lists(tables: _Rows) -> str:
+    return _object({table: f"[{','.join(found)}]" for table, found in tables.items()})
 
 
-def _line(**members: str | int) -> bytes:
-    """A line of an object of what is JSON already."""
-    text = b"{%s}" % ",".join(f'"{name}":{value}' for name, value in members.items()).encode()
+def _object(members: dict[str, str]) -> str:
+    """A JSON object of what is JSON already."""
+    return "{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}"
+
+
+def _line(members: dict[str, str]) -> bytes:
+    text = _object(members).encode()
     return b"%s %s\n" % (digest_bytes(text).hex().encode(), text)
 
 
