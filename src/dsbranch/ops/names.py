@@ -6,7 +6,7 @@ from dsbranch.errors import BadName
 
 _LONGEST = 200
 # What refs give a meaning to, what a shell or a path would trip over.
-_FORBIDDEN = frozenset("/~^:?*[]\\{}@'\"`$&;|<>()!#\x7f") | set(map(chr, range(0x21)))
+_FORBIDDEN = " /~^:?*[]\\{}@'\"`$&;|<>()!#"
 
 
 def check_name(name: str, kind: str = "branch") -> str:
