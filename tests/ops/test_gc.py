@@ -431,6 +431,21 @@ def test_leftovers_go_once_they_are_old(bench):
     assert bench.ws.gc().garbage == (claimed,)
 
 
+def test_what_fuse_overlayfs_mounted_on_goes_where_nothing_is_seen_of_it(bench):
+    left, seen, mounted = (aged_view(bench, name) for name in ("left", "seen", "mounted"))
+    (bench.place / "exp1").symlink_to(seen.name)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
+    aged(mounted)
+    assert bench.ws.gc().garbage == (left,)
+    assert [path.exists() for path in (left, seen, mounted)] == [False, True, True]
+
+
+def aged_view(bench, name: str) -> Path:
+    place = bench.place / f".dsbranch-view-{name}"
+    place.mkdir()
+    return aged(place)
+
+
 def test_a_workdir_that_a_commit_could_not_remove_goes(bench):
     bench.edit(e.append("f", b"1"))
     layer = bench.upper().parent

@@ -29,6 +29,7 @@ from dsbranch.ops.reach import YOUNG_SECONDS, doomed
 from dsbranch.ops.space import freed
 from dsbranch.overlay.inuse import InUse, in_use
 from dsbranch.overlay.probe import PROBE_PREFIX
+from dsbranch.overlay.served import VIEW, view_at
 from dsbranch.store import sweep
 from dsbranch.store.creation import is_leftover
 from dsbranch.store.faults import storage
@@ -112,14 +113,19 @@ def _rest(context: Context, history: History, plan: Doomed) -> list[Path]:
         if layer.state == "sealed" and layer.id not in plan.layers and layer.id not in used.views
     ]
     with storage(f"list {context.root}"), os.scandir(context.root) as entries:
-        beside = [Path(entry.path) for entry in entries if _is_of_a_killed_command(entry)]
+        there = list(entries)
+        shown = {view_at(Path(entry.path)) for entry in there if entry.is_symlink()}
+        beside = [Path(entry.path) for entry in there if _is_of_a_killed_command(entry, shown)]
     return [*unknown, *filter(is_directory, workdirs), *sorted(filter(_is_old, beside))]
 
 
-def _is_of_a_killed_command(entry: os.DirEntry[str]) -> bool:
-    return (
-        is_leftover(entry.name) or entry.name.startswith((PROBE_PREFIX, _EXPORT_PREFIX))
-    ) and entry.is_dir(follow_symlinks=False)
+def _is_of_a_killed_command(entry: os.DirEntry[str], shown: set[Path | None]) -> bool:
+    """`shown` are the directories of views of fuse-overlayfs that are seen somewhere beside it."""
+    if not entry.is_dir(follow_symlinks=False):
+        return False
+    if entry.name.startswith(VIEW):
+        return Path(entry.path) not in shown and not os.path.ismount(entry.path)
+    return is_leftover(entry.name) or entry.name.startswith((PROBE_PREFIX, _EXPORT_PREFIX))
 
 
 def _is_old(path: Path) -> bool:
