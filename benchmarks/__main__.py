@@ -1,6 +1,6 @@
 """Run a benchmark as root and write what it finds into ``docs/benchmarks.md``::
 
-    sudo python -m benchmarks [peers|core|independence|reading|clients|memory|spent] [OPTIONS]
+    sudo python -m benchmarks [peers|turns|core|independence|reading|clients|memory|spent] [OPTIONS]
 
 Without a name all of them run with their defaults, each as a process of its own.
 """
@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from benchmarks import page
 from benchmarks.scratch import in_own_namespace, scratch
 
-NAMES = ("peers", "core", "independence", "reading", "clients", "memory", "spent")
+NAMES = ("peers", "turns", "core", "independence", "reading", "clients", "memory", "spent")
 
 
 def main() -> None:

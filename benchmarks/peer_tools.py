@@ -264,8 +264,8 @@ OXEN = Peer(
     },
 )
 
-_STORAGE = " --root $W/c --runroot $W/r --storage-driver overlay "
-_BUILDAH, _PODMAN = f"buildah {_STORAGE}", f"podman {_STORAGE}"
+STORAGE = " --root $W/c --runroot $W/r --storage-driver overlay "
+_BUILDAH, _PODMAN = f"buildah {STORAGE}", f"podman {STORAGE}"
 
 PODMAN = Peer(
     name="buildah/podman",
