@@ -186,6 +186,10 @@ class MountRefused(UnsupportedError):
         self.errno = errno
         self.kernel = tuple(kernel)
 
+    def after(self, done: str, *, hint: str) -> MountRefused:
+        """The same of a verb that has happened: `done` says what it did and what it did not."""
+        return MountRefused(f"{done}: {self}", errno=self.errno, kernel=self.kernel, hint=hint)
+
 
 class NoPrivilege(UnsupportedError):
     pass

@@ -228,29 +228,15 @@ def test_a_mount_that_cannot_be_remembered_stays_and_works(bench, monkeypatch):
     assert bench.lines("exp1") == ["M f"]
 
 
-def test_interrupted_once_the_branch_is_there(bench, monkeypatch):
-    record = Store.record
+@pytest.mark.parametrize(("where", "step"), [(Store, "record"), (KernelPrepared, "attach")])
+def test_interrupted_once_the_branch_is_there(bench, monkeypatch, where, step):
+    real = getattr(where, step)
 
     def interrupted(*arguments, **keywords):
-        record(*arguments, **keywords)
+        real(*arguments, **keywords)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Store, "record", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        bench.ws.create("exp1")
-    monkeypatch.undo()
-    assert bench.ws.mount("exp1").already
-    assert_same(bench.see("exp1"), snapshot(bench.data))
-
-
-def test_interrupted_once_it_is_mounted(bench, monkeypatch):
-    attach = KernelPrepared.attach
-
-    def interrupted(*arguments, **keywords):
-        attach(*arguments, **keywords)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(KernelPrepared, "attach", interrupted)
+    monkeypatch.setattr(where, step, interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.ws.create("exp1")
     monkeypatch.undo()

@@ -96,10 +96,8 @@ def _attach(
         else:
             view.attach(target)
     except MountRefused as error:
-        raise MountRefused(
-            f"{branch.name} was created, but not mounted: {error}",
-            errno=error.errno,
-            kernel=error.kernel,
+        raise error.after(
+            f"{branch.name} was created, but not mounted",
             hint=f"`dsbranch mount {branch.name}` tries again",
         ) from error
 

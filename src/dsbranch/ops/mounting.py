@@ -366,10 +366,8 @@ def settle(
         try:
             standing = replace(context, branch, before.layer, mounts, view)
         except MountRefused as error:
-            raise MountRefused(
-                f"{done}, but {before.name} {_still(mounts)}: {error}",
-                errno=error.errno,
-                kernel=error.kernel,
+            raise error.after(
+                f"{done}, but {before.name} {_still(mounts)}",
                 hint=f"`dsbranch mount {before.name}` tries again to show the new one",
             ) from error
     # Asked afterwards: namespaces that mounts propagate to have followed.

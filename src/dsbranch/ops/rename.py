@@ -84,10 +84,8 @@ def _move(
     try:
         return mounting.move_home(context, after, entry)
     except MountRefused as error:
-        raise MountRefused(
+        raise error.after(
             f"{before.name} was renamed to {after.name}, but it is still mounted at"
-            f" {os.fsdecode(entry.path)}: {error}",
-            errno=error.errno,
-            kernel=error.kernel,
+            f" {os.fsdecode(entry.path)}",
             hint=f"`dsbranch mount {after.name}` tries again",
         ) from error
