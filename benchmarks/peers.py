@@ -179,17 +179,7 @@ class _Cycle:
 
     def _untimed(self, script: str, *, check: bool = True) -> None:
         if script:
-            words = ["bash", "-euo" if check else "-uo", "pipefail", "-c", script]
-            quiet = subprocess.DEVNULL
-            subprocess.run(
-                words,
-                cwd=self.work,
-                env=self.environment,
-                check=check,
-                stdin=quiet,
-                stdout=quiet,
-                stderr=None if check else quiet,
-            )
+            process.untimed(script, self.environment, cwd=self.work, check=check)
 
     def _path(self, text: str) -> str:
         return text.replace("$W", str(self.work))

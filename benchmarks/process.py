@@ -95,6 +95,22 @@ def run(
     )
 
 
+def untimed(
+    script: str, env: Mapping[str, str], *, cwd: Path | None = None, check: bool = True
+) -> None:
+    """Run a bash script beside what is measured; one that may fail says nothing."""
+    quiet = subprocess.DEVNULL
+    subprocess.run(
+        ["bash", "-euo" if check else "-uo", "pipefail", "-c", script],
+        cwd=cwd,
+        env=env,
+        check=check,
+        stdin=quiet,
+        stdout=quiet,
+        stderr=None if check else quiet,
+    )
+
+
 @contextmanager
 def _watching(pid: int, *, watch: bool) -> Iterator[list[float]]:
     """Collect the megabytes of anonymous memory that a process has during the body."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from datetime import UTC, datetime
 from operator import truediv
 from pathlib import Path
@@ -17,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import page, process
-from benchmarks.peer_tools import STORAGE
+from benchmarks.peer_tools import PODMAN, STORAGE
 from benchmarks.scratch import disk, machine, new_files
 
 OURS = "**dsbranch create**"
@@ -31,12 +30,6 @@ WAYS = {
         f"{_PODMAN} create --name p$N localhost/ds:1 /x; {_PODMAN} mount p$N"
     ),
 }
-_SETUP = (
-    "$DSBRANCH init $W/data $W/ws;"
-    f" c=$({_BUILDAH} from scratch); {_BUILDAH} copy -q $c $W/data /data;"
-    f" {_BUILDAH} commit -q $c localhost/ds:1"
-)
-_TEARDOWN = f"{_PODMAN} umount -a; {_BUILDAH} umount -a; umount $W/c/overlay"
 _PER_DIRECTORY = 100
 _GIGABYTES = 8
 
@@ -54,7 +47,8 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
         for fd in new_files(filesystem / "data", options.files, _PER_DIRECTORY):
             os.write(fd, b"x" * 1000)
         environment = {**os.environ, "DSBRANCH": process.DSBRANCH, "W": str(filesystem)}
-        _shell(_SETUP, environment, check=True)
+        environment["SRC"] = f"{filesystem}/data"
+        process.untimed(f"$DSBRANCH init $SRC $W/ws; {PODMAN.verbs['track']}", environment)
         try:
             for turn in range(options.turns):
                 for way, script in WAYS.items():
@@ -63,19 +57,13 @@ def measure(place: Path, options: argparse.Namespace) -> Result:
                         raise RuntimeError(f"{way}: {done.errors}")
                     taken[way].append(done.seconds)
         finally:
-            _shell(_TEARDOWN, environment, check=False)
+            process.untimed(PODMAN.teardown, environment, check=False)
     return {
         "machine": machine(place),
         "date": datetime.now(UTC).date().isoformat(),
         "files": options.files,
         "seconds": taken,
     }
-
-
-def _shell(script: str, environment: dict[str, str], *, check: bool) -> None:
-    quiet = subprocess.DEVNULL
-    words = ["bash", "-euo" if check else "-uo", "pipefail", "-c", script]
-    subprocess.run(words, env=environment, check=check, stdout=quiet, stderr=quiet)
 
 
 def sections(result: Result) -> dict[str, str]:
