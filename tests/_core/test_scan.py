@@ -178,6 +178,16 @@ def test_large_and_many_xattrs(tmp_path: Path) -> None:
     check(tmp_path / "t")
 
 
+def test_lists_of_xattrs_longer_than_the_last_ones(tmp_path: Path) -> None:
+    def some(count: int) -> File:
+        return File(xattrs={f"user.{'n' * 30}{n:02}": bytes([n]) * 20 for n in range(count)})
+
+    # After 13 there is room for 22, after 23 for 37.
+    counts = (0, 13, 22, 23, 1, 40, 0, 40, 0, 0, 2)
+    trees.make(Dir({f"{n:02}": some(count) for n, count in enumerate(counts)}), tmp_path / "t")
+    check(tmp_path / "t", threads=1)
+
+
 def test_xattrs_tell_name_from_value(tmp_path: Path) -> None:
     tree = Dir({"a": File(xattrs={"user.a": b"bc"}), "b": File(xattrs={"user.ab": b"c"})})
     trees.make(tree, tmp_path / "t")
@@ -438,6 +448,29 @@ def test_xattrs_are_the_same_where_threads_may_not_go_anywhere(tmp_path: Path) -
     expected = [entry.xattrs for entry in core.entries(table)]
     assert any(expected)
     assert interposed.python(NO_UNSHARE, tmp_path, XATTRS, tmp_path / "t") == f"{expected}\n"
+
+
+CHANGING = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+/* Twice a list is of another size by the time it is read. */
+ssize_t llistxattr(const char *path, char *list, size_t size) {
+    static ssize_t (*real)(const char *, char *, size_t);
+    static int times = 2;
+    if (!real) real = dlsym(RTLD_NEXT, "llistxattr");
+    return size == 0 && times-- > 0 ? 1 : real(path, list, size);
+}
+"""
+
+
+def test_lists_of_xattrs_that_change_meanwhile(tmp_path: Path) -> None:
+    many = File(xattrs={f"user.{'n' * 30}{n:02}": b"v" for n in range(30)})
+    trees.make(Dir({"a": File(), "b": many, "c": many}), tmp_path / "t")
+    expected = [entry.xattrs for entry in core.entries(core.scan(tmp_path / "t"))]
+    assert expected[1] is None
+    assert expected[2] is not None
+    assert interposed.python(CHANGING, tmp_path, XATTRS, tmp_path / "t") == f"{expected}\n"
 
 
 SLOW = """

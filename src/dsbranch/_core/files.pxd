@@ -14,6 +14,7 @@ cdef struct Scratch:
     size_t value_used
     char *link           # a path below /proc/self/fd
     size_t link_room
+    bint had             # the last entry had xattrs
 
 cdef extern from *:
     """

@@ -290,7 +290,7 @@ cdef int read_xattrs(
     directory and a name; looking through /proc costs four times what AT_FDCWD does.
     """
     cdef ssize_t size, got
-    cdef size_t count = 0, i, at
+    cdef size_t count = 0, i, at, room
     cdef const char *prefix = b"trusted.overlay." if marks == ROOTS else b"user.overlay."
     cdef size_t skip = strlen(prefix), length
     cdef char *one
@@ -303,24 +303,24 @@ cdef int read_xattrs(
         memcpy(s.link, name, strlen(name) + 1)
     else:
         snprintf(s.link, s.link_room, b"/proc/self/fd/%d/%s", dir, name)
-    if s.names_room == 0 and reserve(&s.names, &s.names_room, 4096) < 0:
-        return -ENOMEM
+    # Most have none, and the kernel allocates what it is to fill. Without room it tells the size.
+    # The pointers to the names are kept behind the list; a name takes two bytes at least.
+    room = s.names_room // 8 if s.had else 0
     while True:
-        # The pointers to the names are kept behind the list; a name takes two bytes at least.
-        size = llistxattr(s.link, s.names, s.names_room // 8)
-        if size >= 0:
-            break
-        if errno == ENOTSUP:
-            return 0
-        if errno != ERANGE:
-            return -errno
-        size = llistxattr(s.link, NULL, 0)
+        size = llistxattr(s.link, s.names, room)
+        if size < 0 and errno == ERANGE:
+            room = 0
+            continue
         if size < 0:
-            return -errno
+            return 0 if errno == ENOTSUP else -errno
+        s.had = size > 0
+        if size == 0:
+            return 0
+        if room:
+            break
         if reserve(&s.names, &s.names_room, (size + 64) * 8) < 0:
             return -ENOMEM
-    if size == 0:
-        return 0
+        room = s.names_room // 8
     s.value_used = 0
     names = <const char **>(s.names + ((size + 7) // 8) * 8)
     at = 0
