@@ -16,7 +16,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from dsbranch._core.digest import digest_bytes
+from xxhash import xxh3_128_hexdigest
+
 from dsbranch.errors import DsbranchError, IntegrityError
 from dsbranch.model.facts import Branch, Commit, Layer, Operation
 from dsbranch.store.connection import Connection
@@ -259,11 +260,11 @@ def _object(members: dict[str, str]) -> str:
 
 def _line(members: dict[str, str]) -> bytes:
     text = _object(members).encode()
-    return b"%s %s\n" % (digest_bytes(text).hex().encode(), text)
+    return b"%s %s\n" % (xxh3_128_hexdigest(text).encode(), text)
 
 
 def _checked(line: bytes) -> bytes | None:
     """The JSON of a line; None: it is damaged, or its end is missing."""
     digest, _, text = line.removesuffix(b"\n").partition(b" ")
-    whole = line.endswith(b"\n") and digest == digest_bytes(text).hex().encode()
+    whole = line.endswith(b"\n") and digest == xxh3_128_hexdigest(text).encode()
     return text if whole else None
