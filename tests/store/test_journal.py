@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from dsbranch._core.digest import digest_bytes
-from dsbranch.errors import IntegrityError
+from dsbranch.errors import IntegrityError, StorageError
 from dsbranch.model.facts import Move, Tag
 from dsbranch.store import journal, sweep
 from dsbranch.store.connection import Connection
@@ -163,6 +164,66 @@ def test_another_store_is_seen(busy):
     with busy.transaction():
         busy._db.run("UPDATE commits SET message = 'forged' WHERE message LIKE '1 %'")
     assert sweep.journal_flaw(busy) == "it tells of other commits"
+
+
+def test_one_that_gc_replaces_meanwhile_is_looked_at_again(busy, monkeypatch):
+    replay = journal.replay
+    times = []
+
+    def overtaken(path, db):
+        if not times:
+            with sweep.clearing(busy):
+                busy._db.run("UPDATE commits SET message = 'x'")
+        times.append(path)
+        return replay(path, db)
+
+    monkeypatch.setattr(journal, "replay", overtaken)
+    assert sweep.journal_flaw(busy) is None
+    assert len(times) == 2
+
+
+def test_one_that_is_removed_meanwhile_is_none(busy, monkeypatch):
+    replay = journal.replay
+
+    def overtaken(path, db):
+        path.unlink()
+        return replay(path, db)
+
+    monkeypatch.setattr(journal, "replay", overtaken)
+    assert sweep.journal_flaw(busy) is None
+
+
+def test_one_that_cannot_be_read_is_said(busy):
+    busy.layout.journal.unlink()
+    busy.layout.journal.mkdir()
+    flaw = sweep.journal_flaw(busy)
+    assert flaw is not None
+    assert flaw.endswith("Is a directory")
+    busy.layout.journal.rmdir()
+
+
+def test_rows_that_do_not_go_stay_told(busy):
+    before = busy.layout.journal.read_bytes()
+    with pytest.raises(IntegrityError), sweep.clearing(busy):
+        busy._db.run("DELETE FROM commits")
+    assert busy.layout.journal.read_bytes() == before
+    assert list(busy.layout.dot.glob("journal.new-*")) == []
+
+
+@pytest.mark.parametrize(
+    "trouble", [StorageError("the disk is full", errno=errno.ENOSPC), KeyboardInterrupt()]
+)
+def test_rows_that_go_are_told_no_more_where_nothing_can_be_told(busy, monkeypatch, trouble):
+    def failing(*_):
+        raise trouble
+
+    monkeypatch.setattr(journal, "write", failing)
+    with suppress(KeyboardInterrupt), sweep.clearing(busy):
+        busy._db.run("UPDATE commits SET message = 'x'")
+    assert not busy.layout.journal.exists()
+    monkeypatch.undo()
+    advance(busy, busy.branch("main"))
+    assert again(busy) == sweep.history(busy)
 
 
 def test_two_stores_at_once(busy):

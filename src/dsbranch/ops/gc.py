@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dsbranch.errors import StorageError
 from dsbranch.model.history import Doomed, History
 from dsbranch.model.space import Collected
 from dsbranch.ops.context import Context
@@ -57,8 +56,6 @@ def gc(context: Context, *, keep: float, dry_run: bool) -> Collected:
         ):
             history, plan = planned(context, keep_ns, in_use(context.store.id))
             sweep.drop(context.store, plan)
-        with suppress(StorageError):  # the next operation does it else
-            sweep.renew_journal(context.store)
         # They hold directories open, and what is open occupies its space on.
         context.tables.clear()
         rest = _rest(context, history, plan)

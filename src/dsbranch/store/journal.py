@@ -106,7 +106,7 @@ def _appended(path: Path, operation: int, line: bytes) -> bool:
 
 
 def write(layout: Layout, db: Connection) -> None:
-    """Tell of all there is, in a new file.
+    """Tell of all there is, in a new file; on the disk when this returns.
 
     :raises StorageError: the disk is full or failing
     """
@@ -126,11 +126,11 @@ def write(layout: Layout, db: Connection) -> None:
             draft.replace(layout.journal)
         finally:
             draft.unlink(missing_ok=True)
+        sync_directory(layout.dot)
 
 
 def remove(layout: Layout) -> None:
-    """For rows that are to go, on the disk when this returns: whoever comes next tells of all that
-    is left.
+    """Tell of nothing, on the disk when this returns: whoever comes next tells of all there is.
 
     :raises StorageError: the disk is failing
     """
@@ -184,19 +184,34 @@ def flaw(layout: Layout, db: Connection) -> str | None:
     It is no flaw that there is none, or that it ends before the last operation: the next one then
     tells of all there is.
     """
-    if not layout.journal.exists():
-        return None
+    while (seen := _identity(layout.journal)) is not None:
+        found = _flaw(layout.journal, db)
+        # gc may have removed rows meanwhile, and put another in its place.
+        if found is None or _identity(layout.journal) == seen:
+            return found
+    return None
+
+
+def _flaw(path: Path, db: Connection) -> str | None:
+    with db.snapshot():
+        ours, done = _whole(db)
     with closing(Connection(None)) as copy:
         make_tables(copy)
         try:
-            last = replay(layout.journal, copy)
+            last = replay(path, copy)
         except IntegrityError as error:
             return str(error)
-        with db.snapshot():
-            ours, done = _whole(db)
         theirs, _ = _whole(copy)
     different = [name for name in _TABLES if ours[name] != theirs[name]]
     return f"it tells of other {', '.join(different)}" if different and last == done else None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _whole(db: Connection) -> tuple[_Rows, int]:

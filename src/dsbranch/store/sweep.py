@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from dsbranch.errors import StorageError
 from dsbranch.model.history import Doomed, History
 from dsbranch.store import journal, rows
 from dsbranch.store.connection import Connection, Row
@@ -18,9 +19,22 @@ from dsbranch.store.database import Store
 from dsbranch.store.faults import storage
 
 
-def clearing(store: Store) -> AbstractContextManager[None]:
-    """The transaction in which `drop` may be called; what is read in it stays true to its end."""
-    return store._db.clearing()
+@contextmanager
+def clearing(store: Store) -> Iterator[None]:
+    """The transaction in which `drop` may be called; what is read in it stays true to its end.
+
+    The journal is renewed after it. Killed in between, it tells of layers that are still there.
+
+    :raises StorageError: the disk is failing; and as a transaction
+    """
+    with store._db.clearing():
+        yield
+    try:
+        renew_journal(store)
+    except BaseException as error:
+        journal.remove(store.layout)
+        if not isinstance(error, StorageError):
+            raise
 
 
 def history(store: Store) -> History:
@@ -44,7 +58,7 @@ def history(store: Store) -> History:
 
 
 def drop(store: Store, doomed: Doomed) -> None:
-    """Remove the rows of `doomed`, within `clearing`, and the journal, to be renewed after that."""
+    """Remove the rows of `doomed`, within `clearing`."""
     db = store._db
     _delete(db, "mounts", "id", doomed.mounts)
     # A branch that was squashed goes on where it was mounted, on a commit that may go now.
@@ -59,7 +73,6 @@ def drop(store: Store, doomed: Doomed) -> None:
     _delete(db, "parents", "commit_id", doomed.commits)
     _delete(db, "commits", "id", doomed.commits)
     _delete(db, "layers", "id", doomed.layers)
-    journal.remove(store.layout)  # it tells of them
 
 
 def journal_flaw(store: Store) -> str | None:
