@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -921,6 +922,25 @@ def test_nobody_else_can_wait_for_the_disk(bench, monkeypatch):
     monkeypatch.setattr(os, "fork", refuse)
     bench.edit(e.append("f", b"1"))
     bench.ws.commit("main", "x")
+
+
+def test_a_commit_that_descriptors_do_not_suffice_for_leaves_the_branch_writable(bench):
+    codes = []
+    for most in range(8, 32):
+        bench.edit(e.append("f", b"1"))
+        done = subprocess.run(
+            [sys.executable, "-m", "dsbranch", "-C", bench.place, "commit", "main", "-m", "x"],
+            preexec_fn=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
+            env=children.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (0, errors.IntegrityError.exit_code), done.stderr
+        assert done.returncode == 0 or "Too many open files" in done.stderr
+        codes.append(done.returncode)
+    bench.edit(e.append("f", b"1"))
+    assert len(set(codes)) == 2
 
 
 @pytest.mark.parametrize("verb", ["commit", "restore", "rollback"])

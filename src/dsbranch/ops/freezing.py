@@ -45,9 +45,14 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     _make_read_only(context, branch, mounts[0], wait)
     path = mounts[0].place
     try:
-        if mounts[0].fstype == SERVED:
-            serving.translate(context, branch.layer)
-        yield views.whole(mounts)
+        # What undoes it needs a descriptor, also where the body fails for want of one.
+        spare = os.open(context.root, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if mounts[0].fstype == SERVED:
+                serving.translate(context, branch.layer)
+            yield views.whole(mounts)
+        finally:
+            os.close(spare)
     except BaseException as error:
         try:
             # Sealed by the transaction, the layer is not to be written to ever again.
