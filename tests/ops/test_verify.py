@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 import stat
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -15,6 +18,7 @@ from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed
 from dsbranch.ops.lowers import root_of_view
+from tests import children
 from tests import edits as e
 from tests.cases import CASES, Raw
 from tests.trees import Dir, File, Symlink
@@ -37,6 +41,25 @@ def said(bench, *, full=False):
         assert one.where
         assert one.means
     return [(one.path, one.what) for one in found]
+
+
+def test_that_descriptors_end_is_no_damage(history, bench):
+    bench.ws.seal()
+    codes = []
+    for most in range(6, 32):
+        done = subprocess.run(
+            [sys.executable, "-m", "dsbranch", "-C", bench.place, "verify", "--full"],
+            preexec_fn=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
+            env=children.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            assert "Too many open files\nhint: raise the limit of open files" in done.stderr
+            assert done.stdout == ""
+        codes.append(done.returncode)
+    assert len(set(codes)) == 2
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from dsbranch.ops.repair import repair
 from dsbranch.ops.verify_dataset import verify_dataset
 from dsbranch.overlay.inuse import in_use
 from dsbranch.store import index, manifest, sweep
-from dsbranch.store.faults import DAMAGED_HINT
+from dsbranch.store.faults import DAMAGED_HINT, is_shortage
 from dsbranch.store.identity import commit_id
 from dsbranch.store.layout import is_directory
 
@@ -153,6 +153,8 @@ class _Verification:
         except NoPrivilege:
             raise
         except IntegrityError as error:
+            if is_shortage(error):
+                raise
             if self.context.store.has_layer(layer.id):
                 self.add(where, f"its manifest cannot be read: {error}", _UNREADABLE)
             return
@@ -255,7 +257,7 @@ class _Verification:
         return found
 
     def unreadable(self, where: str, error: OSError) -> None:
-        if error.errno is None:
+        if error.errno is None or is_shortage(error):
             raise error
         path = os.fsencode(error.filename or b"")
         if error.errno == EAGAIN:
@@ -271,7 +273,9 @@ class _Verification:
                 return set()
             view = View([found, *stacks.tables(self.context, below)], stacks.base(self.context))
             return set(idle_copies(view))
-        except (DsbranchError, OSError, ValueError):
+        except (DsbranchError, OSError, ValueError) as error:
+            if is_shortage(error):
+                raise
             # What lies below is broken itself, and is found there: nobody can tell of this.
             return set()
         finally:

@@ -22,6 +22,7 @@ from dsbranch.ops import dataset, drifted, stacks
 from dsbranch.ops.context import Context
 from dsbranch.ops.lowers import require_base
 from dsbranch.store import seal as seals
+from dsbranch.store.faults import is_shortage
 
 WHERE = "the dataset"
 _MOST = 10_000
@@ -38,12 +39,16 @@ def verify_dataset(context: Context, *, full: bool) -> tuple[Dataset | None, lis
     except NoPrivilege:
         raise
     except IntegrityError as error:
+        if is_shortage(error):
+            raise
         return None, [Finding(WHERE, None, str(error), _GONE)]
     try:
         found = _recorded(context)
     except NoPrivilege:
         raise
     except IntegrityError as error:
+        if is_shortage(error):
+            raise
         return None, [Finding(WHERE, None, f"its seal cannot be read: {error}", _UNKNOWN)]
     if found is None:
         return None, []
@@ -58,6 +63,8 @@ def verify_dataset(context: Context, *, full: bool) -> tuple[Dataset | None, lis
     except NoPrivilege:
         raise
     except IntegrityError as error:
+        if is_shortage(error):
+            raise
         return None, [Finding(WHERE, None, str(error), _GONE)]
     return Dataset(seal, digested, undigested), findings
 

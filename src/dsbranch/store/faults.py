@@ -17,6 +17,7 @@ from errno import (
     EIO,
     EMFILE,
     ENAMETOOLONG,
+    ENFILE,
     ENOMEM,
     ENOSPC,
     ENOTCONN,
@@ -87,6 +88,11 @@ def from_errno(errno: int, what: str) -> DsbranchError:
     if errno in (EACCES, EPERM):
         return NoPrivilege(message, hint=_HINTS[EACCES])
     return StorageError(message, errno=errno, hint=_HINTS.get(errno))
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether descriptors or memory ended: that says nothing of what was to be read."""
+    return getattr(error, "errno", None) in (EMFILE, ENFILE, ENOMEM)
 
 
 def _from_sqlite(error: sqlite3.Error, what: str) -> DsbranchError | None:
