@@ -9,7 +9,7 @@ import atexit
 import gc
 import os
 import sys
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import SourceFileLoader, spec_from_file_location
 from collections.abc import Sequence
 from types import ModuleType
@@ -64,7 +64,8 @@ class _Beside:
         return spec_from_file_location(name, source, loader=loader, submodule_search_locations=None)
 
 
-sys.meta_path.insert(0, _Beside)
+# Before Python's own, and behind what was put there to watch imports.
+sys.meta_path.insert(sys.meta_path.index(BuiltinImporter), _Beside)
 
 from dsbranch import cli  # noqa: E402 - not before the line above
 

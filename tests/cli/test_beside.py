@@ -27,10 +27,12 @@ print(wrong, found > 100)
 """
 OTHERS = """
 import json, sys
+before = list(sys.meta_path)
 import dsbranch
 from dsbranch.__main__ import _Beside
 
-print(sys.meta_path[0] is _Beside)
+at = sys.meta_path.index(_Beside)
+print(sys.meta_path[at + 1].__name__, sys.meta_path[:at] + sys.meta_path[at + 1 :] == before)
 print(
     _Beside.find_spec("json.decoder", json.__path__),
     _Beside.find_spec("dsbranch", None),
@@ -56,5 +58,5 @@ def test_each_module_is_found_as_python_finds_it(options: tuple[str, ...]) -> No
     assert said_by(EACH, *options) == ["[] True"]
 
 
-def test_it_is_asked_first_and_leaves_the_rest_to_python() -> None:
-    assert said_by(OTHERS) == ["True", "None None None None"]
+def test_it_is_asked_before_pythons_own_and_leaves_the_rest_to_them() -> None:
+    assert said_by(OTHERS) == ["BuiltinImporter True", "None None None None"]
