@@ -6,13 +6,14 @@ import errno
 import json
 import os
 import shutil
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
 from dsbranch._core.digest import digest_bytes
 from dsbranch.errors import IntegrityError, StorageError
 from dsbranch.model.facts import Move, Tag
+from dsbranch.model.history import Doomed
 from dsbranch.store import journal, sweep
 from dsbranch.store.connection import Connection
 from dsbranch.store.database import Store
@@ -166,20 +167,44 @@ def test_another_store_is_seen(busy):
     assert sweep.journal_flaw(busy) == "it tells of other commits"
 
 
-def test_one_that_gc_replaces_meanwhile_is_looked_at_again(busy, monkeypatch):
-    replay = journal.replay
-    times = []
+def clear(store, commits):
+    """As gc does, which removes so many of the newest commits."""
+    newest = store._db.rows(f"SELECT id, layer FROM commits ORDER BY seq DESC LIMIT {commits}")
+    ids, layers = zip(*newest, strict=True)
+    with sweep.clearing(store):
+        sweep.drop(store, Doomed((), ids, layers, (), ()))
+
+
+def test_no_flaw_is_seen_while_gc_puts_another_in_its_place(busy, monkeypatch):
+    write, replay = journal.write, journal.replay
+    seen = []
+
+    def late(*arguments):
+        seen.append(sweep.journal_flaw(busy))
+        write(*arguments)
 
     def overtaken(path, db):
-        if not times:
-            with sweep.clearing(busy):
-                busy._db.run("UPDATE commits SET message = 'x'")
-        times.append(path)
-        return replay(path, db)
+        last = replay(path, db)
+        monkeypatch.undo()
+        clear(busy, 1)
+        return last
 
+    monkeypatch.setattr(journal, "write", late)
+    clear(busy, 2)
     monkeypatch.setattr(journal, "replay", overtaken)
+    seen.append(sweep.journal_flaw(busy))
+    assert seen == [None, None]
+    assert again(busy) == sweep.history(busy)
+
+
+def test_one_from_before_rows_went_is_not_gone_on_with(busy, monkeypatch):
+    """As after a gc that was killed: the numbers of rows that went are given once more."""
+    monkeypatch.setattr(sweep, "renew_journal", lambda _: None)
+    clear(busy, 2)
     assert sweep.journal_flaw(busy) is None
-    assert len(times) == 2
+    advance(busy, busy.branch("main"))
+    assert again(busy) == sweep.history(busy)
+    assert sweep.journal_flaw(busy) is None
 
 
 def test_one_that_is_removed_meanwhile_is_none(busy, monkeypatch):
@@ -210,15 +235,12 @@ def test_rows_that_do_not_go_stay_told(busy):
     assert list(busy.layout.dot.glob("journal.new-*")) == []
 
 
-@pytest.mark.parametrize(
-    "trouble", [StorageError("the disk is full", errno=errno.ENOSPC), KeyboardInterrupt()]
-)
-def test_rows_that_go_are_told_no_more_where_nothing_can_be_told(busy, monkeypatch, trouble):
+def test_rows_that_go_are_told_no_more_where_nothing_can_be_told(busy, monkeypatch):
     def failing(*_):
-        raise trouble
+        raise StorageError("the disk is full", errno=errno.ENOSPC)
 
     monkeypatch.setattr(journal, "write", failing)
-    with suppress(KeyboardInterrupt), sweep.clearing(busy):
+    with sweep.clearing(busy):
         busy._db.run("UPDATE commits SET message = 'x'")
     assert not busy.layout.journal.exists()
     monkeypatch.undo()

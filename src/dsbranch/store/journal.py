@@ -21,7 +21,7 @@ from xxhash import xxh3_128_hexdigest
 from dsbranch.errors import DsbranchError, IntegrityError
 from dsbranch.model.facts import Branch, Commit, Layer, Operation
 from dsbranch.store.connection import Connection
-from dsbranch.store.faults import storage
+from dsbranch.store.faults import is_shortage, storage
 from dsbranch.store.layout import Layout, sync_directory
 
 Told = dict[str, Any]
@@ -108,15 +108,16 @@ def _appended(path: Path, operation: int, line: bytes) -> bool:
 def write(layout: Layout, db: Connection) -> None:
     """Tell of all there is, in a new file; on the disk when this returns.
 
+    :raises Locked: another process kept writing for a minute
     :raises StorageError: the disk is full or failing
     """
-    with db.snapshot():
+    draft = layout.journal.with_name(f"{_DRAFT}{os.getpid()}")
+    # Nobody writes rows meanwhile, or overtakes this with older ones.
+    with db.transaction(), storage(f"write {layout.journal}"):
         put, last = _whole(db)
         line = _line({"format": str(_version(db)), "put": _lists(put), "op": str(last)})
-    draft = layout.journal.with_name(f"{_DRAFT}{os.getpid()}")
-    with storage(f"write {layout.journal}"):
         for other in layout.dot.glob(f"{_DRAFT}*"):
-            other.unlink(missing_ok=True)  # of a process that was killed, or one we overtake
+            other.unlink(missing_ok=True)  # of a process that was killed
         try:
             with open(draft, "wb") as file:
                 file.write(line)
@@ -184,39 +185,27 @@ def flaw(layout: Layout, db: Connection) -> str | None:
     It is no flaw that there is none, or that it ends before the last operation: the next one then
     tells of all there is.
     """
-    while (seen := _identity(layout.journal)) is not None:
-        found = _flaw(layout.journal, db)
-        # gc may have removed rows meanwhile, and put another in its place.
-        if found is None or _identity(layout.journal) == seen:
-            return found
-    return None
-
-
-def _flaw(path: Path, db: Connection) -> str | None:
-    with db.snapshot():
-        ours, done = _whole(db)
+    if not layout.journal.exists():
+        return None
     with closing(Connection(None)) as copy:
         make_tables(copy)
         try:
-            last = replay(path, copy)
+            last = replay(layout.journal, copy)
         except IntegrityError as error:
-            return str(error)
+            if is_shortage(error):
+                raise
+            return str(error) if layout.journal.exists() else None
+        with db.snapshot():
+            ours, done = _whole(db)
         theirs, _ = _whole(copy)
     different = [name for name in _TABLES if ours[name] != theirs[name]]
     return f"it tells of other {', '.join(different)}" if different and last == done else None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _whole(db: Connection) -> tuple[_Rows, int]:
-    """All rows there are, in an order of their own, and the number of the last operation."""
-    last = db.row("SELECT max(id) FROM operations")
+    """All rows there are, in an order of their own, and the last number that was given to an
+    operation, or to a removal of rows."""
+    last = db.row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'operations'")
     put = {
         table: sorted(_rows(db, table, _NO_CHECKPOINTS if table == "layers" else "1"))
         for table in _TABLES

@@ -74,10 +74,13 @@ def _flaw(layout: Layout) -> str | None:
 def _last_operation(path: Path) -> int | None:
     """The number of the last operation that a damaged file knows, if it can be asked."""
     with suppress(DsbranchError), closing(Connection(path)) as db:
-        row = db.row("SELECT max(id) FROM operations")
-        if row is not None and isinstance(row[0], int):
-            return row[0]
+        return _last(db)
     return None
+
+
+def _last(db: Connection) -> int:
+    row = db.row("SELECT max(id) FROM operations")
+    return row[0] if row is not None and isinstance(row[0], int) else 0
 
 
 @contextmanager
@@ -105,9 +108,9 @@ def _nobody_else(path: Path) -> Iterator[None]:
 def _build(draft: Path, told: Path) -> int:
     with closing(Connection(draft, create=True)) as db:
         journal.make_tables(db)
-        last = journal.replay(told, db)
+        journal.replay(told, db)
         Store(Layout(draft.parent.parent), db)  # it holds a workspace
-        return last
+        return _last(db)
 
 
 def _set_aside(path: Path) -> Path | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dsbranch.errors import StorageError
+from dsbranch.errors import DsbranchError
 from dsbranch.model.history import Doomed, History
 from dsbranch.store import journal, rows
 from dsbranch.store.connection import Connection, Row
@@ -23,18 +23,15 @@ from dsbranch.store.faults import storage
 def clearing(store: Store) -> Iterator[None]:
     """The transaction in which `drop` may be called; what is read in it stays true to its end.
 
-    The journal is renewed after it. Killed in between, it tells of layers that are still there.
-
-    :raises StorageError: the disk is failing; and as a transaction
+    After it the journal is renewed; one that cannot be is removed, for it tells of what goes.
     """
     with store._db.clearing():
         yield
     try:
         renew_journal(store)
-    except BaseException as error:
-        journal.remove(store.layout)
-        if not isinstance(error, StorageError):
-            raise
+    except DsbranchError:
+        with suppress(DsbranchError):
+            journal.remove(store.layout)
 
 
 def history(store: Store) -> History:
@@ -73,6 +70,8 @@ def drop(store: Store, doomed: Doomed) -> None:
     _delete(db, "parents", "commit_id", doomed.commits)
     _delete(db, "commits", "id", doomed.commits)
     _delete(db, "layers", "id", doomed.layers)
+    # As an operation would, for the journal to end before it: what is told next is told anew.
+    db.run("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'operations'")
 
 
 def journal_flaw(store: Store) -> str | None:
