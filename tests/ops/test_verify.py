@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from dsbranch.errors import StorageError
 from dsbranch.model.facts import Checkpoint, Move
 from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
@@ -60,6 +61,34 @@ def test_that_descriptors_end_is_no_damage(history, bench):
             assert done.stdout == ""
         codes.append(done.returncode)
     assert len(set(codes)) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "dsbranch.ops.verify.lowers_of",
+        "dsbranch.ops.verify.scan",
+        "dsbranch.ops.verify.stacks.tables",
+        "dsbranch.store.index.image.load",
+        "dsbranch.store.journal.replay",
+        "dsbranch.store.manifest.digest_file",
+    ],
+)
+def test_nor_is_any_other_shortage(history, bench, monkeypatch, place, number):
+    if place.endswith("lowers_of"):
+        bench.commit(e.chmod("f", 0o600))  # its content is looked for below
+    else:
+        checkpoint(bench, bench.ws.log("main")[-1].id)
+
+    def short(*_, **__):
+        if place.endswith(("scan", "load")):
+            raise OSError(number, os.strerror(number))
+        raise StorageError(os.strerror(number), errno=number)
+
+    monkeypatch.setattr(place, short)
+    with pytest.raises((OSError, StorageError), match=os.strerror(number)):
+        bench.ws.verify()
 
 
 @pytest.fixture

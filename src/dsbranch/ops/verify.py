@@ -17,7 +17,7 @@ from dsbranch._core.scan import scan
 from dsbranch._core.seal import idle_copies
 from dsbranch._core.table import Table
 from dsbranch._core.view import View
-from dsbranch.errors import DsbranchError, IntegrityError, NoPrivilege
+from dsbranch.errors import DsbranchError, IntegrityError
 from dsbranch.model.facts import Branch, Checkpoint, Commit, Layer
 from dsbranch.model.health import Dataset, Finding, Verified
 from dsbranch.ops import drifted, stacks
@@ -72,8 +72,6 @@ class _Verification:
             with self.context.store.snapshot():
                 flaws = sweep.flaws(self.context.store)
                 self.history = sweep.history(self.context.store)
-        except NoPrivilege:
-            raise
         except IntegrityError as error:
             self.add("the store", str(error), DAMAGED_HINT)
             return self.answer()
@@ -150,8 +148,6 @@ class _Verification:
         try:
             checksum = manifest.digest_file(path)
             expected = stacks.from_manifest(self.context, layer.id)
-        except NoPrivilege:
-            raise
         except IntegrityError as error:
             if is_shortage(error):
                 raise
@@ -195,9 +191,9 @@ class _Verification:
             tables = stacks.tables(self.context, [layer, *below])
             with stacks.reading(self.context.root):
                 found = View(tables, stacks.base(self.context)).without_data()
-        except NoPrivilege:
-            raise
-        except IntegrityError:
+        except IntegrityError as error:
+            if is_shortage(error):
+                raise
             return  # found where it is broken
         finally:
             self.context.tables.clear()
@@ -307,9 +303,9 @@ class _Verification:
             new = View([*stacks.tables(self.context, checkpoint.layers), *below], base)
             with stacks.reading(self.context.root):
                 found = changes(old, new, renames=False, spill=stacks.spill(self.context))
-        except NoPrivilege:
-            raise
         except IntegrityError as error:
+            if is_shortage(error):
+                raise
             if self.context.store.has_layer(checkpoint.layer):
                 self.add(where, f"it cannot be compared: {error}", _DISPOSABLE)
             return

@@ -15,7 +15,7 @@ from dsbranch._core.content import digest_files, share_digests
 from dsbranch._core.drift import digests, drift
 from dsbranch._core.kept import comparable
 from dsbranch._core.table import Table
-from dsbranch.errors import IntegrityError, NoPrivilege
+from dsbranch.errors import IntegrityError
 from dsbranch.model.health import Dataset, Finding
 from dsbranch.model.seal import Seal
 from dsbranch.ops import dataset, drifted, stacks
@@ -36,16 +36,12 @@ def verify_dataset(context: Context, *, full: bool) -> tuple[Dataset | None, lis
     """What was looked at, None if it was never sealed or cannot be compared; and what was found."""
     try:
         require_base(context)
-    except NoPrivilege:
-        raise
     except IntegrityError as error:
         if is_shortage(error):
             raise
         return None, [Finding(WHERE, None, str(error), _GONE)]
     try:
         found = _recorded(context)
-    except NoPrivilege:
-        raise
     except IntegrityError as error:
         if is_shortage(error):
             raise
@@ -60,8 +56,6 @@ def verify_dataset(context: Context, *, full: bool) -> tuple[Dataset | None, lis
             if full:
                 digested, undigested = _digest(context, expected, table, problems)
             findings = list(_findings(expected, table, problems))
-    except NoPrivilege:
-        raise
     except IntegrityError as error:
         if is_shortage(error):
             raise

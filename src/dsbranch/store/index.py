@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dsbranch._core import image
 from dsbranch._core.table import Table
-from dsbranch.store.faults import storage
+from dsbranch.store.faults import is_shortage, storage
 from dsbranch.store.identity import new_id
 from dsbranch.store.layout import LATER, sync_directory
 
@@ -80,6 +80,9 @@ def flaw(path: Path, manifest: Path, table: Table) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
+        if is_shortage(error):
+            with storage(f"read {path}"):
+                raise
         return str(error)
     if found is None or image.digest(found) == image.digest(table):
         return None
