@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from dsbranch.errors import DsbranchError, NoPrivilege, StorageError, WritersPresent
 from dsbranch.model.facts import Branch
@@ -42,32 +42,36 @@ def frozen(context: Context, branch: Branch, wait: float) -> Iterator[list[Mount
     serving.require_one_place(branch, mounts)
     # Which becoming read-only would wait for.
     layers.flush(context)
-    _make_read_only(context, branch, mounts[0], wait)
-    path = mounts[0].place
-    try:
-        # What undoes it needs a descriptor, also where the body fails for want of one.
-        spare = os.open(context.root, os.O_PATH | os.O_CLOEXEC)
+    with ExitStack() as spare:
+        # To undo it takes a descriptor, also where the body fails for want of one.
+        spare.callback(os.close, os.open(context.root, os.O_PATH | os.O_CLOEXEC))
+        _make_read_only(context, branch, mounts[0], wait)
         try:
             if mounts[0].fstype == SERVED:
                 serving.translate(context, branch.layer)
             yield views.whole(mounts)
-        finally:
-            os.close(spare)
-    except BaseException as error:
-        try:
-            # Sealed by the transaction, the layer is not to be written to ever again.
-            # Where that is in doubt it stays read-only, and the next command heals it.
-            if not context.store.may_have_moved(branch):
-                mounting.set_writable(context, mounts[0])
-                if mounts[0].fstype == SERVED:
-                    serving.note_evicted(context, branch, context.fuse.evicted(path))
-            elif isinstance(error, StorageError):
-                told = f"{path} stays read-only until the next command, which finds out what holds"
-                error.hint = f"{error.hint}; {told}" if error.hint else told
-        except DsbranchError as second:
-            # The first failure is the one to report; the next command heals the mount.
-            error.add_note(str(second))
-        raise
+        except BaseException as error:
+            spare.close()
+            _undo(context, branch, mounts[0], error)
+            raise
+
+
+def _undo(context: Context, branch: Branch, entry: MountEntry, error: BaseException) -> None:
+    """Make the branch writable again after `error`, which is told what else goes wrong."""
+    path = entry.place
+    try:
+        # Sealed by the transaction, the layer is not to be written to ever again.
+        # Where that is in doubt it stays read-only, and the next command heals it.
+        if not context.store.may_have_moved(branch):
+            mounting.set_writable(context, entry)
+            if entry.fstype == SERVED:
+                serving.note_evicted(context, branch, context.fuse.evicted(path))
+        elif isinstance(error, StorageError):
+            told = f"{path} stays read-only until the next command, which finds out what holds"
+            error.hint = f"{error.hint}; {told}" if error.hint else told
+    except (DsbranchError, OSError) as second:
+        # The first failure is the one to report; the next command heals the mount.
+        error.add_note(str(second))
 
 
 def _make_read_only(context: Context, branch: Branch, entry: MountEntry, wait: float) -> None:
