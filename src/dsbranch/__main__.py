@@ -47,7 +47,7 @@ if sys.version_info < (3, 13) and "urllib.parse" not in sys.modules:
 class _Beside:
     """Finds modules of ours beside their package.
 
-    Python asks each finder, the path and the directory: 1 of the 30 ms of a `create`, which takes
+    Python asks each finder, the path and the directory: 0.8 of the 30 ms of a `create`, which takes
     65 modules. It finds the others, packages and extension modules, and loads all of them.
     """
 
@@ -61,6 +61,7 @@ class _Beside:
         if not os.path.isfile(source):
             return None
         loader = SourceFileLoader(name, source)
+        # None: it is no package, which the loader would have to find out.
         return spec_from_file_location(name, source, loader=loader, submodule_search_locations=None)
 
 
@@ -70,7 +71,7 @@ sys.meta_path.insert(sys.meta_path.index(BuiltinImporter), _Beside)
 from dsbranch import cli  # noqa: E402 - not before the line above
 
 gc.freeze()
-gc.set_threshold(10_000)  # from 700: a `create` came there seven times, 0.35 of its 30 ms
+gc.set_threshold(10_000)  # Python's 700 came seven times in a `create`: 0.36 of 30 ms
 gc.enable()
 
 
