@@ -264,8 +264,8 @@ OXEN = Peer(
     },
 )
 
-STORAGE = " --root $W/c --runroot $W/r --storage-driver overlay "
-_BUILDAH, _PODMAN = f"buildah {STORAGE}", f"podman {STORAGE}"
+_STORAGE = " --root $W/c --runroot $W/r --storage-driver overlay "
+BUILDAH_HERE, PODMAN_HERE = f"buildah {_STORAGE}", f"podman {_STORAGE}"
 
 PODMAN = Peer(
     name="buildah/podman",
@@ -275,20 +275,22 @@ PODMAN = Peer(
     tree="$W/tree",
     back="$W/tree2",
     verbs={
-        "track": f"c=$({_BUILDAH} from scratch); {_BUILDAH} copy -q $c $SRC /data;"
-        f" {_BUILDAH} commit -q $c localhost/ds:1",
-        "branch": f"{_PODMAN} create --name b1 localhost/ds:1 /x;"
-        f" ln -sfn $({_PODMAN} mount b1)/data $W/tree",
-        "branch: buildah from": f"{_BUILDAH} from --name b3 localhost/ds:1; {_BUILDAH} mount b3",
-        "status": f"{_PODMAN} diff b1",
-        "commit": f"{_PODMAN} commit -q b1 localhost/ds:2",
-        "diff": f"{_PODMAN} diff localhost/ds:2 localhost/ds:1",
-        "rollback": f"{_PODMAN} create --name b2 localhost/ds:1 /x;"
-        f" ln -sfn $({_PODMAN} mount b2)/data $W/tree2",
-        "squash": f"c=$({_BUILDAH} from localhost/ds:2);"
-        f" {_BUILDAH} commit -q --squash $c localhost/flat:1",
+        "track": f"c=$({BUILDAH_HERE} from scratch); {BUILDAH_HERE} copy -q $c $SRC /data;"
+        f" {BUILDAH_HERE} commit -q $c localhost/ds:1",
+        "branch": f"{PODMAN_HERE} create --name b1 localhost/ds:1 /x;"
+        f" ln -sfn $({PODMAN_HERE} mount b1)/data $W/tree",
+        "branch: buildah from": f"{BUILDAH_HERE} from --name b3 localhost/ds:1;"
+        f" {BUILDAH_HERE} mount b3",
+        "status": f"{PODMAN_HERE} diff b1",
+        "commit": f"{PODMAN_HERE} commit -q b1 localhost/ds:2",
+        "diff": f"{PODMAN_HERE} diff localhost/ds:2 localhost/ds:1",
+        "rollback": f"{PODMAN_HERE} create --name b2 localhost/ds:1 /x;"
+        f" ln -sfn $({PODMAN_HERE} mount b2)/data $W/tree2",
+        "squash": f"c=$({BUILDAH_HERE} from localhost/ds:2);"
+        f" {BUILDAH_HERE} commit -q --squash $c localhost/flat:1",
     },
-    teardown=f"{_PODMAN} umount -a; {_PODMAN} rm -fa; {_BUILDAH} rm -a; umount $W/c/overlay",
+    teardown=f"{PODMAN_HERE} umount -a; {PODMAN_HERE} rm -fa; {BUILDAH_HERE} rm -a;"
+    " umount $W/c/overlay",
 )
 
 RESTIC = Peer(

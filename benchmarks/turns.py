@@ -16,18 +16,17 @@ from statistics import median
 from typing import Any
 
 from benchmarks import page, process
-from benchmarks.peer_tools import PODMAN, STORAGE
+from benchmarks.peer_tools import BUILDAH_HERE, PODMAN, PODMAN_HERE
 from benchmarks.scratch import disk, machine, new_files
 
 OURS = "**dsbranch create**"
-_BUILDAH, _PODMAN = f"buildah {STORAGE}", f"podman {STORAGE}"
 WAYS = {
     OURS: "$DSBRANCH -C $W/ws create b$N",
     "buildah from, buildah mount": (
-        f"{_BUILDAH} from --name c$N localhost/ds:1; {_BUILDAH} mount c$N"
+        f"{BUILDAH_HERE} from --name c$N localhost/ds:1; {BUILDAH_HERE} mount c$N"
     ),
     "podman create, podman mount": (
-        f"{_PODMAN} create --name p$N localhost/ds:1 /x; {_PODMAN} mount p$N"
+        f"{PODMAN_HERE} create --name p$N localhost/ds:1 /x; {PODMAN_HERE} mount p$N"
     ),
 }
 _PER_DIRECTORY = 100
