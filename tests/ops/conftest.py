@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -285,3 +286,15 @@ def command(arguments: Sequence[object]) -> str:
     )
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done.stdout
+
+
+def with_descriptors(most: int, place: Path, *call: str) -> subprocess.CompletedProcess[str]:
+    """A call of the command in a workspace, with no more than so many of them."""
+    return subprocess.run(
+        [sys.executable, "-m", "dsbranch", "-C", place, *call],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
+        env=children.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )

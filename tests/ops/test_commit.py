@@ -7,7 +7,6 @@ import gc
 import hashlib
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -27,7 +26,7 @@ from tests import children, core
 from tests import edits as e
 from tests.trees import CAPABILITY, Dir, Fifo, File, Socket, Symlink, assert_same, snapshot
 
-from .conftest import KILLED, command, mounts, one_sentence, recorded, rows, said
+from .conftest import KILLED, command, mounts, one_sentence, recorded, rows, said, with_descriptors
 
 pytestmark = pytest.mark.root
 
@@ -928,14 +927,7 @@ def test_a_commit_that_descriptors_do_not_suffice_for_leaves_the_branch_writable
     codes = []
     for most in range(8, 32):
         bench.edit(e.append("f", b"1"))
-        done = subprocess.run(
-            [sys.executable, "-m", "dsbranch", "-C", bench.place, "commit", "main", "-m", "x"],
-            preexec_fn=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
-            env=children.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = with_descriptors(most, bench.place, "commit", "main", "-m", "x")
         assert done.returncode in (0, errors.IntegrityError.exit_code), done.stderr
         assert done.returncode == 0 or "Too many open files" in done.stderr
         codes.append(done.returncode)

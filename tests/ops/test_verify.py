@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import sqlite3
 import stat
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
@@ -19,12 +16,11 @@ from dsbranch.ops import layers as layer_steps
 from dsbranch.ops import stacks
 from dsbranch.ops.build import squashed
 from dsbranch.ops.lowers import root_of_view
-from tests import children
 from tests import edits as e
 from tests.cases import CASES, Raw
 from tests.trees import Dir, File, Symlink
 
-from .conftest import command, python
+from .conftest import command, python, with_descriptors
 
 pytestmark = pytest.mark.root
 
@@ -48,14 +44,7 @@ def test_that_descriptors_end_is_no_damage(history, bench):
     bench.ws.seal()
     codes = []
     for most in range(6, 32):
-        done = subprocess.run(
-            [sys.executable, "-m", "dsbranch", "-C", bench.place, "verify", "--full"],
-            preexec_fn=lambda most=most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
-            env=children.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = with_descriptors(most, bench.place, "verify", "--full")
         if done.returncode:
             assert "Too many open files\nhint: raise the limit of open files" in done.stderr
             assert done.stdout == ""
