@@ -207,6 +207,15 @@ def test_one_from_before_rows_went_is_not_gone_on_with(busy, monkeypatch):
     assert sweep.journal_flaw(busy) is None
 
 
+def test_where_no_row_goes_no_number_is_used_up(busy):
+    before = busy.operations(1)[0].id
+    with sweep.clearing(busy):
+        sweep.drop(busy, Doomed((), (), (), (), ()))
+    advance(busy, busy.branch("main"))
+    assert busy.operations(1)[0].id == before + 1
+    assert again(busy) == sweep.history(busy)
+
+
 def test_one_that_is_removed_meanwhile_is_none(busy, monkeypatch):
     replay = journal.replay
 

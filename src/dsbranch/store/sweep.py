@@ -70,8 +70,9 @@ def drop(store: Store, doomed: Doomed) -> None:
     _delete(db, "parents", "commit_id", doomed.commits)
     _delete(db, "commits", "id", doomed.commits)
     _delete(db, "layers", "id", doomed.layers)
-    # As an operation would, for the journal to end before it: what is told next is told anew.
-    db.run("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'operations'")
+    if any(doomed):
+        # As an operation would, for the journal to end before it: what is told next is told anew.
+        db.run("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'operations'")
 
 
 def journal_flaw(store: Store) -> str | None:
